@@ -1,0 +1,213 @@
+//! The checked configuration: what the rest of the house is given, as `Arc<Settings>`, and nothing else.
+//!
+//! Values are already parsed and within their bounds here; whoever reads one need not check it again.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+/// Everything one process runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: Listen,
+    pub client_auth: ClientAuth,
+    pub client_tls: ClientTls,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    /// Data workers; 1 means one current-thread runtime.
+    pub workers: usize,
+    pub log: Log,
+    /// Never empty. The first is the default project unless one is called `default`.
+    pub projects: Vec<Arc<Project>>,
+}
+
+/// Where clients arrive.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub addresses: Vec<IpAddr>,
+    /// `None` switches the port off; 0 takes a free one (tests).
+    pub session_port: Option<u16>,
+    pub transaction_port: Option<u16>,
+    /// Directory for `.s.PGSQL.<port>` sockets of both ports.
+    pub unix_socket_dir: Option<PathBuf>,
+    /// `/metrics`, `/healthz`, `/readyz`; `None` is off.
+    pub http: Option<std::net::SocketAddr>,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    ScramSha256,
+    /// No proof; refused to whoever does not come over loopback or a Unix socket.
+    Trust,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientTls {
+    Off,
+    /// A self-signed certificate made on first use and kept in this directory.
+    Development {
+        directory: PathBuf,
+    },
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Clients of all projects together (PgBouncer: `max_client_conn`).
+    pub max_clients: usize,
+    /// Server connections to one upstream, over all its pools (PgBouncer: `max_db_connections`).
+    pub max_server_connections: usize,
+    /// Server connections of one (project, database, user, mode) (PgBouncer: `default_pool_size`).
+    pub pool_size: usize,
+    /// Kept open while the pool has clients (PgBouncer: `min_pool_size`).
+    pub min_pool_size: usize,
+    /// Logins to the upstream under way at once, per pool.
+    pub parallel_logins: usize,
+    /// Protocol-level prepared statements kept per server connection (PgBouncer: `max_prepared_statements`).
+    pub prepared_statements_per_server: usize,
+    /// Protocol-level prepared statements one client may hold.
+    pub prepared_statements_per_client: usize,
+    /// The longest Parse message that is kept for replay, in bytes.
+    pub statement_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// From accept to the end of authentication (PgBouncer: `client_login_timeout`).
+    pub client_login: Duration,
+    /// Waiting for a server (PgBouncer: `query_wait_timeout`; Supavisor: `pool_checkout_timeout`). Zero waits for ever.
+    pub queue_wait: Duration,
+    /// Waiting for longer than this is told to the client once, as a NOTICE. Zero never tells.
+    pub queue_notice: Duration,
+    /// A client that sends nothing outside a transaction. Zero is off.
+    pub client_idle: Duration,
+    /// A client that sends nothing inside a transaction. Zero is off.
+    pub idle_in_transaction: Duration,
+    /// Connect, TLS and login to the upstream (PgBouncer: `server_connect_timeout`).
+    pub server_connect: Duration,
+    /// How long waiting clients outlast an upstream that cannot be reached.
+    pub server_down: Duration,
+    /// An idle server connection older than this is closed, with jitter (PgBouncer: `server_lifetime`). Zero is off.
+    pub server_lifetime: Duration,
+    /// Unused for this long (PgBouncer: `server_idle_timeout`). Zero is off.
+    pub server_idle: Duration,
+    /// The same for databases other than the upstream's own (Prisma's shadow databases).
+    pub other_database_idle: Duration,
+    /// A server idle for longer than this is asked for a sign of life before use (PgBouncer: `server_check_delay`).
+    pub server_check: Duration,
+    /// For cancel, drain and rollback after a client left in the middle of something.
+    pub recovery: Duration,
+    /// SIGTERM: how long transactions may take to finish.
+    pub drain: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A `tracing` filter: `info`, `debug`, `sidepool::pool=trace` …
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What the part after the last dot of `user.project` names.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// 1–63 printable bytes. `*` takes any name.
+    pub name: String,
+    pub upstream: Upstream,
+    /// Who may log in besides the upstream's own user.
+    pub users: Vec<User>,
+    /// Overrides of [`Limits`] for this project.
+    pub pool_size: usize,
+    pub min_pool_size: usize,
+    pub max_server_connections: usize,
+}
+
+/// A PostgreSQL and how to log in to it: a libpq URL, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    pub host: Host,
+    pub port: u16,
+    /// The configured credential's user.
+    pub user: String,
+    /// `None`: the upstream lets the user in without one (trust, peer).
+    pub password: Option<Password>,
+    /// The default database.
+    pub database: String,
+    pub tls: UpstreamTls,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A name or an address.
+    Tcp(String),
+    /// The directory that holds `.s.PGSQL.<port>`.
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    pub mode: SslMode,
+    /// `sslrootcert`; `None` is the system's roots.
+    pub root_certificate: Option<PathBuf>,
+    /// `sslnegotiation=direct` (PostgreSQL 17).
+    pub direct: bool,
+}
+
+/// libpq's `sslmode` (`allow` is taken as `prefer`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// A user listed in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub secret: Secret,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    Password(Password),
+    /// `SCRAM-SHA-256$…`, as `pg_authid.rolpassword` has it.
+    Verifier(Password),
+}
+
+/// A secret text: wiped when dropped, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The text itself. Whoever calls this may not log it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
