@@ -1,0 +1,193 @@
+//! The parameters a server reports (ParameterStatus), interned so that "same settings" is one pointer comparison.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Distinct parameter sets kept for comparison; past that, sets are still right but no longer shared.
+const INTERNED_SETS_MAX: usize = 1024;
+
+/// Reported parameters: name as the server spells it, value as the server has it. Sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params(Vec<(Box<str>, Box<str>)>);
+
+impl Params {
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut params = Self::default();
+        for (name, value) in pairs {
+            params.set(name.as_ref(), value.as_ref());
+        }
+        params
+    }
+
+    /// Names compare without case, as PostgreSQL compares them.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &**v)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(n, v)| (&**n, &**v))
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.0.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            Ok(at) => self.0[at].1 = value.into(),
+            Err(at) => self.0.insert(at, (name.into(), value.into())),
+        }
+    }
+
+    fn with(&self, name: &str, value: &str) -> Self {
+        let mut changed = self.clone();
+        changed.set(name, value);
+        changed
+    }
+}
+
+/// Whether a session may set it: the others describe the server or the role (guc_tables.c, `GUC_REPORT` without
+/// `GUC_DISALLOW_IN_FILE` or an identity behind it).
+pub fn is_settable(name: &str) -> bool {
+    !matches!(
+        name,
+        "in_hot_standby"
+            | "integer_datetimes"
+            | "is_superuser"
+            | "server_encoding"
+            | "server_version"
+            | "session_authorization"
+            | "role"
+            | "scram_iterations"
+    )
+}
+
+/// The sets in use, each once.
+#[derive(Debug, Default)]
+pub struct ParamSets(Mutex<Vec<Arc<Params>>>);
+
+impl ParamSets {
+    /// The shared instance equal to `params`.
+    pub fn intern(&self, params: Params) -> Arc<Params> {
+        let mut sets = self.0.lock();
+        if let Some(known) = sets.iter().find(|s| ***s == params) {
+            return Arc::clone(known);
+        }
+        if sets.len() >= INTERNED_SETS_MAX {
+            sets.retain(|s| Arc::strong_count(s) > 1);
+        }
+        let new = Arc::new(params);
+        if sets.len() < INTERNED_SETS_MAX {
+            sets.push(Arc::clone(&new));
+        }
+        new
+    }
+
+    /// `params` with one value changed, shared again.
+    pub fn change(&self, params: &Arc<Params>, name: &str, value: &str) -> Arc<Params> {
+        if params.get(name) == Some(value) { Arc::clone(params) } else { self.intern(params.with(name, value)) }
+    }
+}
+
+/// Name and value of a ParameterStatus body; `None` when malformed.
+pub fn parse_status(body: &[u8]) -> Option<(&str, &str)> {
+    let (name, rest) = super::frame::cstr(body)?;
+    let (value, rest) = super::frame::cstr(rest)?;
+    rest.is_empty().then_some(())?;
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+}
+
+/// Appends a ParameterStatus message.
+pub fn write_status(name: &str, value: &str, out: &mut Vec<u8>) {
+    let body = u32::try_from(name.len() + value.len() + 2).unwrap_or(u32::MAX);
+    super::frame::Header { tag: super::tag::server::PARAMETER_STATUS, body }.write(out);
+    for text in [name, value] {
+        out.extend_from_slice(text.as_bytes());
+        out.push(0);
+    }
+}
+
+/// Parameters whose value is a list with each element quoted (`GUC_LIST_QUOTE` in guc_tables.c).
+const QUOTED_LISTS: [&str; 6] = [
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+];
+
+/// Appends one statement that sets `name`, meaning the same whatever `standard_conforming_strings` is.
+///
+/// `SET` costs the server the least. It would quote a list that is quoted already, and wants a plain name; whatever is
+/// not plain goes through `set_config`, which takes name and value as they are.
+pub fn write_set(name: &str, value: &str, sql: &mut Vec<u8>) {
+    let plain = name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_') && !name.is_empty();
+    if plain && !QUOTED_LISTS.iter().any(|q| q.eq_ignore_ascii_case(name)) {
+        sql.extend_from_slice(b"SET ");
+        sql.extend_from_slice(name.as_bytes());
+        sql.push(b'=');
+        write_literal(value, sql);
+    } else {
+        sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
+        write_literal(name, sql);
+        sql.push(b',');
+        write_literal(value, sql);
+        sql.extend_from_slice(b",false)");
+    }
+    sql.push(b';');
+}
+
+fn write_literal(text: &str, sql: &mut Vec<u8>) {
+    let escape = text.contains('\\');
+    if escape {
+        sql.extend_from_slice(b" E");
+    }
+    sql.push(b'\'');
+    for &byte in text.as_bytes() {
+        if byte == b'\'' || byte == b'\\' {
+            sql.push(byte);
+        }
+        sql.push(byte);
+    }
+    sql.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sets_are_one_pointer() {
+        let sets = ParamSets::default();
+        let a = sets.intern(Params::from_pairs([("TimeZone", "UTC"), ("DateStyle", "ISO, MDY")]));
+        let b = sets.intern(Params::from_pairs([("DateStyle", "ISO, MDY"), ("TimeZone", "UTC")]));
+        assert!(Arc::ptr_eq(&a, &b));
+        let c = sets.change(&a, "TimeZone", "Europe/Vienna");
+        assert!(!Arc::ptr_eq(&a, &c));
+        assert!(Arc::ptr_eq(&a, &sets.change(&c, "TimeZone", "UTC")));
+        assert!(Arc::ptr_eq(&a, &sets.change(&a, "TimeZone", "UTC")));
+        assert_eq!(a.get("timezone"), Some("UTC"));
+    }
+
+    #[test]
+    fn values_are_quoted_whatever_they_hold() {
+        let set = |name, value| {
+            let mut sql = Vec::new();
+            write_set(name, value, &mut sql);
+            String::from_utf8(sql).unwrap()
+        };
+        assert_eq!(set("application_name", "it's"), "SET application_name='it''s';");
+        assert_eq!(set("application_name", r"a\'b"), r"SET application_name= E'a\\''b';");
+        assert_eq!(set("application_name", ""), "SET application_name='';");
+        assert_eq!(set("search_path", "\"A\", b"), "SELECT pg_catalog.set_config('search_path','\"A\", b',false);");
+        assert_eq!(set("a'.x", "1"), "SELECT pg_catalog.set_config('a''.x','1',false);");
+    }
+
+    #[test]
+    fn status_messages_round_trip_and_refuse_rubbish() {
+        let mut out = Vec::new();
+        write_status("TimeZone", "UTC", &mut out);
+        assert_eq!(parse_status(&out[5..]), Some(("TimeZone", "UTC")));
+        assert_eq!(parse_status(b"TimeZone\0UTC"), None);
+        assert_eq!(parse_status(b"TimeZone\0UTC\0x"), None);
+        assert_eq!(parse_status(b"\xff\0\xff\0"), None);
+    }
+}
