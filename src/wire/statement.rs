@@ -159,6 +159,10 @@ impl ClientNames {
         self.0.is_empty()
     }
 
+    pub fn by_id(&self, id: u64) -> Option<&Arc<Statement>> {
+        self.0.values().find(|s| s.id == id)
+    }
+
     /// The client's name for the statement the server calls `server_name`.
     pub fn client_name_of(&self, server_name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(_, s)| *s.name == *server_name).map(|(n, _)| &**n)

@@ -1,0 +1,200 @@
+//! One client talking to one server: bytes of either side in, what leaves for the other side out.
+//!
+//! [`ClientSide`] lives as long as the client, [`ServerSide`] as long as the server connection; a lease brings the two
+//! together. `client_turn` and `server_turn` walk messages by their headers, let through what need not be understood as
+//! runs of the input, and keep the [`Plan`] of what the server owes.
+
+mod client;
+mod server;
+mod transfer;
+
+use std::sync::Arc;
+
+pub use client::ClientTurn;
+pub use server::{Broken, ServerTurn};
+pub use transfer::Greeting;
+
+use super::params::{ParamSets, Params};
+use super::plan::{Plan, Status};
+use super::sql::Leaves;
+use super::statement::{ClientNames, ServerStatements, Statements};
+
+/// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
+pub const SCANNED_BYTES: usize = 16 * 1024;
+
+/// What the clients and servers of one database share.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    pub statements: Statements,
+    pub params: ParamSets,
+}
+
+/// What a session is to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The server is the client's until it leaves: names and settings are its own.
+    Session,
+    /// The server is the client's for a transaction: names are ours, settings follow the client.
+    Transaction,
+}
+
+/// Bounds on what one client may make us keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Longest Parse that is kept, in bytes.
+    pub statement_bytes: usize,
+    pub statements_per_client: usize,
+    pub statements_per_server: usize,
+}
+
+/// Parameters of the startup packet that the server does not report, by name; each session's base, to which RESET
+/// returns.
+pub type Startup = Arc<[(Box<str>, Box<str>)]>;
+
+/// The client's half: what stays when it has no server.
+#[derive(Debug)]
+pub struct ClientSide {
+    pub id: u64,
+    mode: Mode,
+    intake: Intake,
+    names: ClientNames,
+    unnamed: Unnamed,
+    /// Reported parameters as this client has been told them.
+    pub params: Arc<Params>,
+    startup: Startup,
+    catalog: Arc<Catalog>,
+    bounds: Bounds,
+}
+
+impl ClientSide {
+    pub fn new(id: u64, mode: Mode, catalog: Arc<Catalog>, params: Arc<Params>, startup: Startup, bounds: Bounds) -> Self {
+        let (names, unnamed) = (ClientNames::default(), Unnamed::default());
+        Self { id, mode, intake: Intake::Boundary, names, unnamed, params, startup, catalog, bounds }
+    }
+
+    /// Between two messages, with nothing of the last one still to come.
+    pub fn is_at_boundary(&self) -> bool {
+        !matches!(self.intake, Intake::Forward(_))
+    }
+
+    /// Part of a message went to the server and the rest has not come: a client that leaves now leaves it broken.
+    pub fn owes_bytes(&self) -> bool {
+        matches!(self.intake, Intake::Forward(_))
+    }
+
+    pub fn prepared_statements(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// Where in the client's byte stream we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    Boundary,
+    /// Bytes of a body to let through.
+    Forward(u32),
+    /// Bytes of a body to drop.
+    Drop(u32),
+    /// A request was refused without a server: all of it is dropped up to its Sync, which we answer.
+    Refuse {
+        body: u32,
+    },
+}
+
+/// The client's last unnamed Parse, kept because its Bind may come in another transaction, on another server (trap 28).
+#[derive(Debug, Default)]
+struct Unnamed {
+    rest: Vec<u8>,
+    live: Option<u32>,
+    last: u32,
+}
+
+/// The server's half: what stays when no client has it.
+#[derive(Debug)]
+pub struct ServerSide {
+    plan: Plan,
+    intake: Intake,
+    statements: ServerStatements,
+    /// Whose unnamed Parse it holds: session and number.
+    unnamed: Option<(u64, u32)>,
+    params: Arc<Params>,
+    /// As they were after login: what RESET ALL returns to.
+    initial: Arc<Params>,
+    /// Startup settings of its owner that are in force.
+    startup: Startup,
+    /// Session state its owner may have left.
+    leaves: Leaves,
+    owner: Option<u64>,
+    /// A schema change whose transaction has not ended.
+    schema: Schema,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Schema {
+    Unchanged,
+    Changing,
+}
+
+impl ServerSide {
+    /// `params` as reported at login.
+    pub fn new(params: Arc<Params>, startup: Startup) -> Self {
+        Self {
+            plan: Plan::default(),
+            intake: Intake::Boundary,
+            statements: ServerStatements::default(),
+            unnamed: None,
+            initial: Arc::clone(&params),
+            params,
+            startup,
+            leaves: Leaves::NOTHING,
+            owner: None,
+            schema: Schema::Unchanged,
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        self.plan.status()
+    }
+
+    /// Every reply has come, in full, and none is half read.
+    pub fn is_settled(&self) -> bool {
+        self.plan.is_settled() && self.intake == Intake::Boundary
+    }
+
+    /// Settled outside a transaction: it may change hands.
+    pub fn is_idle(&self) -> bool {
+        self.is_settled() && self.status() == Status::Idle
+    }
+
+    pub fn is_skipping(&self) -> bool {
+        self.plan.is_skipping()
+    }
+
+    pub fn is_copying_in(&self) -> bool {
+        self.plan.is_copying_in()
+    }
+
+    pub fn owes_nothing(&self) -> bool {
+        self.plan.owes_nothing()
+    }
+
+    pub fn owner(&self) -> Option<u64> {
+        self.owner
+    }
+
+    pub fn params(&self) -> &Arc<Params> {
+        &self.params
+    }
+
+    pub fn leaves(&self) -> Leaves {
+        self.leaves
+    }
+
+    /// Memory back after a burst.
+    pub fn shrink(&mut self) {
+        self.plan.shrink();
+    }
+}
+
+#[cfg(test)]
+mod tests;

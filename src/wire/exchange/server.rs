@@ -1,0 +1,425 @@
+//! What a server sends.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::super::cut::Cut;
+use super::super::extended::write_message;
+use super::super::frame::{HEADER_BYTES, Header, cstr};
+use super::super::params::{self, Params};
+use super::super::plan::{Entry, Kind, Note, Reply, Status, Unexpected};
+use super::super::sql::Leaves;
+use super::super::statement::{SERVER_NAME_PREFIX, ServerStatements};
+use super::super::tag::server as tag;
+use super::{Catalog, ClientSide, Intake, Mode, Schema, ServerSide};
+
+/// Messages up to this size are looked into; longer ones pass by their header, in bytes.
+const INSPECTED_BYTES_MAX: u32 = 64 * 1024;
+/// CommandComplete tags are short; a longer one says nothing we know.
+const TAG_BYTES_MAX: usize = 64;
+
+/// What one turn over a server's bytes came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ServerTurn {
+    pub consumed: usize,
+    /// A stretch of the input that may be written to the client as it is.
+    pub direct: Range<usize>,
+    /// ReadyForQuery messages that were answers to the client.
+    pub ready: u32,
+    /// The server said FATAL: it is about to close.
+    pub fatal: bool,
+    /// 55006: a database that was to go is in use, perhaps by our own idle servers.
+    pub database_in_use: bool,
+}
+
+/// The server cannot be used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It sent what nobody asked for.
+    Unexpected(u8),
+    /// It sent something malformed, of this type.
+    Malformed(u8),
+    /// It refused the settings of its new owner: the body of its ErrorResponse.
+    Replay(Box<[u8]>),
+}
+
+impl From<Unexpected> for Broken {
+    fn from(unexpected: Unexpected) -> Self {
+        Self::Unexpected(unexpected.0)
+    }
+}
+
+impl ServerSide {
+    /// Takes messages off `input` for the client that holds this server; what leaves goes to `to_client`, or stays in
+    /// `input` as one run.
+    ///
+    /// # Errors
+    /// The server is not to be used again. What is in `to_client` may still be sent.
+    pub fn turn(&mut self, client: &mut ClientSide, input: &[u8], to_client: &mut Vec<u8>) -> Result<ServerTurn, Broken> {
+        let out = Cut::new(input, to_client);
+        let mut walk = Walk { server: self, client, input, at: 0, out, turn: ServerTurn::default() };
+        while walk.step()? {}
+        let mut turn = walk.turn;
+        turn.consumed = walk.at;
+        turn.direct = walk.out.finish();
+        Ok(turn)
+    }
+
+    /// Takes what an idle server says of its own accord.
+    ///
+    /// # Errors
+    /// Anything but notices, notifications and parameters means that it is about to go.
+    pub fn turn_idle(&mut self, catalog: &Catalog, input: &[u8]) -> Result<usize, Broken> {
+        let mut at = 0;
+        while let Some(header) = Header::read(&input[at..]).map_err(|bad| Broken::Malformed(bad.tag))? {
+            let Some(body) = input[at..].get(HEADER_BYTES..header.message_bytes()) else { break };
+            match header.tag {
+                tag::NOTICE | tag::NOTIFICATION => {}
+                tag::PARAMETER_STATUS => {
+                    let (name, value) = params::parse_status(body).ok_or(Broken::Malformed(header.tag))?;
+                    self.params = catalog.params.change(&self.params, name, value);
+                    self.initial = catalog.params.change(&self.initial, name, value);
+                }
+                other => return Err(Broken::Unexpected(other)),
+            }
+            at += header.message_bytes();
+        }
+        Ok(at)
+    }
+}
+
+struct Walk<'a, 'b> {
+    server: &'a mut ServerSide,
+    client: &'a mut ClientSide,
+    input: &'b [u8],
+    at: usize,
+    out: Cut<'b>,
+    turn: ServerTurn,
+}
+
+impl Walk<'_, '_> {
+    /// One message or the rest of one; `false` when more bytes must come first.
+    #[inline]
+    fn step(&mut self) -> Result<bool, Broken> {
+        if !matches!(self.server.intake, Intake::Boundary) {
+            return Ok(self.rest_of_body());
+        }
+        let Some(header) = Header::read(&self.input[self.at..]).map_err(|bad| Broken::Malformed(bad.tag))? else {
+            return Ok(false);
+        };
+        match header.tag {
+            tag::READY_FOR_QUERY => self.ready(header),
+            tag::COMMAND_COMPLETE => self.command_complete(header),
+            tag::ERROR => self.error(header),
+            tag::PARAMETER_STATUS => self.parameter_status(header),
+            tag::NOTICE | tag::NOTIFICATION => Ok(self.pass(header, self.current_reply())),
+            _ => {
+                let (reply, done) = self.server.plan.answer(header.tag)?;
+                let more = self.pass(header, reply);
+                if let Some(done) = done {
+                    self.completed(&done);
+                }
+                Ok(more)
+            }
+        }
+    }
+
+    fn rest_of_body(&mut self) -> bool {
+        let left = self.input.len() - self.at;
+        let (body, forwards) = match self.server.intake {
+            Intake::Forward(body) => (body, true),
+            Intake::Drop(body) | Intake::Refuse { body } => (body, false),
+            Intake::Boundary => return true,
+        };
+        let taken = left.min(body as usize);
+        if forwards {
+            self.out.forward(self.at..self.at + taken);
+        }
+        self.at += taken;
+        let remaining = body - taken as u32;
+        // ## (Forward | Drop) => (Forward | Drop | Boundary)
+        self.server.intake = match (remaining, forwards) {
+            (0, _) => Intake::Boundary,
+            (_, true) => Intake::Forward(remaining),
+            (_, false) => Intake::Drop(remaining),
+        };
+        remaining == 0
+    }
+
+    /// Lets a message through, or drops it, by its header alone.
+    #[inline]
+    fn pass(&mut self, header: Header, reply: Reply) -> bool {
+        let here = header.message_bytes().min(self.input.len() - self.at);
+        if reply == Reply::Forward {
+            self.out.forward(self.at..self.at + here);
+        }
+        self.at += here;
+        let remaining = (header.message_bytes() - here) as u32;
+        if remaining > 0 {
+            // ## Boundary => (Forward | Drop)
+            self.server.intake = if reply == Reply::Forward { Intake::Forward(remaining) } else { Intake::Drop(remaining) };
+        }
+        remaining == 0
+    }
+
+    /// What becomes of messages that answer nothing: they belong to whatever is being answered.
+    fn current_reply(&self) -> Reply {
+        self.server.plan.head().map_or(Reply::Forward, |e| e.reply)
+    }
+
+    /// The whole body, once it is here.
+    fn body(&self, header: Header) -> Option<&'_ [u8]> {
+        self.input[self.at..].get(HEADER_BYTES..header.message_bytes())
+    }
+
+    #[inline]
+    fn ready(&mut self, header: Header) -> Result<bool, Broken> {
+        let Some(body) = self.body(header) else {
+            return if header.body == 1 { Ok(false) } else { Err(Broken::Malformed(header.tag)) };
+        };
+        let status = match body {
+            [byte] => Status::from_byte(*byte).ok_or(Broken::Malformed(header.tag))?,
+            _ => return Err(Broken::Malformed(header.tag)),
+        };
+        let done = self.server.plan.ready(status)?;
+        self.turn.ready += u32::from(done.reply == Reply::Forward);
+        if status == Status::Idle && self.server.schema == Schema::Changing {
+            // ## Changing => Unchanged: others see it from here on.
+            self.server.schema = Schema::Unchanged;
+            self.client.catalog.statements.schema_changed();
+        }
+        let more = self.pass(header, done.reply);
+        self.completed(&done);
+        Ok(more)
+    }
+
+    /// After a reply: what hangs on it, and the replies of ours that stand next.
+    fn completed(&mut self, done: &Entry) {
+        if let Note::Replay = done.note {
+            self.adopt_params();
+        }
+        if self.server.plan.head().is_some() {
+            self.emit_synthetic();
+        }
+    }
+
+    fn emit_synthetic(&mut self) {
+        if matches!(self.server.plan.head(), Some(Entry { kind: Kind::Synthesize(_) | Kind::CopyEnd, .. })) {
+            let out = self.out.settle();
+            self.server.emit_synthetic(out);
+        }
+    }
+
+    /// The server has its new owner's settings now; where it spells or has them otherwise, the client is told (trap 71).
+    fn adopt_params(&mut self) {
+        if !Arc::ptr_eq(&self.client.params, &self.server.params) {
+            write_changes(&self.client.params, &self.server.params, self.out.settle());
+            self.client.params = Arc::clone(&self.server.params);
+        }
+    }
+
+    fn command_complete(&mut self, header: Header) -> Result<bool, Broken> {
+        let Some(body) = self.body(header) else {
+            return if (header.body as usize) <= TAG_BYTES_MAX { Ok(false) } else { Err(Broken::Malformed(header.tag)) };
+        };
+        let forgets = matches!(self.server.plan.head(), Some(Entry { note: Note::Forgets(_), .. }));
+        let effect = if self.current_reply() == Reply::Forward { effect_of(body) } else { Effect::None };
+        let (reply, done) = self.server.plan.answer(header.tag)?;
+        self.take_effect(effect, forgets);
+        let more = self.pass(header, reply);
+        if let Some(done) = done {
+            self.completed(&done);
+        }
+        Ok(more)
+    }
+
+    fn take_effect(&mut self, effect: Effect, forgets: bool) {
+        match effect {
+            Effect::None => {}
+            Effect::Leaves(kind) => self.server.leaves |= kind,
+            Effect::Schema => {
+                // ## Unchanged => Changing
+                self.server.schema = Schema::Changing;
+                self.client.catalog.statements.schema_changed();
+            }
+            Effect::Deallocate if forgets => self.forget_named(),
+            Effect::Deallocate => {}
+            Effect::DeallocateAll | Effect::DiscardAll => {
+                self.client.names.clear();
+                self.server.statements.clear();
+                if effect == Effect::DiscardAll {
+                    self.server.leaves = Leaves::SETTINGS;
+                    self.server.unnamed = None;
+                    self.client.unnamed.live = None;
+                }
+            }
+        }
+    }
+
+    fn forget_named(&mut self) {
+        if let Some(Entry { note: Note::Forgets(named), .. }) = self.server.plan.head() {
+            self.server.statements.remove(named.statement.id);
+            self.client.names.remove(&named.name);
+        }
+    }
+
+    fn parameter_status(&mut self, header: Header) -> Result<bool, Broken> {
+        if header.body > INSPECTED_BYTES_MAX {
+            return Err(Broken::Malformed(header.tag));
+        }
+        let Some(body) = self.body(header) else { return Ok(false) };
+        let (name, value) = params::parse_status(body).ok_or(Broken::Malformed(header.tag))?;
+        self.server.params = self.client.catalog.params.change(&self.server.params, name, value);
+        let reply = self.current_reply();
+        if reply == Reply::Forward {
+            self.client.params = Arc::clone(&self.server.params);
+        }
+        Ok(self.pass(header, reply))
+    }
+
+    fn error(&mut self, header: Header) -> Result<bool, Broken> {
+        let body = match self.body(header) {
+            Some(body) => body,
+            None if header.body <= INSPECTED_BYTES_MAX => return Ok(false),
+            None => &[],
+        };
+        // Copied: errors are rare, and what follows changes the walk it is borrowed from.
+        let body: Box<[u8]> = body.into();
+        if let Some(Entry { note: Note::Replay, .. }) = self.server.plan.head() {
+            return Err(Broken::Replay(body));
+        }
+        let facts = Facts::read(&body);
+        self.turn.fatal |= facts.fatal;
+        self.turn.database_in_use |= facts.code == b"55006";
+        self.mark_stale(&facts);
+        let renamed = self.renamed(&body, &facts);
+        let ServerSide { plan, statements, unnamed, .. } = &mut *self.server;
+        let client = &mut *self.client;
+        let reply = plan.error(|entry| undo(entry, statements, unnamed, client));
+        let more = match renamed {
+            Some(message) if reply == Reply::Forward => {
+                self.out.insert(&message);
+                self.pass(header, Reply::Swallow)
+            }
+            _ => self.pass(header, reply),
+        };
+        self.emit_synthetic();
+        Ok(more)
+    }
+
+    /// "cached plan must not change result type": whoever prepares the text from now on gets a new statement (trap 31).
+    fn mark_stale(&mut self, facts: &Facts<'_>) {
+        if facts.code != b"0A000" || facts.routine != b"RevalidateCachedQuery" {
+            return;
+        }
+        if let Some(Entry { note: Note::Uses(id), .. }) = self.server.plan.head()
+            && let Some(statement) = self.client.names.by_id(*id)
+        {
+            statement.mark_stale();
+        }
+    }
+
+    /// The error with the client's name for the statement in place of ours.
+    fn renamed(&self, body: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
+        if self.client.mode == Mode::Session {
+            return None;
+        }
+        let at = memchr::memmem::find(facts.message, SERVER_NAME_PREFIX.as_bytes())?;
+        let name = facts.message[at..].split(|b| *b == b'"').next()?;
+        let client_name = match name.strip_suffix(b"?") {
+            Some(own) => own,
+            None => self.client.names.client_name_of(std::str::from_utf8(name).ok()?)?,
+        };
+        let offset = memchr::memmem::find(body, name)?;
+        let mut message = Vec::with_capacity(body.len() + client_name.len() + HEADER_BYTES);
+        let parts = [&body[..offset], client_name, &body[offset + name.len()..]];
+        write_message(tag::ERROR, &parts, 0, &mut message);
+        Some(message)
+    }
+}
+
+/// Takes back what was noted for a message the server never processed (trap 6).
+fn undo(entry: Entry, statements: &mut ServerStatements, unnamed: &mut Option<(u64, u32)>, client: &mut ClientSide) {
+    match entry.note {
+        Note::Learns(id) => statements.remove(id),
+        Note::Names(named) => {
+            if entry.kind == Kind::Parse {
+                statements.remove(named.statement.id);
+            }
+            client.names.remove(&named.name);
+        }
+        Note::Unnames(named) => client.names.insert(named.name, named.statement),
+        Note::Evicts(id) => statements.insert(id),
+        Note::Unnamed => {
+            *unnamed = None;
+            client.unnamed.live = None;
+        }
+        Note::None | Note::Uses(_) | Note::Forgets(_) | Note::Replay => {}
+    }
+}
+
+/// What a CommandComplete tag tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    None,
+    Leaves(Leaves),
+    Schema,
+    Deallocate,
+    DeallocateAll,
+    DiscardAll,
+}
+
+#[inline]
+fn effect_of(body: &[u8]) -> Effect {
+    match body {
+        // The tags of nearly everything, out of the way first.
+        [b'S', b'E', b'L', ..] | [b'I', ..] | [b'U', b'P', ..] | [b'B', ..] => Effect::None,
+        b"SET\0" | b"RESET\0" => Effect::Leaves(Leaves::SETTINGS),
+        b"DISCARD ALL\0" => Effect::DiscardAll,
+        b"DEALLOCATE ALL\0" => Effect::DeallocateAll,
+        b"DEALLOCATE\0" => Effect::Deallocate,
+        b"LISTEN\0" => Effect::Leaves(Leaves::LISTEN),
+        b"PREPARE\0" => Effect::Leaves(Leaves::STATEMENTS),
+        b"DO\0" | b"CALL\0" | b"LOAD\0" => Effect::Leaves(Leaves::ANYTHING),
+        [b'A', b'L', b'T', b'E', b'R', ..] | [b'D', b'R', b'O', b'P', ..] | [b'C', b'R', b'E', b'A', b'T', b'E', ..] => {
+            Effect::Schema
+        }
+        _ => Effect::None,
+    }
+}
+
+/// The fields of an ErrorResponse that we act upon; each may be missing (CVE-2026-6666).
+#[derive(Debug, Default)]
+struct Facts<'a> {
+    fatal: bool,
+    code: &'a [u8],
+    message: &'a [u8],
+    routine: &'a [u8],
+}
+
+impl<'a> Facts<'a> {
+    fn read(mut body: &'a [u8]) -> Self {
+        let mut facts = Self::default();
+        while let Some((&kind, rest)) = body.split_first()
+            && kind != 0
+            && let Some((value, rest)) = cstr(rest)
+        {
+            match kind {
+                b'V' => facts.fatal = matches!(value, b"FATAL" | b"PANIC"),
+                b'C' => facts.code = value,
+                b'M' => facts.message = value,
+                b'R' => facts.routine = value,
+                _ => {}
+            }
+            body = rest;
+        }
+        facts
+    }
+}
+
+/// ParameterStatus for everything that is other in `new`.
+pub(super) fn write_changes(old: &Params, new: &Params, out: &mut Vec<u8>) {
+    for (name, value) in new.iter().filter(|(name, value)| old.get(name) != Some(value)) {
+        params::write_status(name, value, out);
+    }
+}

@@ -1,0 +1,297 @@
+//! The reply plan: everything a server still owes, in order, and what becomes of each reply.
+//!
+//! Every rule here is a numbered trap of the poolers before us; the tests carry the numbers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::statement::Statement;
+use super::tag::server;
+
+/// Entries kept allocated for the next transaction.
+const KEPT_CAPACITY: usize = 64;
+
+/// The transaction status of ReadyForQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Idle,
+    InTransaction,
+    Failed,
+}
+
+impl Status {
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::InTransaction),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Query,
+    FunctionCall,
+    Sync,
+    Parse,
+    Bind,
+    Describe,
+    Execute,
+    Close,
+    /// CopyDone or CopyFail: no reply of its own, but the end of what the server ignored while it copied.
+    CopyEnd,
+    /// The client asked, the server never saw it.
+    Synthesize(Synthetic),
+}
+
+/// Replies we make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synthetic {
+    ParseComplete,
+    CloseComplete,
+    /// CommandComplete `DEALLOCATE ALL` and ReadyForQuery.
+    DeallocatedAll,
+}
+
+/// What becomes of the replies to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Forward,
+    /// We asked; the client must not see it.
+    Swallow,
+}
+
+/// What else hangs on an entry: what to take back should the server never process it, or do when it has.
+#[derive(Debug)]
+pub enum Note {
+    None,
+    /// Uses the shared statement of this id: errors may carry its name.
+    Uses(u64),
+    /// Injected Parse: the server has the statement only if this succeeds.
+    Learns(u64),
+    /// The client's Parse of a named statement.
+    Names(Box<Named>),
+    /// The client's Close.
+    Unnames(Box<Named>),
+    /// Our Close of an evicted statement.
+    Evicts(u64),
+    /// The client's unnamed Parse.
+    Unnamed,
+    /// Rewritten `DEALLOCATE name`: forget it when the server has done it.
+    Forgets(Box<Named>),
+    /// Settings of a new owner.
+    Replay,
+}
+
+#[derive(Debug)]
+pub struct Named {
+    pub name: Arc<[u8]>,
+    pub statement: Arc<Statement>,
+}
+
+#[derive(Debug)]
+pub struct Entry {
+    pub kind: Kind,
+    pub reply: Reply,
+    pub note: Note,
+}
+
+impl Entry {
+    pub const fn forward(kind: Kind) -> Self {
+        Self { kind, reply: Reply::Forward, note: Note::None }
+    }
+
+    pub const fn swallow(kind: Kind) -> Self {
+        Self { kind, reply: Reply::Swallow, note: Note::None }
+    }
+
+    pub fn noting(mut self, note: Note) -> Self {
+        self.note = note;
+        self
+    }
+}
+
+/// How the server reads what is sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Messages,
+    /// CopyIn: Sync and Flush are ignored until CopyDone or CopyFail.
+    CopyIn,
+    /// After an error in the extended protocol: everything is ignored until Sync.
+    SkipToSync,
+}
+
+/// A message that answers nothing that was asked: the server, or our account of it, is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unexpected(pub u8);
+
+#[derive(Debug)]
+pub struct Plan {
+    owed: VecDeque<Entry>,
+    status: Status,
+    reading: Reading,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { owed: VecDeque::new(), status: Status::Idle, reading: Reading::Messages }
+    }
+}
+
+impl Plan {
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Nothing owed and nothing half done: with status `I`, the server may change hands.
+    pub fn is_settled(&self) -> bool {
+        self.owed.is_empty() && self.reading == Reading::Messages
+    }
+
+    pub fn owes_nothing(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    pub fn is_skipping(&self) -> bool {
+        self.reading == Reading::SkipToSync
+    }
+
+    pub fn is_copying_in(&self) -> bool {
+        self.reading == Reading::CopyIn
+    }
+
+    pub fn head(&self) -> Option<&Entry> {
+        self.owed.front()
+    }
+
+    /// Something was sent to the server, or is to be answered at this place.
+    pub fn push(&mut self, entry: Entry) {
+        // ## SkipToSync => Messages: the server reads on from a Sync.
+        if self.reading == Reading::SkipToSync && entry.kind == Kind::Sync {
+            self.reading = Reading::Messages;
+        }
+        self.owed.push_back(entry);
+    }
+
+    /// The reply we owe at the head, if the server's own replies before it are all there.
+    pub fn next_synthetic(&mut self) -> Option<(Synthetic, Note)> {
+        loop {
+            match self.owed.front()?.kind {
+                Kind::Synthesize(reply) => return self.owed.pop_front().map(|e| (reply, e.note)),
+                // The server was not copying when it came: ignored there, nothing owed here (trap 19).
+                Kind::CopyEnd => _ = self.owed.pop_front(),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Whose reply this message is: what becomes of it, and the entry if that completes it. Not for errors, nor for
+    /// notices, notifications and parameters, which answer nothing.
+    #[inline]
+    pub fn answer(&mut self, tag: u8) -> Result<(Reply, Option<Entry>), Unexpected> {
+        let head = self.owed.front().ok_or(Unexpected(tag))?;
+        let reply = head.reply;
+        let completes = match (tag, head.kind) {
+            (server::DATA_ROW, Kind::Query | Kind::Execute) => false,
+            (server::PARSE_COMPLETE, Kind::Parse) => true,
+            (server::BIND_COMPLETE, Kind::Bind) => true,
+            (server::CLOSE_COMPLETE, Kind::Close) => true,
+            (server::ROW_DESCRIPTION | server::NO_DATA, Kind::Describe) => true,
+            (server::COMMAND_COMPLETE | server::EMPTY_QUERY | server::PORTAL_SUSPENDED, Kind::Execute) => true,
+            (server::COMMAND_COMPLETE | server::EMPTY_QUERY | server::ROW_DESCRIPTION, Kind::Query) => false,
+            (server::PARAMETER_DESCRIPTION, Kind::Describe) => false,
+            (server::FUNCTION_RESULT, Kind::FunctionCall) => false,
+            (server::COPY_OUT | server::COPY_DATA | server::COPY_DONE, Kind::Query | Kind::Execute) => false,
+            (server::COPY_IN | server::COPY_BOTH, Kind::Query | Kind::Execute) => {
+                // ## Messages => CopyIn
+                self.reading = Reading::CopyIn;
+                false
+            }
+            _ => return Err(Unexpected(tag)),
+        };
+        if tag == server::COMMAND_COMPLETE && self.reading == Reading::CopyIn {
+            // ## CopyIn => Messages: what the server ignored while it copied answers nothing (trap 18).
+            self.reading = Reading::Messages;
+            self.forget_through_copy_end();
+        }
+        let done = if completes { self.owed.pop_front() } else { None };
+        Ok((reply, done))
+    }
+
+    /// ReadyForQuery.
+    #[inline]
+    pub fn ready(&mut self, status: Status) -> Result<Entry, Unexpected> {
+        match self.owed.front().map(|e| e.kind) {
+            Some(Kind::Query | Kind::Sync | Kind::FunctionCall) => {}
+            _ => return Err(Unexpected(server::READY_FOR_QUERY)),
+        }
+        self.status = status;
+        // ## CopyIn => Messages: a COPY that failed in the simple protocol.
+        self.reading = Reading::Messages;
+        self.owed.pop_front().ok_or(Unexpected(server::READY_FOR_QUERY))
+    }
+
+    /// ErrorResponse. `dropped` gets the entries the server will never answer, last first, so that what they changed in
+    /// our account can be taken back in order (trap 6).
+    pub fn error(&mut self, mut dropped: impl FnMut(Entry)) -> Reply {
+        let Some(head) = self.owed.front() else { return Reply::Forward };
+        let reply = head.reply;
+        let was_copying = self.reading == Reading::CopyIn;
+        if matches!(head.kind, Kind::Query | Kind::FunctionCall | Kind::Sync) {
+            // ## CopyIn => Messages: ReadyForQuery follows at once.
+            if was_copying {
+                self.reading = Reading::Messages;
+                self.forget_through_copy_end();
+            }
+            return reply;
+        }
+        // ## (Messages | CopyIn) => (Messages | SkipToSync): the batch is dead up to its Sync (trap 5). A Sync the server
+        // ignored while it copied is not it.
+        let from = if was_copying { self.after_copy_end() } else { 0 };
+        let sync = (from..self.owed.len()).find(|&at| self.owed[at].kind == Kind::Sync);
+        let reply = sync.map_or(Reply::Forward, |at| self.owed[at].reply);
+        self.reading = if sync.is_some() { Reading::Messages } else { Reading::SkipToSync };
+        let kept = self.owed.split_off(sync.unwrap_or(self.owed.len()));
+        while let Some(entry) = self.owed.pop_back() {
+            dropped(entry);
+        }
+        self.owed.extend(kept);
+        reply
+    }
+
+    /// Memory back after a long pipeline.
+    pub fn shrink(&mut self) {
+        if self.owed.capacity() > KEPT_CAPACITY && self.owed.is_empty() {
+            self.owed.shrink_to(KEPT_CAPACITY);
+        }
+    }
+
+    /// Where what follows the first CopyEnd begins; the very end where none was sent yet.
+    fn after_copy_end(&self) -> usize {
+        self.owed.iter().position(|e| e.kind == Kind::CopyEnd).map_or(self.owed.len(), |at| at + 1)
+    }
+
+    /// Drops what stands between the head and the end of its copy.
+    fn forget_through_copy_end(&mut self) {
+        if self.owed.iter().any(|e| e.kind == Kind::CopyEnd) {
+            self.owed.drain(1..self.after_copy_end().max(1));
+        } else {
+            self.owed.truncate(1);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
