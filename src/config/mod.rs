@@ -1,12 +1,24 @@
 //! Configuration: one option table → file, environment and flags → checked [`Settings`].
 
+mod checks;
+mod draft;
+mod environment;
 mod error;
+mod file;
+pub(crate) mod kind;
+mod layers;
+mod load;
 mod nearest;
+pub(crate) mod options;
+mod projects;
+pub mod reference;
 mod settings;
 pub mod units;
 pub mod url;
 
+pub use environment::Env;
 pub use error::ConfigError;
+pub use load::{Loaded, Prepared, Sources, load};
 pub use settings::{
     ClientAuth, ClientTls, Host, Limits, Listen, Log, LogFormat, Password, Project, Secret, Settings, SslMode, Timeouts,
     Upstream, UpstreamTls, User,

@@ -21,8 +21,19 @@ pub struct Settings {
     /// Data workers; 1 means one current-thread runtime.
     pub workers: usize,
     pub log: Log,
-    /// Never empty. The first is the default project unless one is called `default`.
+    /// Never empty, names distinct; see [`Settings::default_project`].
     pub projects: Vec<Arc<Project>>,
+}
+
+impl Settings {
+    /// The name that makes a project the default one.
+    pub const DEFAULT_PROJECT: &str = "default";
+
+    /// The project of clients that name none: the one called `default`, else `*`, else the first.
+    pub fn default_project(&self) -> &Arc<Project> {
+        let named = |name: &str| self.projects.iter().find(|project| project.name == name);
+        named(Self::DEFAULT_PROJECT).or_else(|| named("*")).unwrap_or(&self.projects[0])
+    }
 }
 
 /// Where clients arrive.

@@ -1,0 +1,75 @@
+//! What the options fill in, before the cross checks make [`super::Settings`] of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{ClientAuth, Limits, Listen, Log, LogFormat, Password, Timeouts};
+
+/// One place per option. All of them are filled, since every option has a default or may be missing.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    /// The URL as it was written. It is read last: `sidepool dev` brings an upstream of its own.
+    pub(crate) upstream: Option<Password>,
+    pub(crate) state_dir: Option<PathBuf>,
+    /// `None` is `auto`.
+    pub(crate) workers: Option<usize>,
+    pub(crate) client_auth: ClientAuth,
+    pub(crate) listen: Listen,
+    pub(crate) client_tls: DraftTls,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) log: Log,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct DraftTls {
+    pub(crate) enabled: bool,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Draft {
+    /// Nothing in any place: the defaults are the option table's business.
+    pub(super) fn blank() -> Self {
+        Self {
+            upstream: None,
+            state_dir: None,
+            workers: None,
+            client_auth: ClientAuth::ScramSha256,
+            listen: Listen {
+                addresses: Vec::new(),
+                session_port: None,
+                transaction_port: None,
+                unix_socket_dir: None,
+                http: None,
+            },
+            client_tls: DraftTls { enabled: false, certificate: None, key: None },
+            limits: Limits {
+                max_clients: 0,
+                max_server_connections: 0,
+                pool_size: 0,
+                min_pool_size: 0,
+                parallel_logins: 0,
+                prepared_statements_per_server: 0,
+                prepared_statements_per_client: 0,
+                statement_bytes: 0,
+            },
+            timeouts: Timeouts {
+                client_login: Duration::ZERO,
+                queue_wait: Duration::ZERO,
+                queue_notice: Duration::ZERO,
+                client_idle: Duration::ZERO,
+                idle_in_transaction: Duration::ZERO,
+                server_connect: Duration::ZERO,
+                server_down: Duration::ZERO,
+                server_lifetime: Duration::ZERO,
+                server_idle: Duration::ZERO,
+                other_database_idle: Duration::ZERO,
+                server_check: Duration::ZERO,
+                recovery: Duration::ZERO,
+                drain: Duration::ZERO,
+            },
+            log: Log { filter: String::new(), format: LogFormat::Text },
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The sources laid over each other, and which of them had the last word.
+
+use std::collections::BTreeMap;
+
+use ::config::{Config, ConfigError as MergeError, Environment, File, FileFormat, Source, Value, ValueKind};
+
+use super::ConfigError;
+use super::draft::Draft;
+use super::file::{ConfigFile, Table, given};
+use super::kind::Kind;
+use super::options::{self, Opt};
+
+/// What is merged, weakest first, after the defaults.
+pub(super) struct Layers<'a> {
+    pub(super) file: Option<&'a ConfigFile>,
+    pub(super) env: &'a BTreeMap<&'static str, String>,
+    pub(super) flags: &'a BTreeMap<&'static str, String>,
+}
+
+/// Which layer had the last word on an option.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    Default,
+    File(&'a ConfigFile),
+    Env(&'static str),
+    Flag(&'static str),
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn draft(&self) -> Result<Draft, ConfigError> {
+        let merged = self.merged().map_err(|_| ConfigError::new("the settings cannot be merged", "Check the file's tables."))?;
+        let mut draft = Draft::blank();
+        for option in options::all() {
+            let Some(value) = find(&merged, option.key) else { continue };
+            let origin = self.origin(option.key);
+            let name = origin.of(option.key);
+            let value = given(value).ok_or_else(|| {
+                ConfigError::new(format!("{name} must be {}", option.kind.expects()), "It is a table or a list of lists there.")
+            })?;
+            option.kind.take(&name, &value, &mut draft)?;
+            origin.anchor(option, &mut draft);
+        }
+        Ok(draft)
+    }
+
+    /// `try_parsing` stays off: it would turn a password such as 0123 into 123.
+    fn merged(&self) -> Result<Table, MergeError> {
+        let mut builder = Config::builder();
+        for option in options::all().filter(|option| !option.default.is_empty()) {
+            builder = builder.set_default(option.key, option.default)?;
+        }
+        if let Some(file) = self.file {
+            builder = builder.add_source(File::from_str(&file.text, FileFormat::Toml));
+        }
+        let variables = self.env.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        builder = builder.add_source(Environment::default().source(Some(variables)));
+        for (key, value) in self.flags {
+            builder = builder.set_override(*key, value.as_str())?;
+        }
+        builder.build()?.collect()
+    }
+
+    pub(super) fn origin(&self, key: &str) -> Origin<'a> {
+        let option = options::all().find(|option| option.key == key);
+        match (option, self.file) {
+            (Some(option), _) if self.flags.contains_key(key) => Origin::Flag(option.flag),
+            (Some(option), _) if self.env.contains_key(key) => Origin::Env(option.env),
+            (_, Some(file)) if find(&file.tree, key).is_some() => Origin::File(file),
+            _ => Origin::Default,
+        }
+    }
+
+    /// Every source that sets anything, by name.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let variables = options::all().filter(|option| self.env.contains_key(option.key)).map(|option| option.env.to_owned());
+        let flags =
+            options::all().filter(|option| self.flags.contains_key(option.key)).map(|option| format!("--{}", option.flag));
+        self.file.map(|file| file.name.clone()).into_iter().chain(variables).chain(flags).collect()
+    }
+}
+
+impl Origin<'_> {
+    /// The option's key and where it was set.
+    pub(super) fn of(&self, key: &str) -> String {
+        match self {
+            Self::Default => key.to_owned(),
+            Self::File(file) => format!("{key} in {}", file.name),
+            Self::Env(name) => format!("{key} (from {name})"),
+            Self::Flag(name) => format!("{key} (from --{name})"),
+        }
+    }
+
+    /// A relative path in a file starts from the file: services are started in / or anywhere.
+    fn anchor(&self, option: &Opt, draft: &mut Draft) {
+        if let (Self::File(file), Kind::Path(place)) = (self, &option.kind)
+            && let Some(path) = place(draft)
+        {
+            *path = file.directory.join(&*path);
+        }
+    }
+}
+
+fn find<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        None => tree.get(key),
+        Some((table, rest)) => match &tree.get(table)?.kind {
+            ValueKind::Table(tree) => find(tree, rest),
+            _ => None,
+        },
+    }
+}

@@ -1,0 +1,196 @@
+//! Defaults < file < environment < flags, merged and checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::draft::Draft;
+use super::environment::{self, Env, Selected};
+use super::file::ConfigFile;
+use super::layers::Layers;
+use super::options::{CONFIG_FILE, DEFAULT_FILE};
+use super::projects::{self, ProjectSpec};
+use super::{ConfigError, Limits, Log, Password, Project, Settings, Upstream, User, checks, url};
+
+/// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Values of flags by the option's key (`limits.pool_size`).
+    pub flags: BTreeMap<&'static str, String>,
+    /// `--config`.
+    pub config_file: Option<PathBuf>,
+    pub env: Env,
+    /// Where `sidepool.toml` is looked for when no file was named.
+    pub directory: PathBuf,
+    /// What `workers = auto` goes by.
+    pub cores: usize,
+}
+
+/// Settings, and how they came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Arc<Settings>,
+    /// What people should know though it is no error, one sentence each, to be logged as warnings.
+    pub notes: Vec<String>,
+    /// Where the settings came from, for one line in the log.
+    pub source: String,
+    /// What Sidepool makes is kept here; `None` if no place for it is known.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Reads, merges and checks everything.
+///
+/// # Errors
+/// The first mistake that is found, with the option's key and where it was set.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    Prepared::new(sources)?.finish()
+}
+
+/// Settings whose upstream is still open: `sidepool dev` knows its own only once that has started.
+#[derive(Debug)]
+pub struct Prepared {
+    draft: Draft,
+    projects: Vec<ProjectSpec>,
+    everywhere: Vec<User>,
+    /// The URL that makes the default project, and where it stands.
+    upstream: Option<(Password, String)>,
+    database_url: Option<Password>,
+    cores: usize,
+    notes: Vec<String>,
+    source: Vec<String>,
+}
+
+impl Prepared {
+    /// # Errors
+    /// As [`load`], but for what concerns an upstream.
+    pub fn new(sources: &Sources) -> Result<Self, ConfigError> {
+        let file = find_file(sources)?;
+        let Selected { values, notes } = environment::select(&sources.env);
+        let layers = Layers { file: file.as_ref(), env: &values, flags: &sources.flags };
+        let mut draft = layers.draft()?;
+        draft.state_dir = draft.state_dir.or_else(|| state_dir(&sources.env));
+        checks::check(&draft)?;
+
+        let upstream = draft.upstream.clone().map(|url| (url, layers.origin("upstream").of("upstream")));
+        let (projects, everywhere) = match &file {
+            Some(file) => (projects::projects(file, &draft)?, projects::everywhere(file)?),
+            None => (Vec::new(), Vec::new()),
+        };
+        let database_url = sources.env.get("DATABASE_URL").filter(|url| !url.is_empty()).map(Password::new);
+        let source = layers.describe();
+        Ok(Self { draft, projects, everywhere, upstream, database_url, cores: sources.cores, notes, source })
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.draft.log
+    }
+
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.draft.state_dir.as_deref()
+    }
+
+    /// Reads the upstreams' URLs.
+    ///
+    /// # Errors
+    /// No upstream, a URL that cannot be read, or one that leads back to Sidepool itself.
+    pub fn finish(mut self) -> Result<Loaded, ConfigError> {
+        if self.upstream.is_none() && self.projects.is_empty() {
+            self.upstream = self.database_url.take().map(|url| (url, "DATABASE_URL".to_owned()));
+            self.source.extend(self.upstream.is_some().then(|| "DATABASE_URL".to_owned()));
+        }
+        let limits = self.draft.limits.clone();
+        if let Some((url, url_place)) = self.upstream.take() {
+            match self.default_project() {
+                Some(spec) => (spec.url, spec.url_place) = (url, url_place),
+                None => {
+                    let users = std::mem::take(&mut self.everywhere);
+                    self.projects.push(ProjectSpec { name: "*".to_owned(), url, url_place, limits, users });
+                }
+            }
+        }
+        self.settle(None)
+    }
+
+    /// For an upstream that is no option: it becomes the default project, in the place of any other.
+    ///
+    /// # Errors
+    /// As [`Prepared::finish`], for the projects in the file.
+    pub fn finish_with(mut self, upstream: Upstream) -> Result<Loaded, ConfigError> {
+        if let Some((_, place)) = self.upstream.take() {
+            self.notes.push(format!("{place} has no effect: the upstream is Sidepool's own PostgreSQL"));
+        }
+        let (mut users, mut limits) = (std::mem::take(&mut self.everywhere), self.draft.limits.clone());
+        let mut name = "*".to_owned();
+        if let Some(index) = self.default_index() {
+            ProjectSpec { name, users, limits, .. } = self.projects.remove(index);
+        }
+        let project = make_project(name, upstream, limits, users);
+        self.settle(Some(project))
+    }
+
+    /// The one whose upstream an explicit one replaces.
+    fn default_project(&mut self) -> Option<&mut ProjectSpec> {
+        let index = self.default_index()?;
+        self.projects.get_mut(index)
+    }
+
+    fn default_index(&self) -> Option<usize> {
+        let named = |name: &str| self.projects.iter().position(|spec| spec.name == name);
+        named(Settings::DEFAULT_PROJECT).or_else(|| named("*"))
+    }
+
+    fn settle(mut self, own: Option<Project>) -> Result<Loaded, ConfigError> {
+        let (client_tls, note) = checks::client_tls(&self.draft)?;
+        self.notes.extend(note);
+        let mut projects: Vec<Arc<Project>> = own.into_iter().map(Arc::new).collect();
+        for spec in self.projects {
+            projects.push(Arc::new(read_project(spec, &self.draft, &mut self.notes)?));
+        }
+        if projects.is_empty() {
+            let hint = "Give one with --upstream postgres://USER:PASSWORD@HOST:PORT/DATABASE, SIDEPOOL_UPSTREAM, DATABASE_URL or a \
+                        file; or run `sidepool dev`, which brings its own PostgreSQL.";
+            return Err(ConfigError::new("there is no upstream: nothing says which PostgreSQL to pool", hint));
+        }
+        let workers = checks::workers(&self.draft, self.cores);
+        let Draft { listen, client_auth, limits, timeouts, log, state_dir, .. } = self.draft;
+        let settings = Settings { listen, client_auth, client_tls, limits, timeouts, workers, log, projects };
+        let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
+        Ok(Loaded { settings: Arc::new(settings), notes: self.notes, source, state_dir })
+    }
+}
+
+fn read_project(spec: ProjectSpec, draft: &Draft, notes: &mut Vec<String>) -> Result<Project, ConfigError> {
+    let ProjectSpec { name, url, url_place, limits, users } = spec;
+    let (upstream, url_notes) = url::parse(url.reveal()).map_err(|error| error.within(&url_place))?;
+    notes.extend(url_notes.into_iter().map(|note| format!("{url_place}: {note}")));
+    if limits.pool_size > limits.max_server_connections {
+        let (size, max) = (limits.pool_size, limits.max_server_connections);
+        notes.push(format!("project `{name}`: pools stay below pool_size {size}, for max_server_connections is {max}"));
+    }
+    checks::check_limits(&format!("projects.{name}"), &limits)?;
+    let project = make_project(name, upstream, limits, users);
+    checks::check_loop(&draft.listen, &project, &url_place)?;
+    Ok(project)
+}
+
+fn make_project(name: String, upstream: Upstream, limits: Limits, users: Vec<User>) -> Project {
+    let Limits { pool_size, min_pool_size, max_server_connections, .. } = limits;
+    Project { name, upstream, users, pool_size, min_pool_size, max_server_connections }
+}
+
+/// `--config`, else `SIDEPOOL_CONFIG`, else `sidepool.toml` if it is there.
+fn find_file(sources: &Sources) -> Result<Option<ConfigFile>, ConfigError> {
+    let variable = sources.env.get(CONFIG_FILE.1).filter(|path| !path.is_empty());
+    if let Some(path) = sources.config_file.clone().or_else(|| variable.map(PathBuf::from)) {
+        return ConfigFile::read(&path).map(Some);
+    }
+    let path = sources.directory.join(DEFAULT_FILE);
+    if path.try_exists().unwrap_or(true) { ConfigFile::read(&path).map(Some) } else { Ok(None) }
+}
+
+/// XDG Base Directory Specification: a relative path counts as none.
+fn state_dir(env: &Env) -> Option<PathBuf> {
+    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(base.join("sidepool"))
+}

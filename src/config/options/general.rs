@@ -1,0 +1,83 @@
+//! What stands above all tables of the file, and the log.
+
+use super::Opt;
+use crate::config::kind::{Choice, Kind};
+use crate::config::{ClientAuth, LogFormat};
+
+pub(super) const GENERAL: &[Opt] = &[
+    Opt {
+        key: "upstream",
+        flag: "upstream",
+        env: "SIDEPOOL_UPSTREAM",
+        default: "",
+        example: "postgres://postgres:secret@db.example.com:5432/postgres",
+        elsewhere: &[("PgBouncer", "databases")],
+        kind: Kind::Url(|d| &mut d.upstream),
+        doc: "The PostgreSQL to pool, as a libpq URL. It becomes the default project, and takes any project name that the file \
+              does not list. Without it, and without projects in the file, DATABASE_URL is taken. A password on the command \
+              line can be seen in the list of processes: prefer the variable or the file.",
+    },
+    Opt {
+        key: "client_auth",
+        flag: "client-auth",
+        env: "SIDEPOOL_CLIENT_AUTH",
+        default: "scram-sha-256",
+        example: "",
+        elsewhere: &[("PgBouncer", "auth_type")],
+        kind: Kind::Choice(&[
+            Choice { word: "scram-sha-256", choose: |d| d.client_auth = ClientAuth::ScramSha256 },
+            Choice { word: "trust", choose: |d| d.client_auth = ClientAuth::Trust },
+        ]),
+        doc: "How clients prove who they are. `trust` asks for no proof, and is refused unless every address listened on is a \
+              loopback address or a Unix socket.",
+    },
+    Opt {
+        key: "workers",
+        flag: "workers",
+        env: "SIDEPOOL_WORKERS",
+        default: "auto",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Automatic { min: 1, max: 64, place: |d| &mut d.workers },
+        doc: "Threads that carry clients' data. `auto` is one where there are two cores or fewer, and otherwise one per core up \
+              to four.",
+    },
+    Opt {
+        key: "state_dir",
+        flag: "state-dir",
+        env: "SIDEPOOL_STATE_DIR",
+        default: "",
+        example: "/var/lib/sidepool",
+        elsewhere: &[],
+        kind: Kind::Path(|d| &mut d.state_dir),
+        doc: "Directory for what Sidepool makes and keeps, such as the development certificate. Not set, it is \
+              `$XDG_STATE_HOME/sidepool`, or else `~/.local/state/sidepool`.",
+    },
+];
+
+pub(super) const LOG: &[Opt] = &[
+    Opt {
+        key: "log.filter",
+        flag: "log",
+        env: "SIDEPOOL_LOG",
+        default: "info",
+        example: "",
+        elsewhere: &[("PgBouncer", "verbose")],
+        kind: Kind::LogFilter(|d| &mut d.log.filter),
+        doc: "What is logged: off, error, warn, info, debug or trace, or such levels for single modules, as in \
+              `info,sidepool::pool=debug`.",
+    },
+    Opt {
+        key: "log.format",
+        flag: "log-format",
+        env: "SIDEPOOL_LOG_FORMAT",
+        default: "text",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Choice(&[
+            Choice { word: "text", choose: |d| d.log.format = LogFormat::Text },
+            Choice { word: "json", choose: |d| d.log.format = LogFormat::Json },
+        ]),
+        doc: "One line per event, for people (`text`) or for log collectors (`json`).",
+    },
+];
