@@ -23,3 +23,6 @@ pub use settings::{
     ClientAuth, ClientTls, Host, Limits, Listen, Log, LogFormat, Password, Project, Secret, Settings, SslMode, Timeouts,
     Upstream, UpstreamTls, User,
 };
+
+#[cfg(test)]
+mod tests;
