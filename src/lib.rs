@@ -16,6 +16,7 @@
 //! | `embedded` | a PostgreSQL of our own, for `sidepool dev` and the tests |
 //! | `cli` | `run`, `dev`, `check`, `urls` |
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod wire;

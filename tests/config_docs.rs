@@ -1,5 +1,7 @@
 //! The committed reference texts are the ones the option table makes. `SIDEPOOL_BLESS=1` rewrites them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
 use std::path::Path;
 
 use sidepool::config::{Sources, load, reference};

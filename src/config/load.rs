@@ -10,7 +10,7 @@ use super::file::ConfigFile;
 use super::layers::Layers;
 use super::options::{CONFIG_FILE, DEFAULT_FILE};
 use super::projects::{self, ProjectSpec};
-use super::{ConfigError, Limits, Log, Password, Project, Settings, Upstream, User, checks, url};
+use super::{ConfigError, Limits, Listen, Log, Password, Project, Settings, Upstream, User, checks, url};
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,10 @@ impl Prepared {
 
     pub fn log(&self) -> &Log {
         &self.draft.log
+    }
+
+    pub fn listen(&self) -> &Listen {
+        &self.draft.listen
     }
 
     pub fn state_dir(&self) -> Option<&Path> {
