@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 
 use super::urls::Passwords;
 use super::{CliError, Command};
-use crate::config::options::{self, CONFIG_FILE, Opt, SECTIONS};
+use crate::config::options::{self, CONFIG_FILE, DEFAULT_FILE, Opt, SECTIONS};
 use crate::config::reference::wrap;
 use crate::config::{ConfigError, Prepared, Sources, load};
 
@@ -64,7 +64,6 @@ fn clap() -> Clap {
         .args_override_self(true)
         .subcommand_value_name("COMMAND")
         .disable_help_subcommand(true)
-        .next_display_order(None)
         .arg(config_file())
         .args(SECTIONS.iter().flat_map(|section| section.options.iter().map(|option| flag(option, section.title))))
         .subcommand(Clap::new("run").about("Pool the upstream's connections (the default)"))
@@ -92,8 +91,9 @@ fn dev_command() -> Clap {
 fn config_file() -> Arg {
     let (flag, variable) = CONFIG_FILE;
     let long = format!(
-        "Configuration file. Not given, it is sidepool.toml in the current directory, if there is one.\n\nVariable: {variable}"
+        "Configuration file. Not given, it is {DEFAULT_FILE} in the current directory, if there is one. Variable: {variable}."
     );
+    let long = wrap(&long, HELP_COLUMNS, "").trim_end().to_owned();
     Arg::new(flag)
         .long(flag)
         .global(true)

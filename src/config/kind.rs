@@ -56,7 +56,6 @@ pub(crate) struct Choice {
 }
 
 /// A value as some source gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Given {
     One(String),
     Many(Vec<String>),

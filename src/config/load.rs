@@ -13,7 +13,8 @@ use super::projects::{self, ProjectSpec};
 use super::{ConfigError, Limits, Listen, Log, Password, Project, Settings, Upstream, User, checks, url};
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
-#[derive(Clone, Debug, Default)]
+/// No `Debug`: flags and variables hold passwords.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// Values of flags by the option's key (`limits.pool_size`).
     pub flags: BTreeMap<&'static str, String>,

@@ -64,8 +64,8 @@ pub(super) const LOG: &[Opt] = &[
         example: "",
         elsewhere: &[("PgBouncer", "verbose")],
         kind: Kind::LogFilter(|d| &mut d.log.filter),
-        doc: "What is logged: off, error, warn, info, debug or trace, or such levels for single modules, as in \
-              `info,sidepool::pool=debug`.",
+        doc: "The least severe level that is logged: off, error, warn, info, debug or trace. Single modules can have their own, as \
+              in `info,sidepool::pool=debug`.",
     },
     Opt {
         key: "log.format",

@@ -55,7 +55,7 @@ pub(super) const LISTEN: &[Opt] = &[
         example: "",
         elsewhere: &[],
         kind: Kind::Socket(|d| &mut d.listen.http),
-        doc: "Address and port for HTTP: `/metrics` (Prometheus), `/healthz` and `/readyz`; for example 127.0.0.1:9930.",
+        doc: "Address and port for HTTP: `/metrics` (Prometheus), `/healthz` and `/readyz`.",
     },
 ];
 

@@ -110,8 +110,9 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         example: "",
         elsewhere: &[],
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.other_database_idle },
-        doc: "The same for databases other than the one in the upstream's URL. Short, because a database cannot be dropped while \
-              it has connections, and migration tools drop the ones they made (Prisma's shadow databases). 0 is off.",
+        doc: "A server connection to another database than the one in the upstream's URL is closed when unused for this long. \
+              Short, because a database cannot be dropped while it has connections, and migration tools drop the ones they made \
+              (Prisma's shadow databases). 0 is off.",
     },
     Opt {
         key: "timeouts.server_check",
@@ -131,8 +132,8 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         example: "",
         elsewhere: &[],
         kind: Kind::Duration { min: SHORTEST, max: LONGEST, place: |d| &mut d.timeouts.recovery },
-        doc: "After a client left in the middle of something: how long cancel, drain and rollback may take before its server \
-              connection is given up.",
+        doc: "How long cancel, drain and rollback may take after a client left in the middle of something. Then its server \
+              connection is closed.",
     },
     Opt {
         key: "timeouts.drain",
