@@ -16,7 +16,9 @@
 //! | `embedded` | a PostgreSQL of our own, for `sidepool dev` and the tests |
 //! | `cli` | `run`, `dev`, `check`, `urls` |
 
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod net;
 pub mod wire;

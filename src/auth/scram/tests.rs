@@ -1,0 +1,187 @@
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::client::{ScramClient, ServerFault};
+use super::message::{ClientFinal, ClientFirst};
+use super::server::{self, Candidate, Rejection};
+use crate::auth::keys::{ClientKey, ScramKeys, ServerKey};
+use crate::auth::process_secret::ProcessSecret;
+use crate::auth::verifier::Verifier;
+use crate::error::SqlState;
+
+const ITERATIONS: NonZeroU32 = NonZeroU32::new(7).unwrap();
+
+fn keys(password: &str) -> ScramKeys {
+    ScramKeys::derive(password, b"salt", ITERATIONS)
+}
+
+fn known(password: &str) -> Candidate {
+    Candidate::Known(Verifier::from_keys(&keys(password), b"salt", ITERATIONS))
+}
+
+/// The whole exchange between our client and our server.
+fn exchange(candidate: Candidate, client_keys: &ScramKeys) -> Result<ScramKeys, Rejection> {
+    let client = ScramClient::new().unwrap();
+    let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), candidate)?;
+    let (client_final, signature) = client.server_first(server_first.as_bytes()).unwrap().respond(client_keys);
+    let proven = awaiting.finish(client_final.as_bytes())?;
+    signature.verify(proven.server_final.as_bytes()).unwrap();
+    Ok(proven.keys)
+}
+
+#[test]
+fn the_right_password_proves_both_sides_and_gives_up_the_clients_key() {
+    let recovered = exchange(known("secret"), &keys("secret")).unwrap();
+    assert_eq!(recovered, keys("secret"));
+    // And with what was recovered one can log in where the same verifier is.
+    assert!(exchange(known("secret"), &recovered).is_ok());
+}
+
+#[test]
+fn the_wrong_password_and_the_wrong_user_fail_alike() {
+    assert_eq!(exchange(known("secret"), &keys("Secret")).unwrap_err(), Rejection::WrongPassword);
+    let secret = ProcessSecret::generate().unwrap();
+    let nobody = Candidate::Unknown(secret.mock_verifier("p", "nobody"));
+    let verifier = secret.mock_verifier("p", "nobody");
+    let any = ScramKeys::derive("x", &verifier.salt, verifier.iterations);
+    assert_eq!(exchange(nobody, &any).unwrap_err(), Rejection::WrongPassword);
+}
+
+#[test]
+fn trap_59_an_unknown_user_fails_even_with_the_right_keys() {
+    let Candidate::Known(verifier) = known("secret") else { unreachable!() };
+    assert_eq!(exchange(Candidate::Unknown(verifier), &keys("secret")).unwrap_err(), Rejection::WrongPassword);
+}
+
+#[test]
+fn rfc_7677_example() {
+    let client = ScramClient::with("user", "rOprNGfwEbeRWgbNEkqO");
+    assert_eq!(client.client_first(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
+    let server_first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    let challenge = client.server_first(server_first.as_bytes()).unwrap();
+    let keys = ScramKeys::derive("pencil", &challenge.salt, challenge.iterations);
+    let (client_final, awaiting) = challenge.respond(&keys);
+    assert_eq!(
+        client_final,
+        "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    );
+    awaiting.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
+}
+
+#[test]
+fn trap_63_first_messages_that_are_refused() {
+    for (message, code) in [
+        (&b""[..], SqlState::PROTOCOL_VIOLATION),
+        (b"p=tls-server-end-point,,n=,r=abc", SqlState::PROTOCOL_VIOLATION),
+        (b"x,,n=,r=abc", SqlState::PROTOCOL_VIOLATION),
+        (b"n,a=admin,n=,r=abc", SqlState::FEATURE_NOT_SUPPORTED),
+        (b"n,,m=ext,n=,r=abc", SqlState::FEATURE_NOT_SUPPORTED),
+        (b"n,,r=abc", SqlState::PROTOCOL_VIOLATION),
+        (b"n,,n=", SqlState::PROTOCOL_VIOLATION),
+        (b"n,,n=,r=", SqlState::PROTOCOL_VIOLATION),
+        (b"n,,n=,r=a b", SqlState::PROTOCOL_VIOLATION),
+        (b"n,,n=,r=a\0", SqlState::PROTOCOL_VIOLATION),
+        (b"n,,n=,r=\xff", SqlState::PROTOCOL_VIOLATION),
+    ] {
+        match server::begin(message, known("secret")).map(|(first, _)| first) {
+            Err(Rejection::Malformed(error)) => assert_eq!(error.code, code, "{message:?}"),
+            other => panic!("{message:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn trap_63_the_flag_y_is_taken_and_must_be_repeated() {
+    let run = |flag: &str, binding: &str| {
+        let first = format!("{flag},,n=ignored,r=abc");
+        let (server_first, awaiting) = server::begin(first.as_bytes(), known("secret")).unwrap();
+        let client = ScramClient::with("ignored", "abc");
+        let (last, _) = client.server_first(server_first.as_bytes()).unwrap().respond(&keys("secret"));
+        awaiting.finish(last.replace("c=biws", binding).as_bytes()).map(|_| ())
+    };
+    assert_eq!(run("n", "c=biws"), Ok(()));
+    // Another binding than was announced is an error before the proof is looked at, the right one is not.
+    assert!(matches!(run("y", "c=biws"), Err(Rejection::Malformed(_))));
+    assert!(matches!(run("n", "c=eSws"), Err(Rejection::Malformed(_))));
+    assert_eq!(run("y", "c=eSws"), Err(Rejection::WrongPassword));
+}
+
+#[test]
+fn trap_63_last_messages_that_are_refused() {
+    let last = |change: fn(String) -> String| {
+        let client = ScramClient::with("", "abc");
+        let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), known("secret")).unwrap();
+        let (message, _) = client.server_first(server_first.as_bytes()).unwrap().respond(&keys("secret"));
+        awaiting.finish(change(message).as_bytes()).map(|_| ())
+    };
+    assert_eq!(last(|message| message), Ok(()));
+    let mut malformed: Vec<fn(String) -> String> = vec![|_| String::new(), |message| message.replace(",r=", ",r=x")];
+    malformed.push(|message| message.replace(",r=abc", ",r=abcd"));
+    malformed.push(|message| message.split(",p=").next().unwrap().to_owned());
+    malformed.push(|message| message + "AAAA");
+    malformed.push(|message| message.replace(",p=", ",p=!"));
+    malformed.push(|message| message + ",x=y");
+    for change in malformed {
+        assert!(matches!(last(change), Err(Rejection::Malformed(_))));
+    }
+}
+
+#[test]
+fn a_hostile_server_gets_nowhere() {
+    let answer = |message: &str| ScramClient::with("", "abc").server_first(message.as_bytes()).map(|_| ()).unwrap_err();
+    assert_eq!(answer("r=abd,s=YQ==,i=1"), ServerFault::Nonce);
+    assert_eq!(answer("r=abc,s=YQ==,i=1"), ServerFault::Nonce);
+    assert_eq!(answer(&format!("r=abc{},s=YQ==,i=1", "x".repeat(2000))), ServerFault::Nonce);
+    for count in ["0", "10000001", "-1", "99999999999999999999"] {
+        assert_eq!(answer(&format!("r=abcd,s=YQ==,i={count}")), ServerFault::Iterations, "{count}");
+    }
+    for message in ["", "m=x,r=abcd,s=YQ==,i=1", "r=abcd,s=?,i=1", "r=abcd,s=,i=1", "r=abcd,i=1"] {
+        assert!(matches!(answer(message), ServerFault::Malformed(_)), "{message}");
+    }
+}
+
+#[test]
+fn trap_68_a_server_that_does_not_know_the_password_is_noticed() {
+    let signature = |last: &[u8]| {
+        let challenge = ScramClient::with("", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap();
+        challenge.respond(&keys("secret")).1.verify(last).unwrap_err()
+    };
+    assert_eq!(signature(b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), ServerFault::Signature);
+    assert_eq!(signature(b"v="), ServerFault::Signature);
+    assert_eq!(signature(b"e=invalid-proof"), ServerFault::Refused("invalid-proof".into()));
+    assert!(matches!(signature(b"w=1"), ServerFault::Malformed(_)));
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    let client = ScramClient::with("", "abc");
+    let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), known("secret")).unwrap();
+    let challenge = client.server_first(server_first.as_bytes()).unwrap();
+    let shown = format!("{awaiting:?} {challenge:?} {:?} {:?}", keys("secret"), challenge_signature());
+    for hidden in ["secret", "Signature(", "[1", "[0x"] {
+        assert!(!shown.contains(hidden), "{shown}");
+    }
+}
+
+fn challenge_signature() -> super::client::AwaitingSignature {
+    let keys = ScramKeys { client: ClientKey::new([1; 32]), server: ServerKey::new([2; 32]) };
+    ScramClient::with("", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap().respond(&keys).1
+}
+
+proptest! {
+    #[test]
+    fn parsers_never_panic(message: Vec<u8>, text in "[nyp],[a=]*,?(n=)?[a-z]*,?(r=)?[!-~]{0,20}(,p=)?[A-Za-z=]*") {
+        for bytes in [&message[..], text.as_bytes()] {
+            let _ = (ClientFirst::parse(bytes), ClientFinal::parse(bytes));
+            let _ = server::begin(bytes, known("x")).map(|(_, awaiting)| awaiting.finish(bytes).is_ok());
+            let _ = ScramClient::with("", "a").server_first(bytes).is_ok();
+            let _ = challenge_signature().verify(bytes);
+        }
+    }
+
+    #[test]
+    fn any_password_works(password in "\\PC{0,30}") {
+        prop_assert_eq!(exchange(known(&password), &keys(&password)).unwrap(), keys(&password));
+    }
+}

@@ -1,0 +1,158 @@
+use std::fs;
+use std::io;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::client::{handshake, has_alpn};
+use super::*;
+use crate::config::{ClientTls, SslMode, UpstreamTls};
+use crate::net::socket::Socket;
+use crate::net::stream::Stream;
+
+struct Bed {
+    directory: TempDir,
+    server: ServerTls,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let source = ClientTls::Development { directory: directory.path().to_owned() };
+        Self { server: ServerTls::load(&source).unwrap().unwrap(), directory }
+    }
+
+    fn context(&self, mode: SslMode, with_root: bool) -> TlsContext {
+        let root_certificate = with_root.then(|| self.directory.path().join("ca.crt"));
+        TlsContext::load(&UpstreamTls { mode, root_certificate, direct: false }).unwrap()
+    }
+
+    async fn meet(&self, context: &TlsContext, host: &str) -> (io::Result<Stream>, io::Result<Stream>) {
+        let (TlsContext::Prefer(config) | TlsContext::Require(config) | TlsContext::Direct(config)) = context else {
+            panic!("no TLS");
+        };
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        tokio::join!(self.server.accept(Socket::unix(ours)), handshake(config, Socket::unix(theirs), host))
+    }
+}
+
+#[tokio::test]
+async fn trap_47_what_each_mode_verifies() {
+    let bed = Bed::new();
+    let other = Bed::new();
+    for (mode, root, host, good) in [
+        (SslMode::Prefer, None, "elsewhere", true),
+        (SslMode::Require, None, "elsewhere", true),
+        (SslMode::Require, Some(&bed), "elsewhere", true),
+        (SslMode::Require, Some(&other), "localhost", false),
+        (SslMode::VerifyCa, Some(&bed), "elsewhere", true),
+        (SslMode::VerifyCa, Some(&other), "localhost", false),
+        (SslMode::VerifyFull, Some(&bed), "localhost", true),
+        (SslMode::VerifyFull, Some(&bed), "127.0.0.1", true),
+        (SslMode::VerifyFull, Some(&bed), "elsewhere", false),
+        (SslMode::VerifyFull, Some(&other), "localhost", false),
+    ] {
+        let context = root.map_or_else(|| bed.context(mode, false), |root| root.context(mode, true));
+        let (_, client) = bed.meet(&context, host).await;
+        assert_eq!(client.is_ok(), good, "{mode:?} {host} {:?}", client.err());
+    }
+    assert!(matches!(bed.context(SslMode::Disable, false), TlsContext::Off));
+}
+
+#[tokio::test]
+async fn bytes_pass_and_both_sides_know_what_they_speak() {
+    let bed = Bed::new();
+    let (server, client) = bed.meet(&bed.context(SslMode::VerifyFull, true), "localhost").await;
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    assert!(has_alpn(&client));
+    assert_eq!(server.server_name(), Some("localhost"));
+    assert_eq!(server.tls_facts(), client.tls_facts());
+    assert!(server.tls_facts().is_some());
+    client.write_all(b"hello").await.unwrap();
+    client.flush().await.unwrap();
+    let mut two = [0; 2];
+    server.read_exact(&mut two).await.unwrap();
+    assert_eq!(&two, b"he");
+    assert!(server.readable_now(), "three bytes are decrypted and wait");
+    let mut three = [0; 3];
+    server.read_exact(&mut three).await.unwrap();
+    assert!(!server.readable_now());
+}
+
+#[tokio::test]
+async fn trap_49_an_end_without_close_notify_is_an_end() {
+    let bed = Bed::new();
+    let (server, client) = bed.meet(&bed.context(SslMode::Prefer, false), "localhost").await;
+    drop(client.unwrap());
+    let mut rest = Vec::new();
+    assert_eq!(server.unwrap().read_to_end(&mut rest).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn trap_48_a_bad_new_certificate_leaves_the_old_one_in_use() {
+    let bed = Bed::new();
+    let directory = bed.directory.path();
+    let (certificate, key) = (directory.join("site.crt"), directory.join("site.key"));
+    fs::copy(directory.join("server.pem"), &certificate).unwrap();
+    fs::copy(directory.join("server.pem"), &key).unwrap();
+    let source = ClientTls::Files { certificate: certificate.clone(), key: key.clone() };
+    let bed = Bed { server: ServerTls::load(&source).unwrap().unwrap(), directory: bed.directory };
+    fs::write(&certificate, "-----BEGIN NOTHING-----").unwrap();
+    let error = bed.server.reload().unwrap_err().to_string();
+    assert!(error.contains("site.crt"), "{error}");
+    let context = bed.context(SslMode::VerifyFull, true);
+    assert!(bed.meet(&context, "localhost").await.1.is_ok());
+    // And a good one is taken: of another authority, which the client does not know.
+    let other = tempfile::tempdir().unwrap();
+    crate::net::dev_cert::load_or_create(other.path()).unwrap();
+    fs::copy(other.path().join("server.pem"), &certificate).unwrap();
+    fs::copy(other.path().join("server.pem"), &key).unwrap();
+    bed.server.reload().unwrap();
+    assert!(bed.meet(&context, "localhost").await.1.is_err());
+}
+
+#[test]
+fn trap_48_one_client_config_serves_all_connections() {
+    let bed = Bed::new();
+    let context = bed.context(SslMode::VerifyFull, true);
+    let (TlsContext::Require(one), TlsContext::Require(two)) = (&context, &context.clone()) else { panic!("not required") };
+    assert!(Arc::ptr_eq(one, two));
+}
+
+#[tokio::test]
+async fn a_self_signed_authority_may_be_its_own_server() {
+    // What `openssl req -new -x509 -nodes` makes, and PostgreSQL's documentation recommends for a first try.
+    let directory = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let path = directory.path().join(name);
+        fs::write(&path, format!("{}{}", key.serialize_pem(), params.self_signed(&key).unwrap().pem())).unwrap();
+        path
+    };
+    let (mine, other) = (make("mine.pem"), make("other.pem"));
+    let source = ClientTls::Files { certificate: mine.clone(), key: mine.clone() };
+    let bed = Bed { server: ServerTls::load(&source).unwrap().unwrap(), directory };
+    let context = |root: &Path| {
+        TlsContext::load(&UpstreamTls { mode: SslMode::VerifyFull, root_certificate: Some(root.to_owned()), direct: false })
+            .unwrap()
+    };
+    assert!(bed.meet(&context(&mine), "localhost").await.1.is_ok());
+    assert!(bed.meet(&context(&mine), "elsewhere").await.1.is_err());
+    assert!(bed.meet(&context(&other), "localhost").await.1.is_err());
+}
+
+#[test]
+fn files_that_are_missing_or_empty_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing.crt");
+    let empty = directory.path().join("empty.crt");
+    fs::write(&empty, "").unwrap();
+    for path in [missing, empty] {
+        let tls = UpstreamTls { mode: SslMode::VerifyCa, root_certificate: Some(path.clone()), direct: false };
+        let error = TlsContext::load(&tls).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+}
