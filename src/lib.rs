@@ -21,4 +21,5 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod net;
+pub mod upstream;
 pub mod wire;

@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use client::TlsContext;
+pub(crate) use client::{handshake, has_alpn};
 pub use server::ServerTls;
 
 /// PostgreSQL's name in ALPN: required of direct TLS, where no SSLRequest says what is to be spoken.

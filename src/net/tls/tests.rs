@@ -5,7 +5,6 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::client::{handshake, has_alpn};
 use super::*;
 use crate::config::{ClientTls, SslMode, UpstreamTls};
 use crate::net::socket::Socket;

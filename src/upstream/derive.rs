@@ -1,0 +1,27 @@
+//! PBKDF2 away from the data workers.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use crate::auth::key_cache::KeyCache;
+use crate::auth::keys::ScramKeys;
+use crate::config::Password;
+
+/// The keys of a password: at once where the cache has them, else computed on a thread for blocking work.
+///
+/// # Errors
+/// Only when the runtime is being shut down.
+pub async fn derive_keys(
+    cache: &Arc<KeyCache>,
+    password: &Password,
+    salt: &[u8],
+    iterations: NonZeroU32,
+) -> io::Result<ScramKeys> {
+    if let Some(known) = cache.get(password.reveal(), salt, iterations) {
+        return Ok(known);
+    }
+    let (cache, password, salt) = (cache.clone(), password.clone(), salt.to_vec());
+    let derive = move || cache.get_or_derive(password.reveal(), &salt, iterations);
+    tokio::task::spawn_blocking(derive).await.map_err(io::Error::other)
+}

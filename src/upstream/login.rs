@@ -1,0 +1,135 @@
+//! Proving to a server who we are (protocol chapter "Start-up"), and having it prove who it is.
+
+use std::io;
+
+use bytes::BytesMut;
+
+use crate::auth::keys::ScramKeys;
+use crate::auth::md5;
+use crate::auth::scram::MECHANISM;
+use crate::auth::scram::client::{Challenge, ScramClient};
+use crate::config::Password;
+use crate::upstream::connect::{AuthMethod, ConnectSpec, Credential};
+use crate::upstream::derive::derive_keys;
+use crate::upstream::error::ConnectError;
+use crate::upstream::intake::{Intake, Message};
+use crate::wire::authentication::Authentication;
+use crate::wire::request;
+
+const NO_PASSWORD_HINT: &str = "Put the password into the upstream's URL: postgres://user:password@host/database.";
+
+/// Answers what the server asks, up to and with its AuthenticationOk.
+pub(super) async fn authenticate(intake: &mut Intake, spec: &ConnectSpec<'_>) -> Result<AuthMethod, ConnectError> {
+    let message = intake.next().await?;
+    match parse(&message)? {
+        Authentication::Ok => Ok(AuthMethod::Trust),
+        Authentication::CleartextPassword => {
+            let password = password(spec, "a password")?;
+            answer(intake, password.reveal()).await?;
+            Ok(AuthMethod::CleartextPassword)
+        }
+        Authentication::Md5Password(salt) => {
+            let password = password(spec, "an md5 password")?;
+            answer(intake, &md5::answer(spec.user, password.reveal(), salt)).await?;
+            Ok(AuthMethod::Md5)
+        }
+        Authentication::Sasl(offered) => {
+            if !offered.contains(&MECHANISM) {
+                return Err(unknown_method(&format!("SASL with {}", offered.join(", "))));
+            }
+            scram(intake, spec).await?;
+            Ok(AuthMethod::ScramSha256)
+        }
+        Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => Err(out_of_order()),
+        Authentication::Other(code) => Err(unknown_method(&format!("authentication method {code}"))),
+    }
+}
+
+async fn answer(intake: &mut Intake, password: &str) -> Result<(), ConnectError> {
+    let mut out = BytesMut::new();
+    request::password(&mut out, password);
+    intake.send(&out).await?;
+    expect_ok(intake).await
+}
+
+/// Each step waits for just the message that comes next: an AuthenticationOk before the server has proved itself is
+/// somebody who does not know the password.
+async fn scram(intake: &mut Intake, spec: &ConnectSpec<'_>) -> Result<(), ConnectError> {
+    check_scram_credential(spec)?;
+    let client = ScramClient::new().map_err(|error| ConnectError::protocol(error.to_string()))?;
+    let mut out = BytesMut::new();
+    request::sasl_initial_response(&mut out, MECHANISM, client.client_first().as_bytes());
+    intake.send(&out).await?;
+
+    let message = intake.next().await?;
+    let Authentication::SaslContinue(server_first) = parse(&message)? else { return Err(out_of_order()) };
+    let challenge = client.server_first(server_first)?;
+    let keys = keys(spec, &challenge).await?;
+    let (client_final, signature) = challenge.respond(&keys);
+    out.clear();
+    request::sasl_response(&mut out, client_final.as_bytes());
+    intake.send(&out).await?;
+
+    let message = intake.next().await?;
+    let Authentication::SaslFinal(server_final) = parse(&message)? else { return Err(out_of_order()) };
+    signature.verify(server_final)?;
+    expect_ok(intake).await
+}
+
+async fn keys(spec: &ConnectSpec<'_>, challenge: &Challenge) -> Result<ScramKeys, ConnectError> {
+    match spec.credential {
+        Credential::ScramKeys(keys) => Ok(keys.clone()),
+        Credential::Password(password) => derive_keys(spec.keys, password, &challenge.salt, challenge.iterations)
+            .await
+            .map_err(|error: io::Error| ConnectError::Unreachable { target: "the upstream".to_owned(), error }),
+        Credential::None => Err(missing("a SCRAM password")),
+    }
+}
+
+/// Before the first message goes out, so that the server does not log a login which could not succeed.
+fn check_scram_credential(spec: &ConnectSpec<'_>) -> Result<(), ConnectError> {
+    match spec.credential {
+        Credential::ScramKeys(_) => Ok(()),
+        _ => password(spec, "a SCRAM password").map(|_| ()),
+    }
+}
+
+fn password<'a>(spec: &ConnectSpec<'a>, asked: &str) -> Result<&'a Password, ConnectError> {
+    match spec.credential {
+        Credential::Password(password) if !password.reveal().is_empty() => Ok(password),
+        Credential::Password(_) | Credential::None => Err(missing(asked)),
+        Credential::ScramKeys(_) => Err(ConnectError::Credential {
+            reason: format!("the server asks for {asked}, but of this user only a SCRAM verifier is configured"),
+            hint: "Let the server ask for scram-sha-256 in its pg_hba.conf, or list the user with a password.",
+        }),
+    }
+}
+
+async fn expect_ok(intake: &mut Intake) -> Result<(), ConnectError> {
+    match parse(&intake.next().await?)? {
+        Authentication::Ok => Ok(()),
+        _ => Err(out_of_order()),
+    }
+}
+
+fn parse(message: &Message) -> Result<Authentication<'_>, ConnectError> {
+    if message.tag() != b'R' {
+        return Err(ConnectError::protocol(message.describe()));
+    }
+    Authentication::parse(message.body()).ok_or_else(|| ConnectError::protocol("a malformed authentication request"))
+}
+
+fn out_of_order() -> ConnectError {
+    ConnectError::protocol("an authentication message out of order")
+}
+
+fn missing(asked: &str) -> ConnectError {
+    ConnectError::Credential { reason: format!("the server asks for {asked}, and none is configured"), hint: NO_PASSWORD_HINT }
+}
+
+fn unknown_method(asked: &str) -> ConnectError {
+    ConnectError::Credential {
+        reason: format!("the server asks for {asked}, which Sidepool does not speak"),
+        hint: "Let the server ask for scram-sha-256, md5 or password in its pg_hba.conf.",
+    }
+}
