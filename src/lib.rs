@@ -21,5 +21,6 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod net;
+pub mod session;
 pub mod upstream;
 pub mod wire;

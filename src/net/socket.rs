@@ -125,6 +125,12 @@ impl Socket {
         self.peer
     }
 
+    /// As if it came from there.
+    #[cfg(test)]
+    pub(crate) fn with_peer(self, peer: Peer) -> Self {
+        Self { peer, ..self }
+    }
+
     /// Whether a read would find something now: bytes, the end, or an error.
     ///
     /// No syscall while the reactor has seen no event, and no waker: whoever waits on this socket goes on waiting.

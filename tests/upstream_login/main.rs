@@ -1,5 +1,7 @@
 //! Logging in to a real PostgreSQL, by every method it can ask for.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod postgres;
 
 use std::num::NonZeroU32;

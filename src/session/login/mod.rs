@@ -1,0 +1,170 @@
+//! The accept side: what a client wants, which project it means, and whether it is who it says.
+//!
+//! Nothing here trusts a length or a name, and nothing is kept in memory that has not arrived. The time all of it may
+//! take is the caller's to bound, TLS handshake included (`client_login_timeout`): dropping the future drops the client.
+
+mod negotiate;
+mod prove;
+mod route;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+use crate::auth::key_cache::KeyCache;
+use crate::auth::process_secret::ProcessSecret;
+use crate::config::{Project, Settings};
+use crate::error::{Fault, PgError};
+use crate::net::socket::Socket;
+use crate::net::stream::Stream;
+use crate::net::tls::ServerTls;
+use crate::upstream::Credential;
+use crate::wire::reply;
+use crate::wire::startup::{CancelRequest, Startup};
+
+use negotiate::Opening;
+
+/// What every login is done with. A reload makes another one, with the same `secret` and `keys`.
+#[derive(Clone, Debug)]
+pub struct LoginContext {
+    pub settings: Arc<Settings>,
+    /// `None`: clients are told that there is no TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    pub secret: Arc<ProcessSecret>,
+    pub keys: Arc<KeyCache>,
+}
+
+/// What became of a connection.
+#[derive(Debug)]
+pub enum Arrival {
+    /// It left without a complaint: a port scanner, a health check, psql before it asks for a password.
+    Gone,
+    /// Its connection is closed already, unanswered as PostgreSQL does it.
+    Cancel(CancelRequest),
+    Client(Box<Login>),
+}
+
+/// A client that is in, but has not been told so.
+#[derive(Debug)]
+pub struct Login {
+    pub stream: Stream,
+    pub startup: Startup,
+    pub project: Arc<Project>,
+    /// Without the project.
+    pub user: String,
+    pub database: String,
+    /// What logs in to the upstream as this user.
+    pub credential: Credential,
+    /// 0 to 2; from 2 on cancel keys may have more than four bytes.
+    pub protocol_minor: u16,
+    /// Ends with AuthenticationOk and goes out first: parameters, key and ReadyForQuery are to be appended, so that all
+    /// of it is one write.
+    pub greeting: BytesMut,
+}
+
+/// A client that was not let in. It has been told, and it has been logged.
+#[derive(Debug)]
+pub struct Failure {
+    pub fault: Fault,
+    pub reason: String,
+    /// `None` where nothing could be told.
+    pub told: Option<PgError>,
+}
+
+/// Brings a connection from its first byte to an authenticated client.
+pub async fn greet(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
+    let peer = socket.peer();
+    let arrival = arrive(socket, context).await;
+    if let Err(failure) = &arrival {
+        // Quoted: the reason may repeat what the client sent.
+        tracing::info!(%peer, fault = ?failure.fault, reason = ?failure.reason, "login failed");
+    }
+    arrival
+}
+
+async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
+    let (mut stream, startup) = match negotiate::open(socket, context.tls.as_deref()).await? {
+        Opening::Gone => return Ok(Arrival::Gone),
+        Opening::Cancel(request) => return Ok(Arrival::Cancel(request)),
+        Opening::Startup(stream, startup) => (*stream, startup),
+    };
+    let admitted = async {
+        let route = route::route(&context.settings, &startup, stream.server_name(), stream.peer())?;
+        let proof = prove::prove(&mut stream, context, &startup, &route).await?;
+        Ok((route, proof))
+    };
+    match admitted.await {
+        Ok((route, proof)) => Ok(Arrival::Client(Box::new(Login {
+            stream,
+            protocol_minor: startup.minor(),
+            startup,
+            project: route.project,
+            user: route.user,
+            database: route.database,
+            credential: proof.credential,
+            greeting: proof.greeting,
+        }))),
+        Err(Stop::Gone) => Ok(Arrival::Gone),
+        Err(Stop::Lost(error)) => Err(Failure::lost(&error)),
+        Err(Stop::Refused(error)) => Err(refuse(stream, error).await),
+    }
+}
+
+/// Why a login ends before its end.
+#[derive(Debug)]
+enum Stop {
+    Gone,
+    Lost(io::Error),
+    Refused(PgError),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Gone,
+            _ => Self::Lost(error),
+        }
+    }
+}
+
+impl From<PgError> for Stop {
+    fn from(error: PgError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    fn lost(error: &io::Error) -> Self {
+        Self { fault: Fault::Client, reason: error.to_string(), told: None }
+    }
+}
+
+/// Tells the client why, and says goodbye. Whether it hears is its own matter.
+async fn refuse(mut stream: Stream, error: PgError) -> Failure {
+    let mut out = BytesMut::new();
+    reply::error(&mut out, &error);
+    if send(&mut stream, &out).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+    Failure { fault: Fault::Client, reason: error.to_string(), told: Some(error) }
+}
+
+async fn send(stream: &mut Stream, message: &[u8]) -> io::Result<()> {
+    stream.write_all(message).await?;
+    stream.flush().await
+}
+
+/// Reads on until `buffer` has `length` bytes, and not one more. It grows as they arrive.
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    /// Room for nearly every message of a login, so that it takes one read.
+    const FIRST_BYTES: usize = 1024;
+    let missing = length.saturating_sub(buffer.len());
+    buffer.reserve(missing.min(FIRST_BYTES));
+    stream.take(missing as u64).read_to_end(buffer).await?;
+    if buffer.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

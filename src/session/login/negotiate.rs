@@ -1,0 +1,135 @@
+//! From the first byte to a startup packet, with TLS where it is wanted.
+//!
+//! A packet's head is read, then the packet, and never a byte more: what a client sends behind an SSLRequest stays in the
+//! socket until TLS reads it, and is then either TLS or the end (CVE-2021-3935, CVE-2021-23214).
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWriteExt};
+
+use crate::error::{Fault, PgError, SqlState};
+use crate::net::socket::Socket;
+use crate::net::stream::Stream;
+use crate::net::tls::ServerTls;
+use crate::session::login::{Failure, Stop, fill, refuse};
+use crate::wire::startup::{CancelRequest, FirstPacket, HEAD_BYTES, Startup, frame_bytes};
+
+/// The content type of a TLS handshake record. No untagged packet begins with it: it would be 369 MB long.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+pub(super) enum Opening {
+    Gone,
+    Cancel(CancelRequest),
+    Startup(Box<Stream>, Startup),
+}
+
+/// What was asked for, and denied, so far; as in PostgreSQL each may be asked for once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Ssl,
+    Gss,
+    Both,
+}
+
+/// What a client says next.
+enum Hello {
+    DirectTls([u8; HEAD_BYTES]),
+    Packet(FirstPacket),
+}
+
+pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<Opening, Failure> {
+    let mut asked = Asked::Nothing;
+    // Ends: whatever does not return leaves less to be asked.
+    loop {
+        let packet = match hello(&mut socket).await {
+            Ok(Hello::Packet(packet)) => packet,
+            Ok(Hello::DirectTls(head)) if asked == Asked::Nothing => return secured(direct(socket, &head, tls).await?).await,
+            Ok(Hello::DirectTls(_)) => return stopped(Stream::Plain(socket), not_a_packet().into()).await,
+            Err(stop) => return stopped(Stream::Plain(socket), stop).await,
+        };
+        asked = match (packet, tls, asked) {
+            (FirstPacket::Startup(startup), ..) => return Ok(Opening::Startup(Box::new(Stream::Plain(socket)), startup)),
+            (FirstPacket::Cancel(request), ..) => return Ok(Opening::Cancel(request)),
+            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return secured(upgrade(socket, tls).await?).await,
+            // ## Nothing => (Ssl), Gss => (Both)
+            (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
+            (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut socket, Asked::Both).await?,
+            // ## Nothing => (Gss), Ssl => (Both)
+            (FirstPacket::Gss, _, Asked::Nothing) => deny(&mut socket, Asked::Gss).await?,
+            (FirstPacket::Gss, _, Asked::Ssl) => deny(&mut socket, Asked::Both).await?,
+            (again @ (FirstPacket::Ssl | FirstPacket::Gss), ..) => {
+                return stopped(Stream::Plain(socket), not_again(&again).into()).await;
+            }
+        };
+    }
+}
+
+/// Under TLS there is nothing left to ask for.
+async fn secured(mut stream: Stream) -> Result<Opening, Failure> {
+    match hello(&mut stream).await {
+        Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(stream), startup)),
+        Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::Cancel(request)),
+        Ok(Hello::Packet(again)) => stopped(stream, not_again(&again).into()).await,
+        Ok(Hello::DirectTls(_)) => stopped(stream, not_a_packet().into()).await,
+        Err(stop) => stopped(stream, stop).await,
+    }
+}
+
+async fn hello(stream: &mut (impl AsyncRead + Unpin)) -> Result<Hello, Stop> {
+    let mut frame = Vec::with_capacity(HEAD_BYTES);
+    if let Err(error) = fill(stream, &mut frame, HEAD_BYTES).await {
+        return Err(if frame.is_empty() { error.into() } else { incomplete() });
+    }
+    let head = *frame.first_chunk().ok_or_else(incomplete)?;
+    if head[0] == TLS_HANDSHAKE {
+        return Ok(Hello::DirectTls(head));
+    }
+    fill(stream, &mut frame, frame_bytes(head)?).await.map_err(|_| incomplete())?;
+    Ok(Hello::Packet(FirstPacket::parse(&frame)?))
+}
+
+async fn stopped(stream: Stream, stop: Stop) -> Result<Opening, Failure> {
+    match stop {
+        Stop::Gone => Ok(Opening::Gone),
+        Stop::Lost(error) => Err(Failure::lost(&error)),
+        Stop::Refused(error) => Err(refuse(stream, error).await),
+    }
+}
+
+async fn upgrade(mut socket: Socket, tls: &ServerTls) -> Result<Stream, Failure> {
+    socket.write_all(b"S").await.map_err(|error| Failure::lost(&error))?;
+    tls.accept(socket).await.map_err(|error| tls_failed(&error))
+}
+
+async fn direct(socket: Socket, head: &[u8; HEAD_BYTES], tls: Option<&ServerTls>) -> Result<Stream, Failure> {
+    let Some(tls) = tls else {
+        let reason = "the client began with TLS, which is switched off (client_tls)".to_owned();
+        return Err(Failure { fault: Fault::Client, reason, told: None });
+    };
+    tls.accept_direct(socket, head).await.map_err(|error| tls_failed(&error))
+}
+
+async fn deny(socket: &mut Socket, asked: Asked) -> Result<Asked, Failure> {
+    socket.write_all(b"N").await.map_err(|error| Failure::lost(&error))?;
+    Ok(asked)
+}
+
+fn tls_failed(error: &io::Error) -> Failure {
+    Failure { fault: Fault::Client, reason: format!("TLS handshake: {error}"), told: None }
+}
+
+fn incomplete() -> Stop {
+    Stop::Refused(PgError::fatal(SqlState::PROTOCOL_VIOLATION, "incomplete startup packet"))
+}
+
+fn not_a_packet() -> PgError {
+    PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid length of startup packet")
+}
+
+/// PostgreSQL takes a repeated request for a protocol of that number, and so do we.
+fn not_again(packet: &FirstPacket) -> PgError {
+    let version = if *packet == FirstPacket::Ssl { "1234.5679" } else { "1234.5680" };
+    let message = format!("unsupported frontend protocol {version}: server supports 3.0 to 3.2");
+    PgError::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
+}

@@ -1,0 +1,3 @@
+//! One client: from its first byte on.
+
+pub mod login;
