@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::config::{Host, Upstream};
 use crate::net::socket::{Socket, TcpOptions};
@@ -16,6 +18,8 @@ use crate::wire::request::SSL_REQUEST;
 
 /// Addresses of one name that are tried, one after another.
 const ADDRESSES_MAX: usize = 8;
+/// For each but the last: a network that swallows IPv6 must not use up the time in which IPv4 would have answered.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How to reach one upstream.
 pub(crate) struct Dial<'a> {
@@ -111,10 +115,17 @@ enum Answer {
     No(Socket),
 }
 
+/// One address after another; only the last may take all the time the caller has.
 async fn connect_to_any(host: &str, port: u16) -> io::Result<Socket> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await?.take(ADDRESSES_MAX) {
-        match Socket::connect_tcp(address, &TcpOptions::UPSTREAM).await {
+    let mut addresses = tokio::net::lookup_host((host, port)).await?.take(ADDRESSES_MAX).peekable();
+    while let Some(address) = addresses.next() {
+        let connecting = Socket::connect_tcp(address, &TcpOptions::UPSTREAM);
+        let connected = match addresses.peek() {
+            Some(_) => timeout(ADDRESS_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            None => connecting.await,
+        };
+        match connected {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }

@@ -416,3 +416,52 @@ async fn an_error_in_clear_before_tls_is_not_believed() {
     let what = protocol_error(fake.await.with_tls(SslMode::Prefer).connect().await);
     assert!(!what.contains("mallory"), "{what}");
 }
+
+/// A server that speaks TLS from the first byte, and agrees on `alpn`.
+async fn direct_tls_server(alpn: &[&[u8]]) -> Fake {
+    let directory = tempfile::tempdir().unwrap();
+    let (chain, key) = crate::net::dev_cert::load_or_create(directory.path()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let serving = Fake::serving(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            if let Ok(length) = stream.read_u32().await {
+                stream.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
+                stream.write_all(&greeting()).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        }
+    });
+    let mut fake = serving.await.with_tls(SslMode::Require);
+    fake.upstream.tls.direct = true;
+    fake
+}
+
+#[tokio::test]
+async fn trap_46_direct_tls_needs_a_server_that_agrees_on_the_protocol() {
+    let connected = direct_tls_server(&[b"postgresql"]).await.connect().await.unwrap();
+    assert!(connected.tls.is_some());
+    match direct_tls_server(&[]).await.connect().await {
+        Err(ConnectError::Tls { reason, .. }) => assert!(reason.contains("ALPN"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn trap_47_tls_that_is_only_preferred_may_fail() {
+    let flawed = || {
+        Fake::serving(|mut stream| async move {
+            let packet = read_startup(&mut stream).await;
+            let answer = if packet == SSL_REQUEST[4..] { b"Sno TLS after all".to_vec() } else { greeting().to_vec() };
+            stream.write_all(&answer).await.unwrap();
+        })
+    };
+    let connected = flawed().await.with_tls(SslMode::Prefer).connect().await.unwrap();
+    assert_eq!(connected.tls, None);
+    assert!(matches!(flawed().await.with_tls(SslMode::Require).connect().await, Err(ConnectError::Tls { .. })));
+}
