@@ -21,6 +21,8 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod net;
+pub mod pool;
+pub mod server;
 pub mod session;
 pub mod upstream;
 pub mod wire;

@@ -12,7 +12,8 @@ fn main() -> ExitCode {
     let colour = report::colour(&env);
     match cli::parse(std::env::args_os(), env) {
         Ok(Command::Urls { loaded, passwords }) => cli::print_urls(&loaded, passwords, colour),
-        Ok(Command::Run(_) | Command::Dev { .. } | Command::Check(_)) => {
+        Ok(Command::Run(loaded)) => cli::serve::run(&loaded, colour),
+        Ok(Command::Dev { .. } | Command::Check(_)) => {
             let error = ConfigError::new("this build has no pooler in it, only its configuration", "Try `sidepool urls`.");
             CliError::from(error).report(colour)
         }

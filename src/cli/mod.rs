@@ -2,6 +2,7 @@
 
 mod args;
 pub mod report;
+pub mod serve;
 pub mod urls;
 
 use std::ffi::OsString;

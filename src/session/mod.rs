@@ -1,3 +1,55 @@
-//! One client: from its first byte on.
+//! One client: login, relay, recovery.
+
+mod admit;
+mod farewell;
+mod handle;
+mod recover;
+mod relay;
 
 pub mod login;
+
+use std::sync::Arc;
+
+pub use admit::{House, KnownStartups, admit};
+pub use farewell::turn_away;
+pub use handle::{Handle, Sessions, Stop};
+pub use relay::{End, Relay};
+
+use crate::pool::PoolMode;
+
+impl Relay {
+    /// Runs the session, tells the client how it ended, and sees to its server.
+    pub async fn serve(mut self, house: &House) {
+        let end = self.run().await;
+        self.log(&end);
+        let deadline = house.settings.timeouts.recovery;
+        if let Some(server) = self.take_server() {
+            let pool = Arc::clone(&self.pool);
+            match &end {
+                End::ServerLost(_) => pool.discard(server),
+                _ => {
+                    let side = self.detach_side();
+                    tokio::spawn(recover::recover(server, side, pool, self.handle().id, deadline));
+                }
+            }
+        }
+        farewell::tell(&mut self.client, &mut self.to_client, &end, deadline).await;
+    }
+
+    fn log(&self, end: &End) {
+        let session = self.handle().id;
+        let pool = &self.pool;
+        match end {
+            End::ClientLeft => tracing::debug!(session, %pool, "client left"),
+            End::ClientFailed(error) => tracing::debug!(session, %pool, %error, "client connection failed"),
+            End::Refused(error) => tracing::info!(session, %pool, %error, "client refused"),
+            End::RefusedUpstream(_) => tracing::info!(session, %pool, "the upstream refused the client"),
+            End::ServerLost(lost) => tracing::warn!(session, %pool, ?lost, "server connection lost in use"),
+            End::Stopped => tracing::debug!(session, %pool, "session ended by shutdown"),
+        }
+    }
+
+    pub fn mode(&self) -> PoolMode {
+        self.pool.key.mode
+    }
+}

@@ -181,6 +181,10 @@ impl Plan {
         if self.reading == Reading::SkipToSync && entry.kind == Kind::Sync {
             self.reading = Reading::Messages;
         }
+        // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
+        if entry.kind == Kind::CopyEnd && (self.owed.is_empty() || self.reading == Reading::SkipToSync) {
+            return;
+        }
         self.owed.push_back(entry);
     }
 

@@ -41,8 +41,9 @@ pub struct LoginContext {
 pub enum Arrival {
     /// It left without a complaint: a port scanner, a health check, psql before it asks for a password.
     Gone,
-    /// Its connection is closed already, unanswered as PostgreSQL does it.
-    Cancel(CancelRequest),
+    /// Unanswered, as PostgreSQL does it. The client takes the end of the connection for the end of the cancel: it is to
+    /// be closed when the upstream has taken the request, and not before.
+    Cancel(CancelRequest, Box<Stream>),
     Client(Box<Login>),
 }
 
@@ -87,7 +88,7 @@ pub async fn greet(socket: Socket, context: &LoginContext) -> Result<Arrival, Fa
 async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
     let (mut stream, startup) = match negotiate::open(socket, context.tls.as_deref()).await? {
         Opening::Gone => return Ok(Arrival::Gone),
-        Opening::Cancel(request) => return Ok(Arrival::Cancel(request)),
+        Opening::Cancel(request, stream) => return Ok(Arrival::Cancel(request, stream)),
         Opening::Startup(stream, startup) => (*stream, startup),
     };
     let admitted = async {

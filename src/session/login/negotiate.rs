@@ -19,7 +19,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 pub(super) enum Opening {
     Gone,
-    Cancel(CancelRequest),
+    Cancel(CancelRequest, Box<Stream>),
     Startup(Box<Stream>, Startup),
 }
 
@@ -50,7 +50,9 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<
         };
         asked = match (packet, tls, asked) {
             (FirstPacket::Startup(startup), ..) => return Ok(Opening::Startup(Box::new(Stream::Plain(socket)), startup)),
-            (FirstPacket::Cancel(request), ..) => return Ok(Opening::Cancel(request)),
+            (FirstPacket::Cancel(request), ..) => {
+                return Ok(Opening::Cancel(request, Box::new(Stream::Plain(socket))));
+            }
             (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return secured(upgrade(socket, tls).await?).await,
             // ## Nothing => (Ssl), Gss => (Both)
             (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
@@ -69,7 +71,7 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<
 async fn secured(mut stream: Stream) -> Result<Opening, Failure> {
     match hello(&mut stream).await {
         Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(stream), startup)),
-        Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::Cancel(request)),
+        Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::Cancel(request, Box::new(stream))),
         Ok(Hello::Packet(again)) => stopped(stream, not_again(&again).into()).await,
         Ok(Hello::DirectTls(_)) => stopped(stream, not_a_packet().into()).await,
         Err(stop) => stopped(stream, stop).await,

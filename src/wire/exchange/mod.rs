@@ -10,9 +10,8 @@ mod transfer;
 
 use std::sync::Arc;
 
-pub use client::ClientTurn;
+pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
-pub use transfer::Greeting;
 
 use super::params::{ParamSets, Params};
 use super::plan::{Plan, Status};
@@ -70,6 +69,12 @@ impl ClientSide {
     pub fn new(id: u64, mode: Mode, catalog: Arc<Catalog>, params: Arc<Params>, startup: Startup, bounds: Bounds) -> Self {
         let (names, unnamed) = (ClientNames::default(), Unnamed::default());
         Self { id, mode, intake: Intake::Boundary, names, unnamed, params, startup, catalog, bounds }
+    }
+
+    /// A stand-in for when the pooler itself talks to a server.
+    pub fn nobody(catalog: Arc<Catalog>, params: Arc<Params>) -> Self {
+        let bounds = Bounds { statement_bytes: 0, statements_per_client: 0, statements_per_server: usize::MAX };
+        Self::new(0, Mode::Session, catalog, params, Arc::new([]), bounds)
     }
 
     /// Between two messages, with nothing of the last one still to come.

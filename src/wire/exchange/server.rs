@@ -28,6 +28,8 @@ pub struct ServerTurn {
     pub ready: u32,
     /// The server said FATAL: it is about to close.
     pub fatal: bool,
+    /// The settings of a new owner are in force: its own statements run from here on.
+    pub replayed: bool,
     /// 55006: a database that was to go is in use, perhaps by our own idle servers.
     pub database_in_use: bool,
 }
@@ -196,6 +198,7 @@ impl Walk<'_, '_> {
     /// After a reply: what hangs on it, and the replies of ours that stand next.
     fn completed(&mut self, done: &Entry) {
         if let Note::Replay = done.note {
+            self.turn.replayed = true;
             self.adopt_params();
         }
         if self.server.plan.head().is_some() {

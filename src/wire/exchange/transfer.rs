@@ -8,13 +8,7 @@ use super::super::plan::{Entry, Kind, Note};
 use super::super::sql::Leaves;
 use super::super::tag::client as tag;
 use super::server::write_changes;
-use super::{ClientSide, ServerSide};
-
-/// What a client is told of a server at login.
-#[derive(Clone, Debug)]
-pub struct Greeting {
-    pub params: Arc<Params>,
-}
+use super::{ClientSide, ServerSide, Startup};
 
 impl ServerSide {
     /// Makes this server `client`'s. What must run first goes to `to_server`, to leave in one write with the client's own
@@ -43,6 +37,15 @@ impl ServerSide {
         write_message(tag::QUERY, &[&sql, b"\0"], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
         self.unnamed = None;
+    }
+
+    /// How well this server suits a client that never had it: 3 as it is, 2 after a few settings, 1 after cleaning.
+    pub fn rank_for(&self, params: &Arc<Params>, startup: &Startup) -> u8 {
+        match self.leaves.is_nothing() {
+            true if Arc::ptr_eq(&self.params, params) && self.startup == *startup => 3,
+            true => 2,
+            false => 1,
+        }
     }
 
     #[inline]
@@ -96,6 +99,17 @@ impl ServerSide {
         self.unnamed = None;
         self.leaves = Leaves::NOTHING;
         self.owner = None;
+    }
+
+    /// Ends whatever a client that left had begun: a COPY fails, a batch without its Sync gets one.
+    pub fn wind_up(&mut self, to_server: &mut Vec<u8>) {
+        if self.is_settled() {
+            return;
+        }
+        write_message(tag::COPY_FAIL, &[b"client left\0"], 0, to_server);
+        self.plan.push(Entry::swallow(Kind::CopyEnd));
+        write_message(tag::SYNC, &[], 0, to_server);
+        self.plan.push(Entry::swallow(Kind::Sync));
     }
 
     /// Ends a transaction that was left open.

@@ -1,0 +1,110 @@
+//! `sidepool run`: the composition root.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+use super::report;
+use crate::config::{ConfigError, Host, Loaded, Log, LogFormat, Settings};
+use crate::pool::PoolMode;
+use crate::server::{self, Running, Signal, Signals, StartError};
+
+/// Serves until a signal ends it.
+pub fn run(loaded: &Loaded, colour: bool) -> ExitCode {
+    report::print_notes(&loaded.notes, colour);
+    init_log(&loaded.settings.log, colour);
+    let settings = Arc::clone(&loaded.settings);
+    finish(
+        colour,
+        on_runtime(settings.workers, async {
+            let running = server::start(&settings)?;
+            announce(&running, &settings, &loaded.source);
+            println!("sidepool ready");
+            running.serve(signals()?).await;
+            Ok(())
+        }),
+    )
+}
+
+/// Turns a failed start into words and an exit code.
+pub fn finish(colour: bool, result: Result<(), StartError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::print_error(&ConfigError::new(error.message, error.hint), colour);
+            report::MISTAKE.into()
+        }
+    }
+}
+
+/// One worker is a runtime on this thread: no crossing between threads at all.
+pub fn on_runtime<T>(workers: usize, future: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
+    let runtime = build(workers)
+        .map_err(|e| StartError::new(format!("cannot start the runtime: {e}"), "Look at the limits of this user: ulimit -a."))?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}
+
+fn build(workers: usize) -> std::io::Result<Runtime> {
+    match workers {
+        0 | 1 => Builder::new_current_thread().enable_all().build(),
+        many => Builder::new_multi_thread().worker_threads(many).enable_all().build(),
+    }
+}
+
+/// SIGTERM and SIGINT, as they come.
+pub fn signals() -> Result<Signals, StartError> {
+    let failed = |e| {
+        StartError::new(format!("cannot listen for signals: {e}"), "This is a fault of the system, not of the configuration.")
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                _ = terminate.recv() => Signal::Drain,
+                _ = interrupt.recv() => Signal::Stop,
+            };
+            if sender.send(signal).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// A few lines: where it listens, what it fronts.
+pub fn announce(running: &Running, settings: &Settings, source: &str) {
+    println!("sidepool {} ({source})", env!("CARGO_PKG_VERSION"));
+    for (mode, address) in running.addresses() {
+        println!("  listening  {:<11}  {address}", mode.as_str());
+    }
+    for project in &settings.projects {
+        let upstream = &project.upstream;
+        let place = match &upstream.host {
+            Host::Tcp(host) => format!("{host}:{}", upstream.port),
+            Host::Unix(directory) => directory.display().to_string(),
+        };
+        println!("  project    {:<11}  {place}, database {}, user {}", project.name, upstream.database, upstream.user);
+    }
+    let ways = [PoolMode::Session, PoolMode::Transaction].map(|m| running.port(m).is_some());
+    if ways == [false, false] {
+        println!("  no TCP port: Unix sockets only");
+    }
+}
+
+pub fn init_log(log: &Log, colour: bool) {
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let _ = match log.format {
+        LogFormat::Text => builder.with_ansi(colour).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

@@ -1,0 +1,105 @@
+//! The limit on server connections to one upstream, over all its pools.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::Pool;
+
+/// How many connections one upstream may have from us, and who would like one more.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    open: AtomicUsize,
+    pools: Mutex<Vec<Weak<Pool>>>,
+    /// Pools whose clients wait because of this limit, first come first served.
+    starving: Mutex<VecDeque<Weak<Pool>>>,
+    starving_count: AtomicUsize,
+}
+
+/// One connection of the budget; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit(Arc<Budget>);
+
+impl Budget {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            open: AtomicUsize::new(0),
+            pools: Mutex::default(),
+            starving: Mutex::default(),
+            starving_count: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(super) fn enter(&self, pool: &Arc<Pool>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|p| p.strong_count() > 0);
+        pools.push(Arc::downgrade(pool));
+    }
+
+    /// A permit, if need be at the cost of another pool's idle server. Where there is none, `pool` is called when there
+    /// is one again.
+    pub(super) fn reserve(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Permit> {
+        self.try_reserve().or_else(|| {
+            if self.evict_idle(pool) {
+                return self.try_reserve();
+            }
+            self.starve(pool);
+            None
+        })
+    }
+
+    /// Whether a server that goes idle is better closed, because another pool waits for its place.
+    pub(super) fn is_contended(&self) -> bool {
+        self.starving_count.load(Ordering::Relaxed) > 0
+    }
+
+    fn try_reserve(self: &Arc<Self>) -> Option<Permit> {
+        self.open
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| (open < self.limit).then_some(open + 1))
+            .ok()
+            .map(|_| Permit(Arc::clone(self)))
+    }
+
+    fn evict_idle(&self, wanting: &Arc<Pool>) -> bool {
+        let pools: Vec<_> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
+        pools.iter().filter(|p| !Arc::ptr_eq(p, wanting)).any(|p| p.close_coldest())
+    }
+
+    fn starve(&self, pool: &Arc<Pool>) {
+        let mut starving = self.starving.lock();
+        if !starving.iter().any(|p| std::ptr::eq(p.as_ptr(), Arc::as_ptr(pool))) {
+            starving.push_back(Arc::downgrade(pool));
+        }
+        self.starving_count.store(starving.len(), Ordering::Relaxed);
+    }
+
+    fn next_starving(&self) -> Option<Arc<Pool>> {
+        let mut starving = self.starving.lock();
+        let next = std::iter::from_fn(|| starving.pop_front()).find_map(|p| p.upgrade());
+        self.starving_count.store(starving.len(), Ordering::Relaxed);
+        next
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        if self.0.is_contended()
+            && let Some(pool) = self.0.next_starving()
+        {
+            pool.open_soon();
+        }
+    }
+}

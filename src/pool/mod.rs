@@ -1,0 +1,348 @@
+//! Servers of one (project, database, user, mode), and the clients that wait for them.
+//!
+//! A server is owned by the pool while idle and moves to whoever leases it; there is no pointer back and no callback
+//! (trap 12). Waiting clients are served first come first served, and handed the server directly: a newcomer cannot
+//! overtake (trap 13).
+
+mod budget;
+mod keeper;
+mod open;
+mod outbox;
+mod registry;
+mod server;
+mod ticket;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+pub use budget::Budget;
+pub use open::Credentials;
+pub use outbox::Outbox;
+pub use registry::Registry;
+pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};
+pub use ticket::{Outcome, Refusal, Ticket};
+
+use crate::config::{Project, Settings};
+use crate::error::PgError;
+use crate::wire::exchange::{Catalog, Mode, Startup};
+use crate::wire::params::Params;
+
+/// What makes a pool one: everybody in it may be given the same servers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    pub project: String,
+    pub database: String,
+    pub user: String,
+    pub mode: PoolMode,
+}
+
+/// [`Mode`], as part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolMode {
+    Session,
+    Transaction,
+}
+
+impl PoolMode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+        }
+    }
+}
+
+impl From<PoolMode> for Mode {
+    fn from(mode: PoolMode) -> Self {
+        match mode {
+            PoolMode::Session => Self::Session,
+            PoolMode::Transaction => Self::Transaction,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Pool {
+    pub key: PoolKey,
+    pub project: Arc<Project>,
+    pub catalog: Arc<Catalog>,
+    settings: Arc<Settings>,
+    opener: open::Opener,
+    budget: Arc<Budget>,
+    state: Mutex<State>,
+    /// Connections that exist, idle or leased: each counts itself, so that one lost in a panic is not counted for ever.
+    open: Arc<AtomicUsize>,
+    /// Clients logged in to this pool.
+    clients: AtomicUsize,
+    ids: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Least recently used first.
+    idle: VecDeque<Idle>,
+    waiters: VecDeque<Waiter>,
+    /// Logins under way.
+    opening: usize,
+    health: Health,
+    /// Parameters of the newest server: what a client is told at login without waiting for one.
+    greeting: Option<Arc<Params>>,
+}
+
+/// An idle server with what choosing among them needs, side by side in memory.
+#[derive(Debug)]
+struct Idle {
+    id: u64,
+    server: Box<Server>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: Arc<Ticket>,
+    startup: StartupKey,
+    since: Instant,
+    told: Told,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Notice,
+}
+
+/// What the last attempts to log in came to.
+#[derive(Debug)]
+enum Health {
+    Up,
+    /// Since then no login succeeded; why.
+    Down {
+        since: Instant,
+        error: Refusal,
+    },
+}
+
+/// Who wants a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Want<'a> {
+    /// The server this client had last.
+    pub home: u64,
+    pub params: &'a Arc<Params>,
+    pub settings: &'a Startup,
+    pub startup: &'a StartupKey,
+}
+
+impl Pool {
+    /// An idle server that suits, if nobody waits before this client. No await, no allocation.
+    pub fn try_lease(&self, want: Want<'_>) -> Option<Box<Server>> {
+        loop {
+            let mut server = {
+                let mut state = self.state.lock();
+                if !state.waiters.is_empty() {
+                    return None;
+                }
+                let at = self.choose(&state.idle, want)?;
+                state.idle.remove(at)?.server
+            };
+            if server.hear_idle(&self.catalog) {
+                server.leases += 1;
+                return Some(server);
+            }
+            self.log_closed(&server);
+        }
+    }
+
+    /// Queues for a server; one is opened if there is room. What comes of it is in the ticket.
+    pub fn queue(self: &Arc<Self>, ticket: &Arc<Ticket>, startup: &StartupKey, waker: &std::task::Waker) {
+        ticket.queue(waker);
+        let waiter =
+            Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
+        self.state.lock().waiters.push_back(waiter);
+        self.open_soon();
+    }
+
+    /// Own last server, then one with the same settings, then a clean one, then the least recently used.
+    fn choose(&self, idle: &VecDeque<Idle>, want: Want<'_>) -> Option<usize> {
+        if self.key.mode == PoolMode::Session {
+            return self.choose_by_startup(idle, want.startup);
+        }
+        let mut best = None;
+        let mut best_rank = 0;
+        for (at, entry) in idle.iter().enumerate() {
+            if entry.id == want.home {
+                return Some(at);
+            }
+            let rank = entry.server.side.rank_for(want.params, want.settings);
+            if rank > best_rank {
+                (best, best_rank) = (Some(at), rank);
+            }
+        }
+        best
+    }
+
+    /// A session's settings are its startup packet's, and RESET returns to them: only a server opened with the same will
+    /// do. One that nobody has used is preferred: what is left of an earlier owner even DISCARD ALL does not undo.
+    fn choose_by_startup(&self, idle: &VecDeque<Idle>, startup: &StartupKey) -> Option<usize> {
+        let suits = |i: &Idle| i.server.startup == *startup;
+        let unused = idle.iter().position(|i| i.server.is_unused() && suits(i));
+        unused.or_else(|| idle.iter().position(suits))
+    }
+
+    /// Takes a server back from whoever held it, settled and outside a transaction. The next in line gets it at once.
+    pub fn release(self: &Arc<Self>, server: Box<Server>) {
+        if server.handle.end_lease() {
+            // A cancel is on its way to what this client ran: nobody else may run anything there until it has landed.
+            let pool = Arc::clone(self);
+            tokio::spawn(async move {
+                server.handle.cancels_landed().await;
+                pool.give(server, Instant::now());
+            });
+            return;
+        }
+        self.give(server, Instant::now());
+    }
+
+    fn give(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
+        if server.is_past(now) {
+            return self.retire(server);
+        }
+        server.idle_since = now;
+        server.checked_at = now;
+        server.side.shrink();
+        self.put_back(server);
+    }
+
+    fn put_back(self: &Arc<Self>, mut server: Box<Server>) {
+        let mut state = self.state.lock();
+        let mut passed_over = VecDeque::new();
+        while let Some(waiter) = state.waiters.pop_front() {
+            if !self.suits(&server, &waiter) {
+                passed_over.push_back(waiter);
+                continue;
+            }
+            server.leases += 1;
+            match waiter.ticket.serve(server) {
+                Ok(()) => {
+                    restore(&mut state.waiters, passed_over);
+                    return;
+                }
+                // It waits no more.
+                Err(back) => server = back,
+            }
+            server.leases -= 1;
+        }
+        restore(&mut state.waiters, passed_over);
+        let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
+        if wanted_elsewhere && self.open_count() > self.prewarmed() {
+            drop(state);
+            return self.retire(server);
+        }
+        state.idle.push_back(Idle { id: server.handle.id, server });
+    }
+
+    fn suits(&self, server: &Server, waiter: &Waiter) -> bool {
+        self.key.mode == PoolMode::Transaction || server.startup == waiter.startup
+    }
+
+    /// Closes a server in good order.
+    pub fn retire(self: &Arc<Self>, server: Box<Server>) {
+        self.log_closed(&server);
+        server.close();
+        self.open_soon();
+    }
+
+    /// Forgets a server that broke, or that its holder must not give back.
+    pub fn discard(self: &Arc<Self>, server: Box<Server>) {
+        self.log_closed(&server);
+        drop(server);
+        self.open_soon();
+    }
+
+    fn log_closed(&self, server: &Server) {
+        tracing::debug!(server = server.handle.id, pid = server.handle.key.pid, pool = %self, "server connection closed");
+    }
+
+    fn open_count(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Closes the least recently used idle server, for another pool of the same upstream.
+    fn close_coldest(&self) -> bool {
+        if self.open_count() <= self.prewarmed() {
+            return false;
+        }
+        let coldest = self.state.lock().idle.pop_front();
+        coldest.map(|idle| idle.server.close()).is_some()
+    }
+
+    /// Closes every idle server, so that the database is not kept busy by us.
+    pub fn close_idle(&self) -> usize {
+        let idle = std::mem::take(&mut self.state.lock().idle);
+        let count = idle.len();
+        idle.into_iter().for_each(|i| i.server.close());
+        count
+    }
+
+    /// What a client may be told of the server without having one.
+    pub fn greeting(&self) -> Option<Arc<Params>> {
+        self.state.lock().greeting.clone()
+    }
+
+    pub fn client_came(&self) {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn client_went(&self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What a client that waits is told once.
+    pub fn waiting_notice(&self) -> PgError {
+        let (open, limit) = (self.open_count(), self.project.pool_size);
+        PgError::notice(format!("waiting for a server connection: all {open} of {self} are in use"))
+            .with_detail(format!("The pool may have {limit} connections, all pools of the upstream {}.", self.budget.limit()))
+    }
+
+    fn queue_wait(&self) -> Option<Duration> {
+        Some(self.settings.timeouts.queue_wait).filter(|t| !t.is_zero())
+    }
+
+    /// Counts for logs and metrics.
+    pub fn counts(&self) -> Counts {
+        let state = self.state.lock();
+        Counts {
+            idle: state.idle.len(),
+            open: self.open_count(),
+            opening: state.opening,
+            waiting: state.waiters.len(),
+            clients: self.clients.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// How many of each a pool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub idle: usize,
+    pub open: usize,
+    pub opening: usize,
+    pub waiting: usize,
+    pub clients: usize,
+}
+
+impl std::fmt::Display for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let PoolKey { project, database, user, mode } = &self.key;
+        write!(f, "pool {user}.{project}/{database} ({} mode)", mode.as_str())
+    }
+}
+
+/// Puts back, in their order, those who came before.
+fn restore(waiters: &mut VecDeque<Waiter>, passed_over: VecDeque<Waiter>) {
+    for waiter in passed_over.into_iter().rev() {
+        waiters.push_front(waiter);
+    }
+}

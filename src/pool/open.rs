@@ -1,0 +1,248 @@
+//! Opening server connections: how many at once, how often again, and who is told of a failure.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+
+use super::budget::Permit;
+use super::server::{Counted, Server, ServerHandle, StartupKey};
+use super::{Health, Pool, PoolMode, Refusal};
+use crate::auth::key_cache::KeyCache;
+use crate::error::{PgError, SqlState};
+use crate::net::tls::TlsContext;
+use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
+use crate::wire::exchange::ServerSide;
+use crate::wire::frame::HEADER_BYTES;
+use crate::wire::params::Params;
+
+/// First and longest pause between attempts on an upstream that cannot be reached.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_LONGEST: Duration = Duration::from_secs(3);
+/// A lifetime is stretched by up to this share of itself, so that servers opened together do not go together (trap 17).
+const LIFETIME_JITTER: f64 = 0.2;
+
+/// How this pool's user logs in upstream: what the last client that logged in proved.
+pub type Credentials = Mutex<Credential>;
+
+/// What opening needs besides the pool's key.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub tls: Arc<TlsContext>,
+    pub keys: Arc<KeyCache>,
+    pub credential: Credentials,
+}
+
+impl Pool {
+    /// The credential clients of this pool have proved, for logins from now on.
+    pub fn set_credential(&self, credential: Credential) {
+        *self.opener.credential.lock() = credential;
+    }
+
+    /// Passes a cancel request on, over the transport the upstream wants.
+    ///
+    /// # Errors
+    /// The upstream could not be reached.
+    pub async fn cancel_upstream(&self, server: &ServerHandle) -> std::io::Result<()> {
+        upstream::cancel(&self.project.upstream, &self.opener.tls, &server.key).await
+    }
+
+    /// Opens as many connections as waiting clients can use and limits allow.
+    pub(super) fn open_soon(self: &Arc<Self>) {
+        while self.begin_opening() {
+            let Some(permit) = self.budget.reserve(self) else {
+                self.state.lock().opening -= 1;
+                return;
+            };
+            let pool = Arc::clone(self);
+            tokio::spawn(async move { pool.open(permit).await });
+        }
+    }
+
+    /// Takes a place among the logins under way, if one more is of use: at most as many as clients wait, as the pool has
+    /// room for, and one alone while the upstream is down. In session mode an idle server with other startup parameters
+    /// makes room.
+    fn begin_opening(&self) -> bool {
+        let (evicted, begun) = {
+            let mut state = self.state.lock();
+            let wanted = state.waiters.iter().filter(|w| w.ticket.is_waiting()).take(state.opening + 1).count();
+            let at_once = if matches!(state.health, Health::Up) { self.settings.limits.parallel_logins } else { 1 };
+            let open = self.open_count();
+            let prewarm = open + state.opening < self.prewarmed();
+            if (wanted <= state.opening && !prewarm) || state.opening >= at_once {
+                (None, false)
+            } else if open + state.opening < self.project.pool_size {
+                state.opening += 1;
+                (None, true)
+            } else if self.key.mode == PoolMode::Session
+                && let Some(idle) = state.idle.pop_front()
+            {
+                state.opening += 1;
+                (Some(idle), true)
+            } else {
+                (None, false)
+            }
+        };
+        evicted.into_iter().for_each(|i| i.server.close());
+        begun
+    }
+
+    /// Connections kept open while there are clients; in session mode nobody knows their startup parameters in advance.
+    pub(super) fn prewarmed(&self) -> usize {
+        let wanted = self.key.mode == PoolMode::Transaction && self.clients.load(Ordering::Relaxed) > 0;
+        if wanted { self.project.min_pool_size } else { 0 }
+    }
+
+    /// One login, again and again while it may help and somebody waits.
+    async fn open(self: Arc<Self>, permit: Permit) {
+        let mut pause = BACKOFF_FIRST;
+        loop {
+            let startup = self.startup_wanted();
+            match self.connect(&startup).await {
+                Ok(connected) => return self.opened(connected, startup, permit),
+                Err(error) => {
+                    tracing::warn!(pool = %self, error = %error, "cannot open a server connection");
+                    if !self.failed(&error) {
+                        break;
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_LONGEST);
+        }
+        self.state.lock().opening -= 1;
+        drop(permit);
+    }
+
+    /// Startup parameters of the first in line: the pool's own are none.
+    fn startup_wanted(&self) -> StartupKey {
+        let state = self.state.lock();
+        state
+            .waiters
+            .iter()
+            .find(|w| w.ticket.is_waiting())
+            .map_or_else(|| Arc::new([]) as StartupKey, |w| Arc::clone(&w.startup))
+    }
+
+    async fn connect(&self, startup: &StartupKey) -> Result<Connected, ConnectError> {
+        let credential = self.opener.credential.lock().clone();
+        let spec = ConnectSpec {
+            upstream: &self.project.upstream,
+            tls: &self.opener.tls,
+            keys: &self.opener.keys,
+            user: &self.key.user,
+            database: &self.key.database,
+            credential: &credential,
+            parameters: if self.key.mode == PoolMode::Session { startup } else { &[] },
+        };
+        let limit = self.settings.timeouts.server_connect;
+        match tokio::time::timeout(limit, upstream::connect(&spec)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let target = format!("{:?}", self.project.upstream.host);
+                Err(ConnectError::Unreachable { target, error: std::io::ErrorKind::TimedOut.into() })
+            }
+        }
+    }
+
+    fn opened(self: &Arc<Self>, connected: Connected, startup: StartupKey, permit: Permit) {
+        let now = Instant::now();
+        let params = self.catalog.params.intern(Params::from_pairs(connected.parameters));
+        let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(server = id, pid = connected.key.pid, pool = %self, "server connection opened");
+        let handle = ServerHandle::new(id, connected.key);
+        let side = ServerSide::new(Arc::clone(&params), Arc::new([]));
+        let lifetime = self.lifetime(id);
+        let server = Server::new(
+            handle,
+            connected.stream,
+            side,
+            connected.notices,
+            startup,
+            now,
+            lifetime,
+            Counted::new(&self.open),
+            permit,
+        );
+        {
+            let mut state = self.state.lock();
+            state.opening -= 1;
+            state.health = Health::Up;
+            state.greeting = Some(params);
+        }
+        self.give(Box::new(server), now);
+        self.open_soon();
+    }
+
+    fn lifetime(&self, id: u64) -> Option<Duration> {
+        let lifetime = Some(self.settings.timeouts.server_lifetime).filter(|l| !l.is_zero())?;
+        // Spread by the golden ratio: even for servers opened one after the other, and no generator needed.
+        let spread = (id as f64 * 0.618_033_988_749_895).fract();
+        Some(lifetime.mul_f64(1.0 + LIFETIME_JITTER * spread))
+    }
+
+    /// Notes a failed login; whether to try again. An upstream that is starting up, or out of reach, may come back, and
+    /// waiting clients outlast that for a while; any other refusal is theirs at once, unless servers that still work will
+    /// come free (trap 57).
+    fn failed(&self, error: &ConnectError) -> bool {
+        let refusal = refusal(error);
+        let passing = is_passing(error);
+        let mut state = self.state.lock();
+        if !passing && self.open_count() == 0 {
+            let waiters = std::mem::take(&mut state.waiters);
+            state.health = Health::Up;
+            drop(state);
+            waiters.iter().for_each(|w| _ = w.ticket.refuse(refusal.clone()));
+            return false;
+        }
+        // ## (Up | Down) => Down
+        let since = match state.health {
+            Health::Down { since, .. } => since,
+            Health::Up => Instant::now(),
+        };
+        state.health = Health::Down { since, error: refusal };
+        let goes_on = state.waiters.iter().any(|w| w.ticket.is_waiting());
+        if !goes_on {
+            // ## Down => Up: whoever comes next finds out anew.
+            state.health = Health::Up;
+        }
+        goes_on
+    }
+}
+
+/// Starting up, full, or out of reach: it may be otherwise in a moment.
+fn is_passing(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Refused(error) => {
+            matches!(error.sqlstate(), Some(SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS))
+        }
+        ConnectError::Unreachable { .. } => true,
+        ConnectError::Tls { .. } | ConnectError::Protocol(_) | ConnectError::Credential { .. } => false,
+    }
+}
+
+fn refusal(error: &ConnectError) -> Refusal {
+    match error {
+        ConnectError::Refused(server) => {
+            let mut message = BytesMut::new();
+            server.put(&mut message);
+            Refusal::Upstream(message.split_off(HEADER_BYTES).freeze())
+        }
+        other => Refusal::Pooler(other.to_client()),
+    }
+}
+
+/// What a client is told that waited for a server in vain.
+pub(super) fn timed_out(pool: &Pool, waited: Duration) -> Refusal {
+    let counts = pool.counts();
+    Refusal::Pooler(
+        PgError::error(
+            SqlState::TOO_MANY_CONNECTIONS,
+            format!("timed out after {waited:?} waiting for a server connection of {pool}"),
+        )
+        .with_detail(format!("All {} connections are in use and {} clients wait.", counts.open, counts.waiting))
+        .with_hint("Look for transactions left open, or raise limits.pool_size or timeouts.queue_wait."),
+    )
+}

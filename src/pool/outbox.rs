@@ -1,0 +1,104 @@
+//! Bytes on their way out to one peer.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+use crate::net::stream::Stream;
+
+/// Capacity kept when the buffer has been emptied, in bytes: a large row or a long pipeline gives its memory back.
+const KEPT_BYTES: usize = 4096;
+
+/// What a peer has not taken yet. Empty, and without memory of its own, as long as the peer keeps up.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// TLS holds ciphertext back until it is flushed.
+    unflushed: Flush,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Flush {
+    #[default]
+    Done,
+    Due,
+}
+
+impl Outbox {
+    /// To append to. Nothing is sent until [`poll_send`](Self::poll_send).
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.sent == self.bytes.len() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// Everything was handed to the socket.
+    pub fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len() && self.unflushed == Flush::Done
+    }
+
+    /// Bytes waiting, for back-pressure.
+    pub fn pending_bytes(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Sends `direct` without copying it where nothing stands before it; what the socket does not take is kept.
+    pub fn send(&mut self, stream: &mut Stream, direct: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        if self.pending_bytes() > 0 {
+            self.buffer().extend_from_slice(direct);
+        } else {
+            let mut rest = direct;
+            while !rest.is_empty() {
+                match Pin::new(&mut *stream).poll_write(cx, rest)? {
+                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(taken) => rest = &rest[taken..],
+                    Poll::Pending => break,
+                }
+                self.unflushed = Flush::Due;
+            }
+            self.buffer().extend_from_slice(rest);
+        }
+        match self.poll_send(stream, cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Sends what is held until it is gone or the socket takes no more.
+    pub fn poll_send(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.bytes.len() {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                taken => self.sent += taken,
+            }
+            self.unflushed = Flush::Due;
+        }
+        if self.unflushed == Flush::Due {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = Flush::Done;
+            self.shrink();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn shrink(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+        if self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// An idle peer holds no buffer.
+    pub fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.sent = 0;
+        }
+    }
+}

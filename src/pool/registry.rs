@@ -1,0 +1,103 @@
+//! All pools of the process, found by their key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::open::Opener;
+use super::{Budget, Health, Pool, PoolKey, State};
+use crate::auth::key_cache::KeyCache;
+use crate::config::{Project, Settings};
+use crate::net::tls::TlsContext;
+use crate::upstream::Credential;
+
+/// How often the keeper sweeps.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub struct Registry {
+    settings: Arc<Settings>,
+    pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    upstreams: HashMap<String, Upstream>,
+    keys: Arc<KeyCache>,
+    ids: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    budget: Arc<Budget>,
+    tls: Arc<TlsContext>,
+}
+
+impl Registry {
+    /// `tls` is each project's upstream TLS context, in the order of the settings.
+    pub fn new(settings: Arc<Settings>, tls: Vec<Arc<TlsContext>>, keys: Arc<KeyCache>) -> Self {
+        let upstreams = settings
+            .projects
+            .iter()
+            .zip(tls)
+            .map(|(p, tls)| (p.name.clone(), Upstream { budget: Budget::new(p.max_server_connections), tls }))
+            .collect();
+        Self { settings, pools: Mutex::default(), upstreams, keys, ids: Arc::default() }
+    }
+
+    /// The pool for `key`, made if there is none. `credential` is what its servers log in with from now on.
+    pub fn pool(&self, key: PoolKey, project: &Arc<Project>, credential: Credential) -> Option<Arc<Pool>> {
+        let upstream = self.upstreams.get(&project.name)?;
+        let pool = {
+            let mut pools = self.pools.lock();
+            let pool = pools.entry(key).or_insert_with_key(|key| self.make(key, project, upstream, credential.clone()));
+            pool.client_came();
+            Arc::clone(pool)
+        };
+        pool.set_credential(credential);
+        Some(pool)
+    }
+
+    fn make(&self, key: &PoolKey, project: &Arc<Project>, upstream: &Upstream, credential: Credential) -> Arc<Pool> {
+        let state =
+            State { idle: Default::default(), waiters: Default::default(), opening: 0, health: Health::Up, greeting: None };
+        let pool = Arc::new(Pool {
+            key: key.clone(),
+            project: Arc::clone(project),
+            catalog: Arc::default(),
+            settings: Arc::clone(&self.settings),
+            opener: Opener { tls: Arc::clone(&upstream.tls), keys: Arc::clone(&self.keys), credential: Mutex::new(credential) },
+            budget: Arc::clone(&upstream.budget),
+            state: Mutex::new(state),
+            open: Arc::default(),
+            clients: AtomicUsize::new(0),
+            ids: Arc::clone(&self.ids),
+        });
+        upstream.budget.enter(&pool);
+        pool
+    }
+
+    /// Closes idle servers of `project` in `database`, or in every database but its own when none is named: somebody
+    /// wants to drop it.
+    pub fn close_idle_in(&self, project: &Project, database: Option<&str>) -> usize {
+        let default = &project.upstream.database;
+        let pools: Vec<_> = self.all();
+        let concerned = pools.iter().filter(|p| p.project.name == project.name);
+        concerned.filter(|p| database.map_or(p.key.database != *default, |d| p.key.database == d)).map(|p| p.close_idle()).sum()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Pool>> {
+        self.pools.lock().values().cloned().collect()
+    }
+
+    /// Sweeps for ever.
+    pub async fn keep(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            self.all().iter().for_each(|p| p.keep(now));
+            self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_deserted());
+        }
+    }
+}

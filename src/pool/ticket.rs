@@ -1,0 +1,129 @@
+//! A client's place in the queue.
+
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use super::Server;
+use crate::error::PgError;
+
+/// One per session, used again for each wait: waiting allocates nothing.
+#[derive(Debug, Default)]
+pub struct Ticket(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unused,
+    Waiting(Waker),
+    Served(Box<Server>),
+    Refused(Refusal),
+    Noticed(Waker),
+}
+
+/// Why a client that waited gets no server.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// The upstream's own ErrorResponse body.
+    Upstream(bytes::Bytes),
+    Pooler(PgError),
+    /// A CancelRequest for the waiting client (trap 37).
+    Canceled,
+}
+
+/// What a waiting client learns.
+#[derive(Debug)]
+pub enum Outcome {
+    Waiting,
+    /// It has waited for so long that it should be told.
+    Notice,
+    Served(Box<Server>),
+    Refused(Refusal),
+}
+
+impl Ticket {
+    pub(super) fn queue(&self, waker: &Waker) {
+        // ## Unused => Waiting
+        *self.0.lock() = State::Waiting(waker.clone());
+    }
+
+    /// Gives the server to the waiting client; back if it waits no more.
+    pub(super) fn serve(&self, server: Box<Server>) -> Result<(), Box<Server>> {
+        let mut state = self.0.lock();
+        match std::mem::take(&mut *state) {
+            // ## (Waiting | Noticed) => Served
+            State::Waiting(waker) | State::Noticed(waker) => {
+                *state = State::Served(server);
+                drop(state);
+                waker.wake();
+                Ok(())
+            }
+            other => {
+                *state = other;
+                Err(server)
+            }
+        }
+    }
+
+    /// Ends the wait with an error; whether there was one.
+    pub fn refuse(&self, refusal: Refusal) -> bool {
+        let mut state = self.0.lock();
+        match std::mem::take(&mut *state) {
+            // ## (Waiting | Noticed) => Refused
+            State::Waiting(waker) | State::Noticed(waker) => {
+                *state = State::Refused(refusal);
+                drop(state);
+                waker.wake();
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
+    pub(super) fn notice(&self) {
+        let mut state = self.0.lock();
+        match std::mem::take(&mut *state) {
+            // ## Waiting => Noticed
+            State::Waiting(waker) => {
+                waker.wake_by_ref();
+                *state = State::Noticed(waker);
+            }
+            other => *state = other,
+        }
+    }
+
+    /// What came of the wait so far.
+    pub fn outcome(&self) -> Outcome {
+        let mut state = self.0.lock();
+        match std::mem::take(&mut *state) {
+            State::Unused => Outcome::Waiting,
+            State::Waiting(waker) => {
+                *state = State::Waiting(waker);
+                Outcome::Waiting
+            }
+            // ## Noticed => Waiting
+            State::Noticed(waker) => {
+                *state = State::Waiting(waker);
+                Outcome::Notice
+            }
+            // ## (Served | Refused) => Unused
+            State::Served(server) => Outcome::Served(server),
+            State::Refused(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
+    /// Gives the place up; a server that came too late is handed back.
+    pub fn leave(&self) -> Option<Box<Server>> {
+        match std::mem::take(&mut *self.0.lock()) {
+            State::Served(server) => Some(server),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(*self.0.lock(), State::Waiting(_) | State::Noticed(_))
+    }
+}

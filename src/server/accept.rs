@@ -1,0 +1,155 @@
+//! From an accepted socket to a session.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::listen::{Bound, Listener, StartError};
+use crate::auth::key_cache::KeyCache;
+use crate::auth::process_secret::ProcessSecret;
+use crate::config::Settings;
+use crate::error::{PgError, SqlState};
+use crate::net::socket::{Socket, TcpOptions};
+use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
+use crate::pool::{PoolMode, Registry};
+use crate::session::login::{self, Arrival, Login, LoginContext};
+use crate::session::{House, Sessions, admit, turn_away};
+use crate::wire::startup::CancelRequest;
+
+/// Connections beyond `max_clients` that may exist while they say who they are: cancel requests must get through, and a
+/// refusal has to be told.
+const UNIDENTIFIED_MAX: usize = 256;
+/// Pause after accept() failed, as it does when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every new connection is met with.
+#[derive(Debug)]
+pub struct Door {
+    pub house: Arc<House>,
+    login: LoginContext,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Door {
+    pub(super) fn new(settings: &Arc<Settings>) -> Result<Self, StartError> {
+        let keys = Arc::new(KeyCache::new().map_err(|_| no_randomness())?);
+        let secret = Arc::new(ProcessSecret::generate().map_err(|_| no_randomness())?);
+        let upstream_tls = settings.projects.iter().map(|p| TlsContext::load(&p.upstream.tls).map(Arc::new));
+        let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>().map_err(|e| in_upstream(&e))?;
+        let tls = ServerTls::load(&settings.client_tls).map_err(|e| in_client_tls(&e))?.map(Arc::new);
+        let registry = Arc::new(Registry::new(Arc::clone(settings), upstream_tls, Arc::clone(&keys)));
+        let login = LoginContext { settings: Arc::clone(settings), tls, secret, keys };
+        let sessions = Arc::<Sessions>::default();
+        let house = Arc::new(House { settings: Arc::clone(settings), registry, sessions, startups: Default::default() });
+        Ok(Self { house, login, connections: Arc::default() })
+    }
+
+    /// One client from its first byte to its last.
+    async fn serve(self: Arc<Self>, socket: Socket, mode: PoolMode, _counted: Connection) {
+        let limit = self.house.settings.timeouts.client_login;
+        let arrival = match tokio::time::timeout(limit, login::greet(socket, &self.login)).await {
+            Ok(Ok(arrival)) => arrival,
+            // It has been told, and it has been logged.
+            Ok(Err(_)) => return,
+            Err(_) => return tracing::info!("a client did not log in within {limit:?}"),
+        };
+        match arrival {
+            Arrival::Gone => {}
+            Arrival::Cancel(request, stream) => {
+                self.cancel(&request).await;
+                drop(stream);
+            }
+            Arrival::Client(login) => self.admit(*login, mode).await,
+        }
+    }
+
+    async fn admit(&self, login: Login, mode: PoolMode) {
+        let (user, database, peer) = (&login.user, &login.database, login.stream.peer());
+        tracing::debug!(user, database, project = login.project.name, mode = mode.as_str(), %peer, "client logged in");
+        let limit = self.house.settings.limits.max_clients;
+        if self.house.sessions.len() >= limit {
+            return turn_away(login, &too_many(limit), &self.house.settings).await;
+        }
+        if let Ok(session) = admit(login, mode, &self.house).await {
+            session.serve(&self.house).await;
+        }
+    }
+
+    /// Passes it on if the key is right. Nothing more is read, and nothing answered (trap 40).
+    async fn cancel(&self, request: &CancelRequest) {
+        match self.house.sessions.find(request.pid.cast_unsigned(), &request.key) {
+            Some(session) => session.cancel().await,
+            None => tracing::debug!(pid = request.pid, "a cancel request for a session that is not there"),
+        }
+    }
+}
+
+/// One connection, counted until it is dropped.
+struct Connection(Arc<AtomicUsize>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Accepts until it is aborted. Every connection runs as a task of its own: what breaks there breaks there alone.
+pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
+    let Listener { mode, socket: bound, .. } = listener;
+    let most = door.house.settings.limits.max_clients + UNIDENTIFIED_MAX;
+    loop {
+        let socket = match accept_one(&bound).await {
+            Ok(socket) => socket,
+            Err(error) if is_the_clients(&error) => continue,
+            Err(error) => {
+                tracing::error!(%error, "cannot accept clients for the moment; are file descriptors used up?");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if door.connections.fetch_add(1, Ordering::AcqRel) >= most {
+            drop(Connection(Arc::clone(&door.connections)));
+            continue;
+        }
+        let counted = Connection(Arc::clone(&door.connections));
+        tokio::spawn(Arc::clone(&door).serve(socket, mode, counted));
+    }
+}
+
+async fn accept_one(bound: &Bound) -> io::Result<Socket> {
+    match bound {
+        Bound::Tcp(listener) => {
+            let (stream, peer) = listener.accept().await?;
+            Socket::tcp(stream, peer, &TcpOptions::CLIENT)
+        }
+        Bound::Unix { listener, .. } => Ok(Socket::unix(listener.accept().await?.0)),
+    }
+}
+
+/// The connection went before it was accepted.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted | Kind::NotConnected | Kind::InvalidInput
+    )
+}
+
+fn too_many(limit: usize) -> PgError {
+    PgError::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .with_detail(format!("{limit} clients are connected."))
+        .with_hint("Close clients that are not needed, or raise limits.max_clients.")
+}
+
+fn in_upstream(error: &TlsSetupError) -> StartError {
+    StartError::new(error.to_string(), "Correct sslrootcert in the upstream's URL.")
+}
+
+fn in_client_tls(error: &TlsSetupError) -> StartError {
+    StartError::new(error.to_string(), "Correct client_tls, or switch TLS off with --client-tls off.")
+}
+
+fn no_randomness() -> StartError {
+    StartError::new("the system gives no random bytes", "Keys and salts cannot do without: look at /dev/urandom.")
+}

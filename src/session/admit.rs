@@ -1,0 +1,328 @@
+//! From a proved login to a greeted session.
+//!
+//! In session mode the client's startup packet goes to a server of its own, whose answers it gets. In transaction mode a
+//! client is greeted without waiting for a server, as soon as the pool knows one; only startup parameters nobody sent
+//! before are first put to a server, which alone can say whether they are right and how it spells them.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::handle::{Membership, Sessions};
+use super::login::Login;
+use super::relay::{End, Parts, Relay};
+use crate::config::Settings;
+use crate::error::{PgError, SqlState};
+use crate::net::stream::Stream;
+use crate::pool::{Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Want};
+use crate::wire::exchange::{Bounds, Broken, ClientSide, Startup};
+use crate::wire::params::{self, Params, is_settable};
+use crate::wire::plan::Status;
+use crate::wire::reply;
+use crate::wire::startup::{Replication, Startup as StartupPacket};
+
+/// Distinct sets of startup parameters remembered per process; past that, the oldest knowledge is thrown away.
+const KNOWN_STARTUPS_MAX: usize = 4096;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct House {
+    pub settings: Arc<Settings>,
+    pub registry: Arc<Registry>,
+    pub sessions: Arc<Sessions>,
+    pub startups: KnownStartups,
+}
+
+/// Startup parameters a server has accepted, with the reported ones as it spells them.
+#[derive(Debug, Default)]
+pub struct KnownStartups(Mutex<HashMap<(PoolKey, StartupKey), Accepted>>);
+
+#[derive(Clone, Debug)]
+struct Accepted {
+    params: Arc<Params>,
+    settings: Startup,
+}
+
+impl KnownStartups {
+    fn get(&self, pool: &Pool, asked: &StartupKey) -> Option<Accepted> {
+        self.0.lock().get(&(pool.key.clone(), Arc::clone(asked))).cloned()
+    }
+
+    fn learn(&self, pool: &Pool, asked: &StartupKey, accepted: Accepted) {
+        let mut known = self.0.lock();
+        if known.len() >= KNOWN_STARTUPS_MAX {
+            known.clear();
+        }
+        known.insert((pool.key.clone(), Arc::clone(asked)), accepted);
+    }
+}
+
+/// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
+pub async fn admit(login: Login, mode: PoolMode, house: &House) -> Result<Relay, End> {
+    let key = PoolKey { project: login.project.name.clone(), database: login.database.clone(), user: login.user.clone(), mode };
+    let Some(pool) = house.registry.pool(key, &login.project, login.credential.clone()) else {
+        return Err(End::Refused(PgError::fatal(SqlState::INTERNAL_ERROR, "the project has no upstream")));
+    };
+    let has_long_key = login.protocol_minor >= 2;
+    let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key);
+    let membership = Membership::new(&house.sessions, handle, &pool);
+    let mut arrival =
+        Arriving { stream: login.stream, pool, out: Outbox::default(), membership, has_long_key, early: Vec::new() };
+    arrival.out.buffer().extend_from_slice(&login.greeting);
+    let admitted = match mode {
+        PoolMode::Session => arrival.admit_to_session(&login.startup, house).await,
+        PoolMode::Transaction => arrival.admit_to_transactions(&login.startup, house).await,
+    };
+    match admitted {
+        Ok(admitted) => Ok(arrival.into_relay(admitted, house)),
+        Err(end) => {
+            let Arriving { mut stream, mut out, .. } = arrival;
+            super::farewell::tell(&mut stream, &mut out, &end, house.settings.timeouts.recovery).await;
+            Err(end)
+        }
+    }
+}
+
+/// A client between its login and its greeting.
+struct Arriving {
+    stream: Stream,
+    pool: Arc<Pool>,
+    out: Outbox,
+    membership: Membership,
+    has_long_key: bool,
+    /// What it sent before it was greeted.
+    early: Vec<u8>,
+}
+
+struct Admitted {
+    side: ClientSide,
+    startup: StartupKey,
+    settings: Startup,
+    server: Option<Box<Server>>,
+}
+
+impl Arriving {
+    async fn admit_to_session(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
+        let startup = startup_for_server(packet);
+        let none: Startup = Arc::new([]);
+        let nobody = Arc::new(Params::default());
+        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &none, startup: &startup }).await?;
+        // The client is told the process id of the server it has for itself.
+        let pid = u32::try_from(server.handle.key.pid).ok();
+        let handle = house.sessions.enter(self.membership.handle().id, pid, self.has_long_key);
+        server.handle.lease_to(handle.id);
+        handle.follow(&server.handle, &self.pool);
+        self.membership.reenter(handle);
+        let params = Arc::clone(server.side.params());
+        for notice in std::mem::take(&mut server.notices) {
+            self.out.buffer().extend_from_slice(&notice);
+        }
+        self.greet(&params);
+        let side = self.side(params, &none, house);
+        Ok(Admitted { side, startup, settings: none, server: Some(server) })
+    }
+
+    async fn admit_to_transactions(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
+        if packet.replication != Replication::Off {
+            let error = PgError::fatal(SqlState::FEATURE_NOT_SUPPORTED, "replication needs a server connection of its own")
+                .with_hint("Connect to the session port.");
+            return Err(End::Refused(error));
+        }
+        let asked = settings_asked(packet);
+        let accepted = match (self.pool.greeting(), house.startups.get(&self.pool, &asked)) {
+            (Some(_), Some(accepted)) => accepted,
+            (Some(params), None) if asked.is_empty() => Accepted { params, settings: Arc::new([]) },
+            _ => self.ask_server(&asked, house).await?,
+        };
+        self.greet(&accepted.params);
+        let side = self.side(accepted.params, &accepted.settings, house);
+        Ok(Admitted { side, startup: StartupKey::default(), settings: accepted.settings, server: None })
+    }
+
+    /// Puts startup parameters to a server: its error is the client's, its spelling is remembered.
+    async fn ask_server(&mut self, asked: &StartupKey, house: &House) -> Result<Accepted, End> {
+        let none: Startup = Arc::new([]);
+        let nobody = Arc::new(Params::default());
+        let startup = StartupKey::default();
+        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &none, startup: &startup }).await?;
+        let (params, settings) = split(asked, server.side.params());
+        let params = self.pool.catalog.params.intern(params);
+        let mut side = self.side(params, &settings, house);
+        let mut unsent = Vec::new();
+        server.side.take_over(&mut side, server.out.buffer(), &mut unsent);
+        match server.drain(&mut side).await {
+            Ok(()) if server.side.status() == Status::Idle => {
+                let accepted = Accepted { params: Arc::clone(&side.params), settings };
+                house.startups.learn(&self.pool, asked, accepted.clone());
+                self.pool.release(server);
+                Ok(accepted)
+            }
+            Err(Lost::Broken(Broken::Replay(body))) => {
+                // The refusal ended its own query and nothing else, but the server is cheaper to replace than to trust.
+                self.pool.discard(server);
+                Err(End::RefusedUpstream(as_fatal(&body).into()))
+            }
+            Ok(()) => {
+                self.pool.discard(server);
+                Err(End::ServerLost(Lost::Closed))
+            }
+            Err(lost) => {
+                self.pool.discard(server);
+                Err(End::ServerLost(lost))
+            }
+        }
+    }
+
+    /// A server, waited for in the queue like everybody's, unless the client goes first.
+    async fn first_server(&mut self, want: Want<'_>) -> Result<Box<Server>, End> {
+        if let Some(server) = self.pool.try_lease(want) {
+            return Ok(server);
+        }
+        let mut queued = false;
+        std::future::poll_fn(|cx| {
+            if !std::mem::replace(&mut queued, true) {
+                self.pool.queue(&self.membership.handle().ticket, want.startup, cx.waker());
+            }
+            self.poll_first_server(cx)
+        })
+        .await
+    }
+
+    fn poll_first_server(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Server>, End>> {
+        match self.membership.handle().ticket.outcome() {
+            Outcome::Served(server) => return Poll::Ready(Ok(server)),
+            Outcome::Refused(refusal) => return Poll::Ready(Err(end_of(refusal))),
+            Outcome::Notice => self.say(&self.pool.waiting_notice()),
+            Outcome::Waiting => {}
+        }
+        if let Poll::Ready(Err(error)) = self.out.poll_send(&mut self.stream, cx) {
+            return Poll::Ready(Err(End::ClientFailed(error)));
+        }
+        self.watch_client(cx)
+    }
+
+    /// A client that gives up while it waits is noticed; what it sends is for later.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Server>, End>> {
+        while self.early.len() < super::relay::QUEUED_BYTES_MAX {
+            let mut room = [0; 1024];
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ClientFailed(error))),
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Err(End::ClientLeft)),
+                Poll::Ready(Ok(())) => self.early.extend_from_slice(buf.filled()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn side(&self, params: Arc<Params>, settings: &Startup, house: &House) -> ClientSide {
+        let limits = &house.settings.limits;
+        let bounds = Bounds {
+            statement_bytes: limits.statement_bytes,
+            statements_per_client: limits.prepared_statements_per_client,
+            statements_per_server: limits.prepared_statements_per_server,
+        };
+        let catalog = Arc::clone(&self.pool.catalog);
+        ClientSide::new(self.membership.handle().id, self.pool.key.mode.into(), catalog, params, Arc::clone(settings), bounds)
+    }
+
+    /// AuthenticationOk is there already; the rest of the greeting, to leave in one write (trap 56).
+    fn greet(&mut self, params: &Params) {
+        let handle = self.membership.handle();
+        let mut tail = bytes::BytesMut::new();
+        reply::backend_key_data(&mut tail, handle.pid.cast_signed(), handle.key());
+        reply::ready_for_query(&mut tail, reply::TransactionStatus::Idle);
+        let out = self.out.buffer();
+        params.iter().for_each(|(name, value)| params::write_status(name, value, out));
+        out.extend_from_slice(&tail);
+    }
+
+    fn say(&mut self, error: &PgError) {
+        let mut message = bytes::BytesMut::new();
+        reply::error(&mut message, error);
+        self.out.buffer().extend_from_slice(&message);
+    }
+
+    fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
+        let Self { stream, pool, out, membership, early, .. } = self;
+        let Admitted { side, startup, settings, server } = admitted;
+        let registry = Arc::clone(&house.registry);
+        Relay::new(Parts { client: stream, side, pool, registry, membership, startup, settings, to_client: out, server, early })
+    }
+}
+
+fn end_of(refusal: Refusal) -> End {
+    match refusal {
+        Refusal::Upstream(body) => End::RefusedUpstream(body),
+        Refusal::Pooler(error) => End::Refused(PgError { severity: crate::error::Severity::Fatal, ..error }),
+        Refusal::Canceled => {
+            End::Refused(PgError::fatal(SqlState::QUERY_CANCELED, "canceling authentication due to user request"))
+        }
+    }
+}
+
+/// The server's own words about a startup parameter, as it says them at its own login: FATAL.
+fn as_fatal(body: &[u8]) -> Vec<u8> {
+    let mut fatal = Vec::with_capacity(body.len());
+    for (kind, value) in crate::wire::fields::Fields::new(body).iter() {
+        fatal.push(kind);
+        fatal.extend_from_slice(if matches!(kind, b'S' | b'V') { b"FATAL" } else { value });
+        fatal.push(0);
+    }
+    fatal.push(0);
+    fatal
+}
+
+/// What a server of the client's own is opened with: everything as it came, but for what names the project.
+fn startup_for_server(packet: &StartupPacket) -> StartupKey {
+    let mut pairs = packet.parameters.clone();
+    if !packet.options.settings.is_empty() {
+        let options: Vec<_> = packet.options.settings.iter().map(|(n, v)| format!("-c {n}={}", escape(v))).collect();
+        pairs.push(("options".into(), options.join(" ")));
+    }
+    match packet.replication {
+        Replication::Off => {}
+        Replication::Physical => pairs.push(("replication".into(), "true".into())),
+        Replication::Database => pairs.push(("replication".into(), "database".into())),
+    }
+    pairs.into()
+}
+
+/// For `pg_split_opts`: white space and backslashes are taken literally behind a backslash.
+fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for character in value.chars() {
+        if character.is_whitespace() || character == '\\' {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+/// The settings a startup packet asks for; `options` first, as PostgreSQL applies them.
+fn settings_asked(packet: &StartupPacket) -> StartupKey {
+    let pairs = packet.options.settings.iter().chain(&packet.parameters);
+    pairs.cloned().collect()
+}
+
+/// The reported parameters with what was asked for in place, and the rest, which no server reports.
+fn split(asked: &StartupKey, reported: &Params) -> (Params, Startup) {
+    let mut params = reported.clone();
+    let mut rest: Vec<(Box<str>, Box<str>)> = Vec::new();
+    for (name, value) in asked.iter() {
+        match reported.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((known, _)) if is_settable(known) => params.set(known, value),
+            _ => {
+                rest.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+                rest.push((name.as_str().into(), value.as_str().into()));
+            }
+        }
+    }
+    (params, rest.into())
+}

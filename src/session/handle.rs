@@ -1,0 +1,253 @@
+//! What the rest of the process knows of a session: how to cancel, stop and wake it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom, SystemRandom};
+use subtle::ConstantTimeEq;
+
+use crate::pool::{Aim, Pool, Refusal, ServerHandle, Ticket};
+
+/// Length of the cancel keys we give to clients that speak protocol 3.2, in bytes; 3.0 has room for four.
+const LONG_KEY_BYTES: usize = 32;
+const SHORT_KEY_BYTES: usize = 4;
+/// Tries to find a process id nobody has.
+const PID_TRIES_MAX: usize = 1000;
+/// A cancel that comes while the session's settings are being set waits for that, in steps of this, this many times.
+const PREPARING_STEP: Duration = Duration::from_millis(2);
+const PREPARING_STEPS_MAX: usize = 500;
+
+/// All sessions, by cancel key.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Mutex<HashMap<u32, Vec<Arc<Handle>>>>,
+    random: SystemRandom,
+    ids: AtomicU64,
+}
+
+#[derive(Debug)]
+pub struct Handle {
+    pub id: u64,
+    /// What the client was told in BackendKeyData.
+    pub pid: u32,
+    key: Box<[u8]>,
+    pub ticket: Arc<Ticket>,
+    /// The server it had last; whether it still has it, the server knows.
+    server: Mutex<Option<(Arc<ServerHandle>, Arc<Pool>)>>,
+    stop: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// How a session is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// When it is idle.
+    Drain = 1,
+    Now = 2,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { table: Mutex::default(), random: SystemRandom::new(), ids: AtomicU64::new(1) }
+    }
+}
+
+impl Sessions {
+    /// An id for a session that is being made; never 0.
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Enters a session with a random key of its own (trap 35). `pid` is the real one where the client has a server for
+    /// itself; else one is made up, positive as a process id is.
+    pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool) -> Arc<Handle> {
+        let mut key = vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }];
+        self.fill(&mut key);
+        let mut table = self.table.lock();
+        let pid = pid.unwrap_or_else(|| self.free_pid(&table));
+        let handle = Arc::new(Handle {
+            id,
+            pid,
+            key: key.into(),
+            ticket: Arc::default(),
+            server: Mutex::default(),
+            stop: AtomicU8::new(0),
+            waker: Mutex::default(),
+        });
+        table.entry(pid).or_default().push(Arc::clone(&handle));
+        handle
+    }
+
+    fn free_pid(&self, table: &HashMap<u32, Vec<Arc<Handle>>>) -> u32 {
+        let mut bytes = [0; 4];
+        for _ in 0..PID_TRIES_MAX {
+            self.fill(&mut bytes);
+            let pid = u32::from_be_bytes(bytes) & 0x7fff_ffff;
+            if pid != 0 && !table.contains_key(&pid) {
+                return pid;
+            }
+        }
+        u32::from_be_bytes(bytes) & 0x7fff_ffff
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        // It fails only where the system has no source of random bytes at all: then keys are unguessable no more, and
+        // the session is better off with one that never matches by chance than with none.
+        if self.random.fill(bytes).is_err() {
+            tracing::error!("the system gives no random bytes: cancel keys are weak");
+        }
+    }
+
+    pub fn leave(&self, handle: &Handle) {
+        let mut table = self.table.lock();
+        if let Some(same) = table.get_mut(&handle.pid) {
+            same.retain(|h| h.id != handle.id);
+            if same.is_empty() {
+                table.remove(&handle.pid);
+            }
+        }
+    }
+
+    /// Whose key this is, compared in constant time.
+    pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Handle>> {
+        let table = self.table.lock();
+        table.get(&pid)?.iter().find(|h| bool::from(h.key.ct_eq(key))).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.lock().values().map(Vec::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.lock().is_empty()
+    }
+
+    /// Asks every session to end.
+    pub fn stop_all(&self, stop: Stop) {
+        let all: Vec<_> = self.table.lock().values().flatten().cloned().collect();
+        all.iter().for_each(|h| h.stop(stop));
+    }
+}
+
+/// A session's entry in the tables, and its client in the pool's count, until dropped: also by a panic.
+#[derive(Debug)]
+pub struct Membership {
+    sessions: Arc<Sessions>,
+    handle: Arc<Handle>,
+    pool: Arc<Pool>,
+}
+
+impl Membership {
+    /// The pool has counted the client already.
+    pub fn new(sessions: &Arc<Sessions>, handle: Arc<Handle>, pool: &Arc<Pool>) -> Self {
+        Self { sessions: Arc::clone(sessions), handle, pool: Arc::clone(pool) }
+    }
+
+    pub fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// Known to the client by another process id and key from now on.
+    pub fn reenter(&mut self, handle: Arc<Handle>) {
+        let before = std::mem::replace(&mut self.handle, handle);
+        self.sessions.leave(&before);
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if let Some(server) = self.handle.ticket.leave() {
+            self.pool.release(server);
+        }
+        self.sessions.leave(&self.handle);
+        self.pool.client_went();
+    }
+}
+
+impl Handle {
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The session runs on this server from now on.
+    pub fn follow(&self, server: &Arc<ServerHandle>, pool: &Arc<Pool>) {
+        let mut last = self.server.lock();
+        if !last.as_ref().is_some_and(|(s, _)| Arc::ptr_eq(s, server)) {
+            *last = Some((Arc::clone(server), Arc::clone(pool)));
+        }
+    }
+
+    /// Cancels what the session waits for or runs, and nothing else; comes back when the upstream has taken it. A cancel
+    /// that comes too late does nothing (trap 42).
+    pub async fn cancel(&self) {
+        if self.ticket.refuse(Refusal::Canceled) {
+            return;
+        }
+        let Some((server, pool)) = self.server.lock().clone() else { return };
+        for _ in 0..PREPARING_STEPS_MAX {
+            match server.begin_cancel(self.id) {
+                Aim::Hit(in_flight) => {
+                    if let Err(error) = pool.cancel_upstream(&server).await {
+                        tracing::warn!(error = %error, pid = server.key.pid, "cannot pass a cancel request on");
+                    }
+                    drop(in_flight);
+                    return;
+                }
+                Aim::Preparing => tokio::time::sleep(PREPARING_STEP).await,
+                Aim::Missed => return,
+            }
+        }
+    }
+
+    pub fn stop(&self, stop: Stop) {
+        self.stop.fetch_max(stop as u8, Ordering::AcqRel);
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+
+    #[inline]
+    pub fn stop_wanted(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Stop::Drain),
+            _ => Some(Stop::Now),
+        }
+    }
+
+    /// Who is to be woken when the session is to stop.
+    pub fn watch(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_35_keys_are_random_and_process_ids_positive() {
+        let sessions = Sessions::default();
+        let (a, b) = (sessions.enter(1, None, false), sessions.enter(2, None, true));
+        assert!(a.pid & 0x8000_0000 == 0 && b.pid & 0x8000_0000 == 0);
+        assert_eq!((a.key().len(), b.key().len()), (4, 32));
+        assert_eq!(sessions.find(a.pid, a.key()).map(|h| h.id), Some(1));
+        assert!(sessions.find(a.pid, b.key()).is_none());
+        sessions.leave(&a);
+        assert!(sessions.find(a.pid, a.key()).is_none());
+        assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn two_sessions_may_be_told_the_same_process_id() {
+        let sessions = Sessions::default();
+        let (a, b) = (sessions.enter(1, Some(7), false), sessions.enter(2, Some(7), false));
+        assert_eq!(sessions.find(7, b.key()).map(|h| h.id), Some(2));
+        sessions.leave(&b);
+        assert_eq!(sessions.find(7, a.key()).map(|h| h.id), Some(1));
+    }
+}

@@ -1,0 +1,417 @@
+//! The life of a logged-in client: one task, one hand-written poll over both sockets.
+//!
+//! A transaction costs four data syscalls (recv, send, recv, send) and a wake-up for each side. Reads go into the stack;
+//! what one side sent is written to the other from there, and copied only where it cannot leave at once. The server goes
+//! back to the pool before the last bytes are written to the client: a slow client costs the pool nothing.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::handle::{Handle, Membership, Stop};
+use crate::error::{PgError, SqlState};
+use crate::net::stream::Stream;
+use crate::pool::{Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Want};
+use crate::wire::exchange::{Broken, ClientSide, Startup, Unleased};
+use crate::wire::reply;
+
+/// Read from one side at once, in bytes. On the stack: an idle session holds no buffer.
+const READ_BYTES: usize = 16 * 1024;
+/// One side is not read while the other has more than this unwritten, in bytes.
+const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
+/// What a client may send while it waits for a server, in bytes.
+pub(super) const QUEUED_BYTES_MAX: usize = 64 * 1024;
+
+/// One client and, while it has one, its server.
+#[derive(Debug)]
+pub struct Relay {
+    pub(super) client: Stream,
+    pub(super) side: ClientSide,
+    /// Bytes of the client's that wait: for the rest of their message, or for a server.
+    carry: Vec<u8>,
+    pub(super) to_client: Outbox,
+    pub(super) pool: Arc<Pool>,
+    registry: Arc<Registry>,
+    membership: Membership,
+    startup: StartupKey,
+    settings: Startup,
+    /// The server it had last.
+    home: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No server, and no need of one.
+    Idle,
+    /// In the pool's queue.
+    Queued,
+    Serving(Box<Server>),
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The client said goodbye, or went without.
+    ClientLeft,
+    ClientFailed(io::Error),
+    /// The client is told this, and that is all.
+    Refused(PgError),
+    /// The same, in the upstream's own words: the body of an ErrorResponse.
+    RefusedUpstream(bytes::Bytes),
+    /// The server went in the middle of something. What it said is on its way to the client, and nothing is added.
+    ServerLost(Lost),
+    Stopped,
+}
+
+/// What the relay needs from login.
+pub struct Parts {
+    pub client: Stream,
+    pub side: ClientSide,
+    pub pool: Arc<Pool>,
+    pub registry: Arc<Registry>,
+    pub membership: Membership,
+    pub startup: StartupKey,
+    pub settings: Startup,
+    /// Bytes for the client that were not sent yet.
+    pub to_client: Outbox,
+    pub server: Option<Box<Server>>,
+    /// What the client sent before it was greeted.
+    pub early: Vec<u8>,
+}
+
+enum Step {
+    Again,
+    Wait,
+}
+
+impl Relay {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, side, pool, registry, membership, startup, settings, to_client, server, early } = parts;
+        let home = server.as_ref().map_or(0, |s| s.handle.id);
+        let state = server.map_or(State::Idle, State::Serving);
+        Self { client, side, carry: early, to_client, pool, registry, membership, startup, settings, home, state }
+    }
+
+    /// Runs until either side ends it.
+    pub async fn run(&mut self) -> End {
+        let mut watching = false;
+        std::future::poll_fn(|cx| {
+            if !std::mem::replace(&mut watching, true) {
+                self.handle().watch(cx.waker());
+                if let Err(end) = self.feed_carry(cx) {
+                    return Poll::Ready(end);
+                }
+            }
+            self.poll(cx)
+        })
+        .await
+    }
+
+    /// The server, if the session ended with one.
+    pub fn take_server(&mut self) -> Option<Box<Server>> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Serving(server) => Some(server),
+            State::Queued => self.handle().ticket.leave(),
+            State::Idle => None,
+        }
+    }
+
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        self.membership.handle()
+    }
+
+    /// What the client had begun, for whoever brings its server back.
+    pub(super) fn detach_side(&mut self) -> ClientSide {
+        let stand_in = ClientSide::nobody(Arc::clone(&self.pool.catalog), Arc::clone(&self.side.params));
+        std::mem::replace(&mut self.side, stand_in)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(stop) = self.handle().stop_wanted()
+            && self.may_stop(stop)
+        {
+            return Poll::Ready(End::Stopped);
+        }
+        loop {
+            let step = match &self.state {
+                State::Idle => self.poll_idle(cx),
+                State::Queued => self.poll_queued(cx),
+                State::Serving(_) => self.poll_serving(cx),
+            };
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::Wait) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    fn may_stop(&self, stop: Stop) -> bool {
+        let is_idle = match &self.state {
+            State::Idle => true,
+            State::Queued => false,
+            State::Serving(server) => self.pool.key.mode == PoolMode::Session && server.side.is_idle(),
+        };
+        stop == Stop::Now || (is_idle && self.carry.is_empty())
+    }
+
+    /// ## Idle => (Idle | Queued | Serving)
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        self.flush_client(cx)?;
+        if self.to_client.pending_bytes() > UNWRITTEN_BYTES_MAX {
+            return Ok(Step::Wait);
+        }
+        self.read_client(cx)
+    }
+
+    /// ## Queued => (Queued | Serving | Idle)
+    fn poll_queued(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        self.flush_client(cx)?;
+        match self.handle().ticket.outcome() {
+            Outcome::Served(server) => {
+                self.begin(server);
+                self.feed_carry(cx)?;
+                return Ok(Step::Again);
+            }
+            Outcome::Refused(refusal) => {
+                self.refused(refusal, cx)?;
+                return Ok(Step::Again);
+            }
+            Outcome::Notice => {
+                let notice = self.pool.waiting_notice();
+                self.say(&notice);
+                self.flush_client(cx)?;
+            }
+            Outcome::Waiting => {}
+        }
+        // Read on, so that a client that gives up is noticed.
+        if self.carry.len() > QUEUED_BYTES_MAX { Ok(Step::Wait) } else { self.read_client(cx) }
+    }
+
+    /// ## Serving => (Serving | Idle)
+    fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        let mut step = Step::Wait;
+        if self.to_client.pending_bytes() <= UNWRITTEN_BYTES_MAX
+            && let Step::Again = self.read_server(cx)?
+        {
+            step = Step::Again;
+        }
+        if let State::Serving(server) = &mut self.state {
+            server.flush(cx)?;
+            if server.out.pending_bytes() <= UNWRITTEN_BYTES_MAX
+                && let Step::Again = self.read_client(cx)?
+            {
+                step = Step::Again;
+            }
+        }
+        self.flush_client(cx)?;
+        Ok(step)
+    }
+
+    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buf = ReadBuf::uninit(&mut room);
+        match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
+            Poll::Pending => return Ok(Step::Wait),
+            Poll::Ready(Err(error)) => return Err(End::ClientFailed(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let bytes = buf.filled();
+        if bytes.is_empty() {
+            return Err(End::ClientLeft);
+        }
+        if self.carry.is_empty() {
+            let taken = self.feed(bytes, cx)?;
+            self.carry.extend_from_slice(&bytes[taken..]);
+        } else {
+            self.carry.extend_from_slice(bytes);
+            self.feed_carry(cx)?;
+        }
+        Ok(Step::Again)
+    }
+
+    fn feed_carry(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.carry.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.carry);
+        let taken = self.feed(&bytes, cx)?;
+        if taken < bytes.len() {
+            bytes.drain(..taken);
+            self.carry = bytes;
+        }
+        Ok(())
+    }
+
+    /// The client's bytes go where they belong; how many were taken.
+    fn feed(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+        let mut at = 0;
+        loop {
+            match &mut self.state {
+                State::Queued => return Ok(at),
+                State::Idle => {
+                    let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
+                    at += taken;
+                    match next {
+                        Unleased::More => return self.flush_client(cx).map(|()| at),
+                        Unleased::Terminated => return Err(End::ClientLeft),
+                        Unleased::Wants => self.lease(cx),
+                    }
+                }
+                State::Serving(server) => {
+                    let rest = &bytes[at..];
+                    let turn = self
+                        .side
+                        .turn(&mut server.side, rest, server.out.buffer(), self.to_client.buffer())
+                        .map_err(End::Refused)?;
+                    at += turn.consumed;
+                    server.send(&rest[turn.direct], cx)?;
+                    if let Some(database) = turn.empties {
+                        self.registry.close_idle_in(&self.pool.project, std::str::from_utf8(&database).ok());
+                    }
+                    if turn.terminated {
+                        return Err(End::ClientLeft);
+                    }
+                    if turn.consumed == 0 || !self.release_if_idle() {
+                        return Ok(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// ## Idle => (Serving | Queued)
+    fn lease(&mut self, cx: &mut Context<'_>) {
+        let want = Want { home: self.home, params: &self.side.params, settings: &self.settings, startup: &self.startup };
+        match self.pool.try_lease(want) {
+            Some(server) => self.begin(server),
+            None => {
+                self.pool.queue(&self.handle().ticket, &self.startup, cx.waker());
+                self.state = State::Queued;
+            }
+        }
+    }
+
+    /// ## (Idle | Queued) => Serving
+    fn begin(&mut self, mut server: Box<Server>) {
+        let id = self.handle().id;
+        server.side.take_over(&mut self.side, server.out.buffer(), self.to_client.buffer());
+        match server.side.owes_nothing() {
+            true => server.handle.lease_to(id),
+            false => server.handle.prepare_for(id),
+        }
+        self.home = server.handle.id;
+        self.handle().follow(&server.handle, &self.pool);
+        self.state = State::Serving(server);
+    }
+
+    /// ## Queued => Idle
+    fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), End> {
+        self.state = State::Idle;
+        let error = match refusal {
+            Refusal::Upstream(body) => return Err(End::RefusedUpstream(body)),
+            Refusal::Pooler(error) => error,
+            Refusal::Canceled => PgError::error(SqlState::QUERY_CANCELED, "canceling statement due to user request"),
+        };
+        let mut message = bytes::BytesMut::new();
+        reply::error(&mut message, &error);
+        self.side.refuse(&message, self.to_client.buffer());
+        self.feed_carry(cx)
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        let State::Serving(server) = &mut self.state else { return Ok(Step::Wait) };
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut buf = ReadBuf::uninit(&mut room);
+        match Pin::new(&mut server.stream).poll_read(cx, &mut buf) {
+            Poll::Pending => return Ok(Step::Wait),
+            Poll::Ready(Err(error)) => return Err(End::ServerLost(Lost::Io(error))),
+            Poll::Ready(Ok(())) => {}
+        }
+        let bytes = buf.filled();
+        if bytes.is_empty() {
+            return Err(End::ServerLost(Lost::Closed));
+        }
+        if server.input.is_empty() {
+            self.server_said(bytes, cx)?;
+        } else {
+            let mut held = std::mem::take(&mut server.input);
+            held.extend_from_slice(bytes);
+            self.server_said(&held, cx)?;
+        }
+        Ok(Step::Again)
+    }
+
+    fn server_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+        let State::Serving(server) = &mut self.state else { return Ok(()) };
+        let turn =
+            server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
+        server.input.extend_from_slice(&bytes[turn.consumed..]);
+        if turn.replayed {
+            server.handle.lease_to(self.membership.handle().id);
+        }
+        if turn.database_in_use {
+            self.registry.close_idle_in(&self.pool.project, None);
+        }
+        let released = self.release_if_idle();
+        self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
+        if released { self.feed_carry(cx) } else { Ok(()) }
+    }
+
+    /// ## Serving => (Serving | Idle): all four conditions of trap 1.
+    #[inline]
+    fn release_if_idle(&mut self) -> bool {
+        let State::Serving(server) = &self.state else { return false };
+        let may = self.pool.key.mode == PoolMode::Transaction
+            && server.side.is_idle()
+            && server.input.is_empty()
+            && server.out.is_empty()
+            && !self.side.owes_bytes();
+        if may && let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
+            self.pool.release(server);
+        }
+        may
+    }
+
+    fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        match self.to_client.poll_send(&mut self.client, cx) {
+            Poll::Ready(Err(error)) => Err(End::ClientFailed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends an error or a notice for the client.
+    fn say(&mut self, error: &PgError) {
+        let mut message = bytes::BytesMut::new();
+        reply::error(&mut message, error);
+        self.to_client.buffer().extend_from_slice(&message);
+    }
+}
+
+impl Server {
+    fn send(&mut self, direct: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+        self.out.send(&mut self.stream, direct, cx).map_err(|e| End::ServerLost(Lost::Io(e)))
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        match self.out.poll_send(&mut self.stream, cx) {
+            Poll::Ready(Err(error)) => Err(End::ServerLost(Lost::Io(error))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl End {
+    /// The settings of a new owner that the server would not take: its own words.
+    pub(super) fn replay_refused(&self) -> Option<&[u8]> {
+        match self {
+            Self::ServerLost(Lost::Broken(Broken::Replay(body))) => Some(body),
+            _ => None,
+        }
+    }
+}
