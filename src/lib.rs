@@ -19,6 +19,7 @@
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod embedded;
 pub mod error;
 pub mod net;
 pub mod pool;
