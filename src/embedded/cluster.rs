@@ -124,6 +124,9 @@ impl Cluster {
         if self.initdb(binaries, storage, &unfinished, "C.UTF-8").await.is_err() {
             self.initdb(binaries, storage, &unfinished, "C").await?;
         }
+        if storage != Storage::Throwaway {
+            flush(&unfinished).await?;
+        }
         fs::rename(&unfinished, self.data()).map_err(Error::file("Naming", &self.data()))
     }
 
@@ -132,7 +135,7 @@ impl Cluster {
         let mut command = self.account.command(&program);
         command.args(["--username", SUPERUSER, "--encoding", "UTF8", "--auth-local", "trust", "--auth-host", "scram-sha-256"]);
         command.arg("--locale").arg(locale).arg("--pgdata").arg(into);
-        if storage == Storage::Throwaway {
+        if storage == Storage::Throwaway || cfg!(target_os = "linux") {
             command.arg("--no-sync");
         }
         let failed = |output| Error::Tool { command: program.display().to_string(), output };
@@ -195,6 +198,20 @@ fn remove(directory: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("Removing", directory)(error)),
         _ => Ok(()),
     }
+}
+
+/// The whole file system at once: measured, 0.2 s for what takes `initdb` 2 to 7 s file by file.
+#[cfg(target_os = "linux")]
+async fn flush(directory: &Path) -> Result<(), Error> {
+    let path = directory.to_owned();
+    let flushed = tokio::task::spawn_blocking(move || Ok(rustix::fs::syncfs(File::open(path)?)?));
+    flushed.await.unwrap_or_else(|error| Err(error.into())).map_err(Error::file("Flushing", directory))
+}
+
+/// `initdb` has done it.
+#[cfg(not(target_os = "linux"))]
+async fn flush(_: &Path) -> Result<(), Error> {
+    Ok(())
 }
 
 fn holder(lock: &mut File) -> Option<u32> {
