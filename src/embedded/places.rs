@@ -29,7 +29,7 @@ impl Places {
         let (cache, data) = if account.is_root_beside() {
             ("/var/cache/sidepool".into(), "/var/lib/sidepool".into())
         } else {
-            (base("XDG_CACHE_HOME", ".cache").join("sidepool"), base("XDG_DATA_HOME", ".local/share").join("sidepool"))
+            (base("XDG_CACHE_HOME", ".cache").join("sidepool"), base("XDG_STATE_HOME", ".local/state").join("sidepool"))
         };
         Ok(Self { account, cache, data, path })
     }

@@ -1,0 +1,211 @@
+//! Sidepool as people run it: a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::{Endpoint, PATIENCE, Postgres};
+
+/// How long one look at whether the process has ended may be late.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Ends with its value; what it printed is shown when that happens in a test that fails.
+#[derive(Debug)]
+pub struct Sidepool {
+    child: Child,
+    output: Arc<Output>,
+    ports: Ports,
+    /// Its configuration and its state directory.
+    _place: tempfile::TempDir,
+}
+
+impl Sidepool {
+    /// In front of `postgres`, with these flags: `("pool-size", "1")`.
+    pub fn start(postgres: &Postgres, flags: &[(&str, &str)]) -> Self {
+        Self::configured(postgres, flags, "")
+    }
+
+    /// With lines of its configuration file, which come below `upstream = …`.
+    pub fn configured(postgres: &Postgres, flags: &[(&str, &str)], file: &str) -> Self {
+        let file = format!("upstream = \"{}\"\n{file}", postgres.direct().url());
+        Self::launch(flags, &file).unwrap_or_else(|refusal| panic!("Sidepool did not start: {refusal}"))
+    }
+
+    /// With this configuration file and no other.
+    ///
+    /// # Errors
+    /// The exit status and all that it printed, when it ends instead of being ready (or must be killed, as it is not).
+    pub fn launch(flags: &[(&str, &str)], file: &str) -> Result<Self, String> {
+        let place = tempfile::tempdir().expect("the temporary directory is writable");
+        std::fs::write(place.path().join("sidepool.toml"), file).expect("it is ours");
+        let mut child = command(place.path(), flags).spawn().expect("cargo has built it");
+        let output = Arc::new(Output::default());
+        let pipes: [Option<Box<dyn Read + Send>>; 2] =
+            [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];
+        for pipe in pipes.into_iter().flatten() {
+            Output::collect(Arc::clone(&output), pipe);
+        }
+        let mut sidepool = Self { child, output, ports: Ports::default(), _place: place };
+        sidepool.ports = sidepool.ready()?;
+        Ok(sidepool)
+    }
+
+    /// Session mode, as the upstream's own user.
+    pub fn session(&self) -> Endpoint {
+        Endpoint::new(self.ports.session.expect("session mode is on"))
+    }
+
+    /// Transaction mode, as the upstream's own user.
+    pub fn transaction(&self) -> Endpoint {
+        Endpoint::new(self.ports.transaction.expect("transaction mode is on"))
+    }
+
+    pub fn http_port(&self) -> u16 {
+        self.ports.http.expect("HTTP is on")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it printed so far, both streams.
+    pub fn log(&self) -> String {
+        self.output.lines().join("\n")
+    }
+
+    /// Waits until a line has this in it.
+    pub fn log_has(&self, text: &str) {
+        let seen = self.output.wait(|lines| lines.iter().any(|line| line.contains(text)).then_some(()));
+        assert!(seen.is_some(), "no line with {text:?} in {PATIENCE:?}:\n{}", self.log());
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process has a pid");
+        // It may have ended.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+
+    /// SIGTERM, and what it ends with.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().unwrap_or_else(|| panic!("it did not end on SIGTERM"))
+    }
+
+    /// `None` when it goes on.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.child.try_wait().expect("it is our child");
+            if status.is_some() || Instant::now() >= deadline {
+                return status;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn ready(&mut self) -> Result<Ports, String> {
+        self.output.wait(Ports::announced).ok_or_else(|| {
+            // When it has ended, which is what closes both streams, this changes nothing about its status.
+            let _ = self.child.kill();
+            let status = self.child.wait().expect("it is our child");
+            format!("{status}\n{}", self.log())
+        })
+    }
+}
+
+impl Drop for Sidepool {
+    fn drop(&mut self) {
+        // After `stop` there is nothing left of it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("---- Sidepool said:\n{}\n----", self.log());
+        }
+    }
+}
+
+/// Nothing of the caller's environment decides what it does.
+fn command(place: &Path, flags: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidepool"));
+    command.arg("run").arg("--config").arg(place.join("sidepool.toml"));
+    let state = place.join("state").display().to_string();
+    let own = [("listen-addresses", "127.0.0.1"), ("session-port", "0"), ("transaction-port", "0"), ("state-dir", &*state)];
+    let given = |name: &str| flags.iter().any(|(flag, _)| *flag == name);
+    for (flag, value) in own.iter().filter(|(name, _)| !given(name)).chain(flags) {
+        command.arg(format!("--{flag}={value}"));
+    }
+    command.env_clear().env("HOME", place).env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ports {
+    session: Option<u16>,
+    transaction: Option<u16>,
+    http: Option<u16>,
+}
+
+impl Ports {
+    /// From `listening  transaction  127.0.0.1:6543` and the like, once `sidepool ready` follows.
+    fn announced(lines: &[String]) -> Option<Self> {
+        let end = lines.iter().position(|line| line.contains("sidepool ready"))?;
+        let mut ports = Self::default();
+        for line in &lines[..=end] {
+            let Some((_, what)) = line.split_once("listening ") else { continue };
+            let mut words = what.split_whitespace();
+            let (Some(mode), Some(address)) = (words.next(), words.next()) else { continue };
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            match mode {
+                "session" => ports.session = ports.session.or(port),
+                "transaction" => ports.transaction = ports.transaction.or(port),
+                "http" => ports.http = ports.http.or(port),
+                _ => {}
+            }
+        }
+        Some(ports)
+    }
+}
+
+/// The lines of both streams, in the order they came.
+#[derive(Debug, Default)]
+struct Output {
+    state: Mutex<Collected>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Collected {
+    lines: Vec<String>,
+    ended: usize,
+}
+
+impl Output {
+    fn collect(self: Arc<Self>, pipe: Box<dyn Read + Send>) {
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                self.state.lock().expect("nobody panics here").lines.push(line);
+                self.changed.notify_all();
+            }
+            self.state.lock().expect("nobody panics here").ended += 1;
+            self.changed.notify_all();
+        });
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.state.lock().expect("nobody panics here").lines.clone()
+    }
+
+    /// Until `found` finds something, both streams have ended, or patience has.
+    fn wait<T>(&self, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let state = self.state.lock().expect("nobody panics here");
+        let waiting = |state: &mut Collected| found(&state.lines).is_none() && state.ended < 2;
+        let (state, _) = self.changed.wait_timeout_while(state, PATIENCE, waiting).expect("nobody panics here");
+        found(&state.lines)
+    }
+}

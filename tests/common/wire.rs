@@ -1,0 +1,179 @@
+//! A client that says exactly what it is told to, and keeps every reply.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Endpoint;
+use super::PATIENCE;
+use super::scram::Exchange;
+
+pub use super::frame::*;
+pub use super::reply::{Reply, show, show_in_full};
+
+/// The longest message taken, in bytes.
+const MAX_MESSAGE_BYTES: usize = 256 << 20;
+
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    /// Body of BackendKeyData: pid and cancel key.
+    pub key_data: Vec<u8>,
+    /// ParameterStatus, in the order they came.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Wire {
+    /// Connected, and nothing said.
+    pub async fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap_or_else(|error| panic!("port {port}: {error}"));
+        stream.set_nodelay(true).expect("it is TCP");
+        Self { stream, key_data: Vec::new(), parameters: Vec::new() }
+    }
+
+    pub async fn login(endpoint: &Endpoint) -> Self {
+        let (wire, greeting) = Self::try_login(endpoint).await;
+        assert!(greeting.last().is_some_and(|reply| reply.tag == b'Z'), "{}", show_in_full(&greeting));
+        wire
+    }
+
+    /// With all that came after authentication, up to ReadyForQuery or the error that refused us.
+    pub async fn try_login(endpoint: &Endpoint) -> (Self, Vec<Reply>) {
+        let mut wire = Self::connect(endpoint.port).await;
+        let mut parameters = vec![("user", endpoint.user.as_str()), ("database", &endpoint.database)];
+        parameters.extend(endpoint.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        wire.send(&startup(&parameters)).await;
+        let greeting = wire.authenticate(&endpoint.password).await;
+        (wire, greeting)
+    }
+
+    /// Answers what the server asks for, be it nothing, a password or SCRAM; as [`Wire::try_login`] from there.
+    pub async fn authenticate(&mut self, secret: &str) -> Vec<Reply> {
+        let mut scram = Exchange::new(secret);
+        let mut greeting = Vec::new();
+        loop {
+            let reply = self.next().await;
+            let (asked, rest) = reply.body.split_at_checked(4).unwrap_or((&[], &[]));
+            match (reply.tag, asked) {
+                (b'R', [0, 0, 0, 0]) => {}
+                (b'R', [0, 0, 0, 3]) => self.send(&password(&text(secret))).await,
+                (b'R', [0, 0, 0, 10]) => self.send(&password(&scram.first())).await,
+                (b'R', [0, 0, 0, 11]) => self.send(&password(&scram.last(&String::from_utf8_lossy(rest)))).await,
+                (b'R', [0, 0, 0, 12]) => scram.verify(&String::from_utf8_lossy(rest)),
+                (b'R', asked) => panic!("this client knows no authentication {asked:?}"),
+                (b'Z' | b'E', _) => {
+                    greeting.push(reply);
+                    return greeting;
+                }
+                _ => greeting.push(reply),
+            }
+        }
+    }
+
+    /// The process that its server claims to be.
+    pub fn pid(&self) -> u32 {
+        let pid = self.key_data.first_chunk().expect("BackendKeyData came");
+        u32::from_be_bytes(*pid)
+    }
+
+    /// As it is, in one write.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).await.expect("the server reads");
+    }
+
+    pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        in_time("a write", self.stream.write_all(bytes)).await
+    }
+
+    /// No more will be sent.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.expect("it is open");
+    }
+
+    /// One simple query, up to its ReadyForQuery.
+    pub async fn query(&mut self, sql: &str) -> Vec<Reply> {
+        self.exchange(&[query(sql)]).await
+    }
+
+    /// The first value of the first row.
+    pub async fn value(&mut self, sql: &str) -> String {
+        let replies = self.query(sql).await;
+        let row = replies.iter().find(|reply| reply.tag == b'D');
+        let row = row.unwrap_or_else(|| panic!("{sql}: no row in {}", show_in_full(&replies)));
+        row.values().swap_remove(0).unwrap_or_else(|| panic!("{sql}: NULL"))
+    }
+
+    /// Sends them all in one write and reads up to the first ReadyForQuery.
+    pub async fn exchange(&mut self, frames: &[Vec<u8>]) -> Vec<Reply> {
+        self.send(&frames.concat()).await;
+        self.until(b'Z').await
+    }
+
+    /// Up to and with the next message of this tag.
+    pub async fn until(&mut self, tag: u8) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        while replies.last().is_none_or(|reply: &Reply| reply.tag != tag) {
+            match self.try_next().await {
+                Ok(reply) => replies.push(reply),
+                Err(error) => panic!("{error} after {}", show_in_full(&replies)),
+            }
+        }
+        replies
+    }
+
+    /// All that still comes before the server closes.
+    pub async fn until_closed(&mut self) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        while let Ok(reply) = self.try_next().await {
+            replies.push(reply);
+        }
+        replies
+    }
+
+    pub async fn next(&mut self) -> Reply {
+        self.try_next().await.unwrap_or_else(|error| panic!("instead of a message: {error}"))
+    }
+
+    /// # Errors
+    /// The connection's end, and what else reading meets.
+    pub async fn try_next(&mut self) -> io::Result<Reply> {
+        let mut head = [0; 5];
+        in_time("a message", self.stream.read_exact(&mut head)).await?;
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        assert!((4..=MAX_MESSAGE_BYTES).contains(&length), "{} of {length} bytes", head[0].escape_ascii());
+        let mut body = vec![0; length - 4];
+        in_time("a body", self.stream.read_exact(&mut body)).await?;
+        let reply = Reply { tag: head[0], body };
+        self.note(&reply);
+        Ok(reply)
+    }
+
+    /// Bytes that are no message: the answer to an SSLRequest.
+    pub async fn byte(&mut self) -> u8 {
+        in_time("a byte", self.stream.read_u8()).await.expect("the server answers")
+    }
+
+    /// Asks, on a connection of its own, that what this one runs be cancelled; done when the server has closed it.
+    pub async fn cancel(&self) {
+        let port = self.stream.peer_addr().expect("it is connected").port();
+        let mut other = Self::connect(port).await;
+        other.send(&cancel_request(&self.key_data)).await;
+        assert_eq!(other.until_closed().await, [], "a cancel request has no answer");
+    }
+
+    fn note(&mut self, reply: &Reply) {
+        match reply.tag {
+            b'K' => self.key_data.clone_from(&reply.body),
+            b'S' => {
+                let mut texts = reply.body.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+                self.parameters.extend(texts.next().zip(texts.next()));
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("no {what} for {PATIENCE:?}"))
+}
