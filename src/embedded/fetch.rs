@@ -211,8 +211,13 @@ async fn run(command: &mut Command) -> Result<String, Error> {
 pub(super) fn reason(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let mut told = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let error = told.clone().find(|line| line.to_ascii_lowercase().contains("error") && !line.contains(" code "));
+    let error = told.clone().find(|line| line.to_ascii_lowercase().contains("error") && !is_number(line));
     error.or_else(|| told.next_back()).unwrap_or("it does not say why").trim_end_matches('.').to_owned()
+}
+
+/// What npm has for programs, before its sentence for people.
+fn is_number(line: &str) -> bool {
+    ["code", "syscall", "errno"].iter().any(|field| line.starts_with(&format!("npm error {field} ")))
 }
 
 #[cfg(test)]
@@ -240,8 +245,9 @@ mod tests {
 
     #[test]
     fn npm_is_quoted_with_the_line_that_says_why() {
-        let npm = b"npm warn old\nnpm error code ENOTFOUND\nnpm error network request failed.\nnpm error A complete log\n";
-        assert_eq!(reason(npm), "npm error network request failed");
+        let npm = b"npm warn old\nnpm error code ENOTFOUND\nnpm error syscall getaddrinfo\nnpm error errno ENOTFOUND\n\
+            npm error network request failed, reason: no such host.\nnpm error A complete log\n";
+        assert_eq!(reason(npm), "npm error network request failed, reason: no such host");
         assert_eq!(reason(b""), "it does not say why");
         assert_eq!(reason(b"one\ntwo\n"), "two");
     }
