@@ -94,8 +94,14 @@ impl Cluster {
         PathBuf::from(format!("/tmp/sidepool-{}-{:x}", self.account.uid(), hasher.finish()))
     }
 
-    /// Throws the database away.
+    /// Throws the database away, and nothing that is not one: `data` is a name that others give to directories too.
+    ///
+    /// # Errors
+    /// [`Error::NotACluster`], [`Error::NotStopped`], [`Error::File`].
     pub async fn discard(&self) -> Result<(), Error> {
+        if Self::major_in(&self.directory).is_none() && self.data().exists() {
+            return Err(Error::NotACluster { path: self.data() });
+        }
         self.end_left_over().await?;
         remove(&self.data())
     }

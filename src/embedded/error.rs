@@ -118,7 +118,7 @@ impl fmt::Display for Error {
             Self::InUse { directory, pid } => in_use(f, directory, *pid),
             Self::NotACluster { path } => write!(
                 f,
-                "{} is not empty, but holds no PostgreSQL database. Start with --fresh to throw it away, or choose another data directory.",
+                "{} is there, but holds no PostgreSQL database. Choose another data directory, or remove that by hand.",
                 path.display()
             ),
             Self::OtherMajor { directory, has, wanted } => write!(

@@ -179,12 +179,23 @@ async fn what_another_version_made_is_refused_until_it_may_be_thrown_away() {
     assert!(matches!(refused, Error::OtherMajor { has: 9, .. }));
     assert!(refused.to_string().contains("--fresh"));
 
-    fs::remove_file(spec.directory.join("data/PG_VERSION")).unwrap();
-    let refused = start(&spec).await.unwrap_err();
-    assert!(matches!(refused, Error::NotACluster { .. }) && refused.to_string().contains("--fresh"));
-
     spec.storage = Storage::Fresh;
-    start(&spec).await.unwrap().stop().await.unwrap();
+    let server = start(&spec).await.unwrap();
+    assert_eq!(Cluster::major_in(&spec.directory), Some(server.version().split('.').next().unwrap().parse().unwrap()));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_never_thrown_away() {
+    let place = place();
+    let mut spec = kept(place.path());
+    fs::create_dir(place.path().join("data")).unwrap();
+    fs::write(place.path().join("data/photographs"), "dear").unwrap();
+    for storage in [Storage::Kept, Storage::Fresh] {
+        spec.storage = storage;
+        assert!(matches!(start(&spec).await.unwrap_err(), Error::NotACluster { .. }));
+    }
+    assert!(place.path().join("data/photographs").exists());
 }
 
 #[tokio::test]
