@@ -33,7 +33,8 @@ impl ClientSide {
     /// as one run; replies of our own go to `to_client`.
     ///
     /// # Errors
-    /// The client broke the protocol or a bound: the error is its last message.
+    /// The client broke the protocol or a bound: the error is its last message. What came before it is in `to_server`
+    /// and still has to leave, for its replies are owed.
     pub fn turn(
         &mut self,
         server: &mut ServerSide,
@@ -43,7 +44,16 @@ impl ClientSide {
     ) -> Result<ClientTurn, PgError> {
         let mut walk =
             Walk { client: self, server, input, at: 0, out: Cut::new(input, to_server), to_client, turn: ClientTurn::default() };
-        while walk.step()? {}
+        loop {
+            match walk.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    walk.out.settle();
+                    return Err(error);
+                }
+            }
+        }
         let mut turn = walk.turn;
         turn.consumed = walk.at;
         turn.direct = walk.out.finish();

@@ -56,11 +56,20 @@ impl ServerSide {
     /// `input` as one run.
     ///
     /// # Errors
-    /// The server is not to be used again. What is in `to_client` may still be sent.
+    /// The server is not to be used again. What came before is in `to_client` and may still be sent.
     pub fn turn(&mut self, client: &mut ClientSide, input: &[u8], to_client: &mut Vec<u8>) -> Result<ServerTurn, Broken> {
         let out = Cut::new(input, to_client);
         let mut walk = Walk { server: self, client, input, at: 0, out, turn: ServerTurn::default() };
-        while walk.step()? {}
+        loop {
+            match walk.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(broken) => {
+                    walk.out.settle();
+                    return Err(broken);
+                }
+            }
+        }
         let mut turn = walk.turn;
         turn.consumed = walk.at;
         turn.direct = walk.out.finish();

@@ -1,1 +1,7 @@
+//! The numbered traps of `research/pgbouncer.md` §3 as far as they concern the exchange, each under its number, in the
+//! notation of [`notation`], every case with the bytes of both sides cut into pieces of several sizes.
 
+mod notation;
+mod rig;
+
+mod release;
