@@ -227,8 +227,11 @@ impl Walk<'_, '_> {
 }
 
 impl ServerSide {
-    /// Writes the replies of ours whose turn has come.
+    /// Writes the replies of ours whose turn has come, if the server's message before them is through.
     pub(super) fn emit_synthetic(&mut self, to_client: &mut Vec<u8>) {
+        if self.intake != Intake::Boundary {
+            return;
+        }
         while let Some((reply, _)) = self.plan.next_synthetic() {
             match reply {
                 Synthetic::ParseComplete => write_message(b'1', &[], 0, to_client),

@@ -154,6 +154,7 @@ impl Walk<'_, '_> {
             (_, true) => Intake::Forward(remaining),
             (_, false) => Intake::Drop(remaining),
         };
+        self.emit_synthetic();
         remaining == 0
     }
 
@@ -210,12 +211,15 @@ impl Walk<'_, '_> {
             self.turn.replayed = true;
             self.adopt_params();
         }
-        if self.server.plan.head().is_some() {
-            self.emit_synthetic();
-        }
+        self.emit_synthetic();
     }
 
+    /// Never inside a message that is still on its way through.
+    #[inline]
     fn emit_synthetic(&mut self) {
+        if self.server.intake != Intake::Boundary {
+            return;
+        }
         if matches!(self.server.plan.head(), Some(Entry { kind: Kind::Synthesize(_) | Kind::CopyEnd, .. })) {
             let out = self.out.settle();
             self.server.emit_synthetic(out);

@@ -30,3 +30,23 @@ fn what_came_before_a_broken_reply_still_reaches_the_client() {
         assert_eq!(show_server(&heard), "T D(1)");
     });
 }
+
+#[test]
+fn trap_07_a_reply_of_ours_stands_between_messages() {
+    in_pieces(|rig| {
+        let (a, _) = rig.pair();
+        rig.ask(a, "P(s1,select 1) S", "P(sidepool_1,select 1) S", "");
+        rig.answer_through(a, "1 Z(I)");
+        rig.ask(a, "DS(s1) CS(s1) S", "DS(sidepool_1) S", "");
+        rig.answer(a, "t T Z(I)", "t T 3 Z(I)");
+        // The Close comes while the description is half read.
+        rig.ask(a, "P(s1,select 1) DS(s1) H", "DS(sidepool_1) H", "1");
+        let described = from_server("t T");
+        let (half, rest) = described.split_at(described.len() - 1);
+        let mut heard = rig.answer_bytes(a, half).unwrap();
+        let (_, early) = rig.ask_bytes(a, &from_client("CS(s1)")).unwrap();
+        assert_eq!(show_server(&early), "");
+        heard.extend(rig.answer_bytes(a, rest).unwrap());
+        assert_eq!(show_server(&heard), "t T 3");
+    });
+}
