@@ -55,6 +55,13 @@ pub enum Kind {
     Synthesize(Synthetic),
 }
 
+impl Kind {
+    /// ReadyForQuery is its last reply.
+    const fn ends_batch(self) -> bool {
+        matches!(self, Self::Query | Self::FunctionCall | Self::Sync)
+    }
+}
+
 /// Replies we make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synthetic {
@@ -132,6 +139,15 @@ enum Reading {
     SkipToSync,
 }
 
+/// Where what was sent to the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// With a Query, a FunctionCall or a Sync: ReadyForQuery ends it.
+    Whole,
+    /// Inside a batch whose Sync is still to come: its implicit transaction is open, whatever the last status was.
+    Batch,
+}
+
 /// A message that answers nothing that was asked: the server, or our account of it, is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub u8);
@@ -141,11 +157,12 @@ pub struct Plan {
     owed: VecDeque<Entry>,
     status: Status,
     reading: Reading,
+    sent: Sent,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { owed: VecDeque::new(), status: Status::Idle, reading: Reading::Messages }
+        Self { owed: VecDeque::new(), status: Status::Idle, reading: Reading::Messages, sent: Sent::Whole }
     }
 }
 
@@ -154,9 +171,15 @@ impl Plan {
         self.status
     }
 
-    /// Nothing owed and nothing half done: with status `I`, the server may change hands.
+    /// Nothing owed and nothing half done: with status `I`, the server may change hands (traps 1, 2).
+    #[inline]
     pub fn is_settled(&self) -> bool {
-        self.owed.is_empty() && self.reading == Reading::Messages
+        self.owed.is_empty() && self.reading == Reading::Messages && self.sent == Sent::Whole
+    }
+
+    /// Messages of the extended protocol were sent since the last Sync.
+    pub fn is_in_batch(&self) -> bool {
+        self.sent == Sent::Batch
     }
 
     pub fn owes_nothing(&self) -> bool {
@@ -184,6 +207,12 @@ impl Plan {
         // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
         if entry.kind == Kind::CopyEnd && (self.owed.is_empty() || self.reading == Reading::SkipToSync) {
             return;
+        }
+        // ## (Whole | Batch) => (Whole | Batch)
+        match entry.kind {
+            kind if kind.ends_batch() => self.sent = Sent::Whole,
+            Kind::CopyEnd | Kind::Synthesize(_) => {}
+            _ => self.sent = Sent::Batch,
         }
         self.owed.push_back(entry);
     }
@@ -228,6 +257,10 @@ impl Plan {
             // ## CopyIn => Messages: what the server ignored while it copied answers nothing (trap 18).
             self.reading = Reading::Messages;
             self.forget_through_copy_end();
+            if self.owed.iter().all(|e| !e.kind.ends_batch()) {
+                // ## Whole => Batch: the Sync that stood for it was one of those.
+                self.sent = Sent::Batch;
+            }
         }
         let done = if completes { self.owed.pop_front() } else { None };
         Ok((reply, done))

@@ -50,3 +50,42 @@ fn trap_07_a_reply_of_ours_stands_between_messages() {
         assert_eq!(show_server(&heard), "t T 3");
     });
 }
+
+#[test]
+fn trap_02_a_pipeline_is_over_with_its_last_sync() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask_through(a, "P(,select 1) B(,) E S P(,select 2) B(,) E");
+        rig.answer_through(a, "1 2 D(1) C(SELECT 1) Z(I)");
+        rig.is_busy(s);
+        rig.answer_through(a, "1 2 D(2) C(SELECT 1)");
+        // All is answered, and the implicit transaction still open: the Sync has not come (Npgsql, #714).
+        rig.is_busy(s);
+        rig.round(a, "S", "Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+#[test]
+fn trap_02_a_flushed_batch_keeps_its_server_until_something_ends_it() {
+    for (end, answer) in [("S", "Z(I)"), ("Q(select 2)", "T D(2) C(SELECT 1) Z(I)"), ("F", "V Z(I)")] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.round(a, "P(,insert) B(,) E H", "1 2 C(INSERT 0 1)");
+            rig.is_busy(s);
+            rig.round(a, end, answer);
+            rig.is_idle(s);
+        });
+    }
+}
+
+#[test]
+fn a_batch_the_server_never_saw_keeps_no_server() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask(a, "P(s1,select 1) S", "P(sidepool_1,select 1) S", "");
+        rig.answer_through(a, "1 Z(I)");
+        rig.ask(a, "CS(s1) P(s2,select 1) H", "", "3 1");
+        rig.is_idle(s);
+    });
+}
