@@ -135,6 +135,8 @@ enum Reading {
     Messages,
     /// CopyIn: Sync and Flush are ignored until CopyDone or CopyFail.
     CopyIn,
+    /// A COPY of the simple protocol failed: ReadyForQuery comes next, then perhaps those of so many Syncs.
+    CopyFailed(usize),
     /// After an error in the extended protocol: everything is ignored until Sync.
     SkipToSync,
 }
@@ -158,11 +160,15 @@ pub struct Plan {
     status: Status,
     reading: Reading,
     sent: Sent,
+    /// Syncs of which nobody knows whether the server read them inside a COPY that failed, and ignored them, or behind
+    /// it: PostgreSQL does either (a BEFORE STATEMENT trigger fails before the first of the data is read). That many
+    /// more ReadyForQuery may come; until a reply to something later tells, the server stays with its client.
+    doubtful: usize,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { owed: VecDeque::new(), status: Status::Idle, reading: Reading::Messages, sent: Sent::Whole }
+        Self { owed: VecDeque::new(), status: Status::Idle, reading: Reading::Messages, sent: Sent::Whole, doubtful: 0 }
     }
 }
 
@@ -174,7 +180,12 @@ impl Plan {
     /// Nothing owed and nothing half done: with status `I`, the server may change hands (traps 1, 2).
     #[inline]
     pub fn is_settled(&self) -> bool {
-        self.owed.is_empty() && self.reading == Reading::Messages && self.sent == Sent::Whole
+        self.owed.is_empty() && self.reading == Reading::Messages && self.sent == Sent::Whole && self.doubtful == 0
+    }
+
+    /// Nothing is known to be owed, and yet a ReadyForQuery may come. Any query answers the question.
+    pub fn is_doubtful(&self) -> bool {
+        self.owed.is_empty() && self.doubtful > 0
     }
 
     /// Messages of the extended protocol were sent since the last Sync.
@@ -235,6 +246,7 @@ impl Plan {
     pub fn answer(&mut self, tag: u8) -> Result<(Reply, Option<Entry>), Unexpected> {
         let head = self.owed.front().ok_or(Unexpected(tag))?;
         let reply = head.reply;
+        self.doubtful = 0;
         let completes = match (tag, head.kind) {
             (server::DATA_ROW, Kind::Query | Kind::Execute) => false,
             (server::PARSE_COMPLETE, Kind::Parse) => true,
@@ -256,7 +268,7 @@ impl Plan {
         if tag == server::COMMAND_COMPLETE && self.reading == Reading::CopyIn {
             // ## CopyIn => Messages: what the server ignored while it copied answers nothing (trap 18).
             self.reading = Reading::Messages;
-            self.forget_through_copy_end();
+            self.forget_ignored();
             if self.owed.iter().all(|e| !e.kind.ends_batch()) {
                 // ## Whole => Batch: the Sync that stood for it was one of those.
                 self.sent = Sent::Batch;
@@ -269,12 +281,26 @@ impl Plan {
     /// ReadyForQuery.
     #[inline]
     pub fn ready(&mut self, status: Status) -> Result<Entry, Unexpected> {
-        match self.owed.front().map(|e| e.kind) {
-            Some(Kind::Query | Kind::Sync | Kind::FunctionCall) => {}
-            _ => return Err(Unexpected(server::READY_FOR_QUERY)),
+        let head = self.owed.front().map(|e| e.kind);
+        // Something else always comes before the ReadyForQuery of a query, and that would have ended the doubt.
+        let stray = self.doubtful > 0 && head != Some(Kind::Sync);
+        if !stray && !head.is_some_and(Kind::ends_batch) {
+            return Err(Unexpected(server::READY_FOR_QUERY));
         }
         self.status = status;
-        // ## CopyIn => Messages: a COPY that failed in the simple protocol.
+        if stray {
+            self.doubtful -= 1;
+            if self.reading == Reading::SkipToSync {
+                // ## SkipToSync => Messages: the server did read that Sync as one.
+                self.reading = Reading::Messages;
+                self.sent = Sent::Whole;
+            }
+            return Ok(Entry::forward(Kind::Sync));
+        }
+        if let Reading::CopyFailed(syncs) = self.reading {
+            self.doubtful = syncs;
+        }
+        // ## (CopyIn | CopyFailed) => Messages
         self.reading = Reading::Messages;
         self.owed.pop_front().ok_or(Unexpected(server::READY_FOR_QUERY))
     }
@@ -283,20 +309,21 @@ impl Plan {
     /// our account can be taken back in order (trap 6).
     pub fn error(&mut self, mut dropped: impl FnMut(Entry)) -> Reply {
         let Some(head) = self.owed.front() else { return Reply::Forward };
-        let reply = head.reply;
+        let (reply, kind) = (head.reply, head.kind);
+        self.doubtful = 0;
         let was_copying = self.reading == Reading::CopyIn;
-        if matches!(head.kind, Kind::Query | Kind::FunctionCall | Kind::Sync) {
-            // ## CopyIn => Messages: ReadyForQuery follows at once.
+        let ignored = if was_copying { self.forget_ignored() } else { 0 };
+        if kind.ends_batch() {
             if was_copying {
-                self.reading = Reading::Messages;
-                self.forget_through_copy_end();
+                // ## CopyIn => CopyFailed
+                self.reading = Reading::CopyFailed(ignored);
             }
             return reply;
         }
-        // ## (Messages | CopyIn) => (Messages | SkipToSync): the batch is dead up to its Sync (trap 5). A Sync the server
+        self.doubtful = ignored;
+        // ## (Messages | CopyIn) => (Messages | SkipToSync): the batch is dead up to its Sync (trap 5). One that the server may have
         // ignored while it copied is not it.
-        let from = if was_copying { self.after_copy_end() } else { 0 };
-        let sync = (from..self.owed.len()).find(|&at| self.owed[at].kind == Kind::Sync);
+        let sync = self.owed.iter().position(|e| e.kind == Kind::Sync);
         let reply = sync.map_or(Reply::Forward, |at| self.owed[at].reply);
         self.reading = if sync.is_some() { Reading::Messages } else { Reading::SkipToSync };
         let kept = self.owed.split_off(sync.unwrap_or(self.owed.len()));
@@ -314,18 +341,12 @@ impl Plan {
         }
     }
 
-    /// Where what follows the first CopyEnd begins; the very end where none was sent yet.
-    fn after_copy_end(&self) -> usize {
-        self.owed.iter().position(|e| e.kind == Kind::CopyEnd).map_or(self.owed.len(), |at| at + 1)
-    }
-
-    /// Drops what stands between the head and the end of its copy.
-    fn forget_through_copy_end(&mut self) {
-        if self.owed.iter().any(|e| e.kind == Kind::CopyEnd) {
-            self.owed.drain(1..self.after_copy_end().max(1));
-        } else {
-            self.owed.truncate(1);
-        }
+    /// Drops the Syncs between the head and the end of its copy, and that end if it was sent; how many there were.
+    fn forget_ignored(&mut self) -> usize {
+        let syncs = self.owed.iter().skip(1).take_while(|e| e.kind == Kind::Sync).count();
+        let end = 1 + syncs + usize::from(self.owed.get(1 + syncs).is_some_and(|e| e.kind == Kind::CopyEnd));
+        self.owed.drain(1..end);
+        syncs
     }
 }
 

@@ -183,6 +183,12 @@ impl ServerSide {
         self.plan.owes_nothing()
     }
 
+    /// A COPY failed, and a Sync sent into it may still be answered or not (`Plan::is_doubtful`). The server stays with its
+    /// client; [`check`](Self::check) settles it without waiting for the client's next request.
+    pub fn is_doubtful(&self) -> bool {
+        self.plan.is_doubtful() && self.intake == Intake::Boundary
+    }
+
     pub fn owner(&self) -> Option<u64> {
         self.owner
     }

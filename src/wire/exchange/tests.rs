@@ -1,7 +1,10 @@
 //! The numbered traps of `research/pgbouncer.md` §3 as far as they concern the exchange, each under its number, in the
 //! notation of [`notation`], every case with the bytes of both sides cut into pieces of several sizes.
 
+use super::Unleased;
+
 mod notation;
 mod rig;
 
+mod copy;
 mod release;
