@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::statement::Statement;
+use super::statement::{ClientNames, Displaced, Named};
 use super::tag::server;
 
 /// Entries kept allocated for the next transaction.
@@ -80,31 +80,49 @@ pub enum Reply {
 }
 
 /// What else hangs on an entry: what to take back should the server never process it, or do when it has.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Note {
+    #[default]
     None,
-    /// Uses the shared statement of this id: errors may carry its name.
-    Uses(u64),
+    /// About the shared statement of this name: errors may carry the server's name for it.
+    Uses(Arc<Named>),
     /// Injected Parse: the server has the statement only if this succeeds.
     Learns(u64),
-    /// The client's Parse of a named statement.
-    Names(Box<Named>),
+    /// The client's Parse of a statement that the server has.
+    Names(Arc<Named>),
+    /// The client's Parse of a statement that is new to the server.
+    Introduces(Arc<Named>),
     /// The client's Close.
-    Unnames(Box<Named>),
+    Unnames(Arc<Named>),
     /// Our Close of an evicted statement.
     Evicts(u64),
-    /// The client's unnamed Parse.
+    /// Our Close of a statement the server may have or not.
+    Doubts(u64),
+    /// Parse of the unnamed statement, the client's or an injected one; or our Close of it.
     Unnamed,
-    /// Rewritten `DEALLOCATE name`: forget it when the server has done it.
-    Forgets(Box<Named>),
+    /// `DEALLOCATE name`: forgotten when it was sent, and remembered if it was not done.
+    Forgets(Arc<Named>),
+    /// `DEALLOCATE ALL`, `DISCARD ALL`: likewise.
+    Clears(Box<Cleared>),
     /// Settings of a new owner.
     Replay,
 }
 
+/// What a client and its server knew before everything was deallocated.
 #[derive(Debug)]
-pub struct Named {
-    pub name: Arc<[u8]>,
-    pub statement: Arc<Statement>,
+pub struct Cleared {
+    pub names: ClientNames,
+    /// The moment in the server's account ([`ServerStatements::doubt_all`](super::statement::ServerStatements::doubt_all)).
+    pub moment: u64,
+}
+
+/// The entry will never be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its answer was the error.
+    Failed,
+    /// The server never looked at it.
+    Unread,
 }
 
 #[derive(Debug)]
@@ -112,20 +130,31 @@ pub struct Entry {
     pub kind: Kind,
     pub reply: Reply,
     pub note: Note,
+    /// The unnamed statement that this destroys, if the server looks at it.
+    pub displaced: Option<Box<Displaced>>,
 }
 
 impl Entry {
     pub const fn forward(kind: Kind) -> Self {
-        Self { kind, reply: Reply::Forward, note: Note::None }
+        Self { kind, reply: Reply::Forward, note: Note::None, displaced: None }
     }
 
     pub const fn swallow(kind: Kind) -> Self {
-        Self { kind, reply: Reply::Swallow, note: Note::None }
+        Self { kind, reply: Reply::Swallow, note: Note::None, displaced: None }
+    }
+
+    pub fn displacing(mut self, displaced: Option<Box<Displaced>>) -> Self {
+        self.displaced = displaced;
+        self
     }
 
     pub fn noting(mut self, note: Note) -> Self {
         self.note = note;
         self
+    }
+
+    fn is_awaited(&self) -> usize {
+        usize::from(self.kind.ends_batch() && self.reply == Reply::Forward)
     }
 }
 
@@ -160,6 +189,8 @@ pub struct Plan {
     status: Status,
     reading: Reading,
     sent: Sent,
+    /// ReadyForQuery that will be forwarded.
+    awaited: usize,
     /// Syncs of which nobody knows whether the server read them inside a COPY that failed, and ignored them, or behind
     /// it: PostgreSQL does either (a BEFORE STATEMENT trigger fails before the first of the data is read). That many
     /// more ReadyForQuery may come; until a reply to something later tells, the server stays with its client.
@@ -168,7 +199,14 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { owed: VecDeque::new(), status: Status::Idle, reading: Reading::Messages, sent: Sent::Whole, doubtful: 0 }
+        Self {
+            owed: VecDeque::new(),
+            status: Status::Idle,
+            reading: Reading::Messages,
+            sent: Sent::Whole,
+            awaited: 0,
+            doubtful: 0,
+        }
     }
 }
 
@@ -209,6 +247,21 @@ impl Plan {
         self.owed.front()
     }
 
+    pub fn head_note(&mut self) -> Option<&mut Note> {
+        self.owed.front_mut().map(|e| &mut e.note)
+    }
+
+    /// Nothing that could do anything was sent behind the head.
+    pub fn ends_with_head(&self) -> bool {
+        self.owed.iter().skip(1).all(|e| e.kind == Kind::Sync)
+    }
+
+    /// The status is what the last ReadyForQuery said, or will be when this batch ends: no other is on its way to the
+    /// client that could tell of a failed transaction.
+    pub fn knows_status(&self) -> bool {
+        self.awaited == 0
+    }
+
     /// Something was sent to the server, or is to be answered at this place.
     pub fn push(&mut self, entry: Entry) {
         // ## SkipToSync => Messages: the server reads on from a Sync.
@@ -225,6 +278,7 @@ impl Plan {
             Kind::CopyEnd | Kind::Synthesize(_) => {}
             _ => self.sent = Sent::Batch,
         }
+        self.awaited += entry.is_awaited();
         self.owed.push_back(entry);
     }
 
@@ -302,12 +356,14 @@ impl Plan {
         }
         // ## (CopyIn | CopyFailed) => Messages
         self.reading = Reading::Messages;
-        self.owed.pop_front().ok_or(Unexpected(server::READY_FOR_QUERY))
+        let done = self.owed.pop_front().ok_or(Unexpected(server::READY_FOR_QUERY))?;
+        self.awaited -= done.is_awaited();
+        Ok(done)
     }
 
     /// ErrorResponse. `dropped` gets the entries the server will never answer, last first, so that what they changed in
     /// our account can be taken back in order (trap 6).
-    pub fn error(&mut self, mut dropped: impl FnMut(Entry)) -> Reply {
+    pub fn error(&mut self, mut dropped: impl FnMut(Entry, Fate)) -> Reply {
         let Some(head) = self.owed.front() else { return Reply::Forward };
         let (reply, kind) = (head.reply, head.kind);
         self.doubtful = 0;
@@ -328,7 +384,8 @@ impl Plan {
         self.reading = if sync.is_some() { Reading::Messages } else { Reading::SkipToSync };
         let kept = self.owed.split_off(sync.unwrap_or(self.owed.len()));
         while let Some(entry) = self.owed.pop_back() {
-            dropped(entry);
+            self.awaited -= entry.is_awaited();
+            dropped(entry, if self.owed.is_empty() { Fate::Failed } else { Fate::Unread });
         }
         self.owed.extend(kept);
         reply
@@ -345,7 +402,8 @@ impl Plan {
     fn forget_ignored(&mut self) -> usize {
         let syncs = self.owed.iter().skip(1).take_while(|e| e.kind == Kind::Sync).count();
         let end = 1 + syncs + usize::from(self.owed.get(1 + syncs).is_some_and(|e| e.kind == Kind::CopyEnd));
-        self.owed.drain(1..end);
+        let dropped = self.owed.drain(1..end).map(|e| e.is_awaited()).sum::<usize>();
+        self.awaited -= dropped;
         syncs
     }
 }

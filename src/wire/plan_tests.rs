@@ -49,7 +49,7 @@ fn a_reply_nobody_asked_for_is_unexpected() {
 fn trap_05_an_error_kills_the_batch_up_to_its_sync_and_not_the_next() {
     let mut p = plan(&[Kind::Parse, Kind::Bind, Kind::Execute, Kind::Sync, Kind::Parse, Kind::Sync]);
     let mut dropped = Vec::new();
-    assert_eq!(p.error(|e| dropped.push(e.kind)), Reply::Forward);
+    assert_eq!(p.error(|e, _| dropped.push(e.kind)), Reply::Forward);
     assert_eq!(dropped, [Kind::Execute, Kind::Bind, Kind::Parse], "last first");
     assert_eq!(kinds(&p), [Kind::Sync, Kind::Parse, Kind::Sync]);
     assert!(!p.is_skipping());
@@ -58,7 +58,7 @@ fn trap_05_an_error_kills_the_batch_up_to_its_sync_and_not_the_next() {
 #[test]
 fn trap_05_an_error_before_its_sync_was_sent_skips_until_it_comes() {
     let mut p = plan(&[Kind::Bind, Kind::Query]);
-    p.error(drop);
+    p.error(|_, _| {});
     assert!(p.is_skipping() && p.owes_nothing() && !p.is_settled());
     p.push(Entry::forward(Kind::Sync));
     assert!(!p.is_skipping());
@@ -70,7 +70,7 @@ fn trap_05_an_error_before_its_sync_was_sent_skips_until_it_comes() {
 fn an_error_at_query_function_or_sync_waits_for_ready() {
     for kind in [Kind::Query, Kind::FunctionCall, Kind::Sync] {
         let mut p = plan(&[kind, Kind::Parse]);
-        p.error(|_| panic!("nothing is dropped"));
+        p.error(|_, _| panic!("nothing is dropped"));
         p.ready(Status::Idle).unwrap();
         assert_eq!(kinds(&p), [Kind::Parse]);
     }
@@ -82,7 +82,7 @@ fn an_error_in_what_we_injected_is_swallowed_when_its_sync_is_ours() {
     p.push(Entry::swallow(Kind::Parse).noting(Note::Learns(7)));
     p.push(Entry::swallow(Kind::Sync));
     p.push(Entry::forward(Kind::Query));
-    assert_eq!(p.error(drop), Reply::Swallow);
+    assert_eq!(p.error(|_, _| {}), Reply::Swallow);
     assert_eq!(p.ready(Status::Failed).unwrap().reply, Reply::Swallow);
     assert_eq!(kinds(&p), [Kind::Query]);
 
@@ -90,7 +90,7 @@ fn an_error_in_what_we_injected_is_swallowed_when_its_sync_is_ours() {
     p.push(Entry::swallow(Kind::Parse));
     p.push(Entry::forward(Kind::Bind));
     p.push(Entry::forward(Kind::Sync));
-    assert_eq!(p.error(drop), Reply::Forward, "the client's own batch failed");
+    assert_eq!(p.error(|_, _| {}), Reply::Forward, "the client's own batch failed");
 }
 
 #[test]
@@ -118,19 +118,19 @@ fn trap_18_syncs_before_copy_done_answer_nothing() {
 fn trap_18_an_error_while_copying_skips_to_the_sync_behind_the_end_of_the_copy() {
     let mut p = plan(&[Kind::Execute, Kind::Sync, Kind::CopyEnd, Kind::Sync]);
     p.answer(b'G').unwrap();
-    p.error(drop);
+    p.error(|_, _| {});
     assert_eq!(kinds(&p), [Kind::Sync]);
 
     let mut p = plan(&[Kind::Execute, Kind::Sync]);
     p.answer(b'G').unwrap();
-    p.error(drop);
+    p.error(|_, _| {});
     assert!(p.is_skipping(), "its CopyDone and Sync are still to come");
 }
 
 #[test]
 fn trap_18_an_error_before_the_copy_began_counts_every_sync() {
     let mut p = plan(&[Kind::Execute, Kind::Sync, Kind::CopyEnd, Kind::Sync]);
-    p.error(drop);
+    p.error(|_, _| {});
     assert_eq!(kinds(&p), [Kind::Sync, Kind::CopyEnd, Kind::Sync]);
     p.ready(Status::Idle).unwrap();
     assert!(p.next_synthetic().is_none());
@@ -141,7 +141,7 @@ fn trap_18_an_error_before_the_copy_began_counts_every_sync() {
 fn trap_19_a_copy_done_after_the_copy_failed_owes_nothing() {
     let mut p = plan(&[Kind::Query]);
     p.answer(b'G').unwrap();
-    p.error(drop);
+    p.error(|_, _| {});
     p.push(Entry::forward(Kind::CopyEnd));
     p.ready(Status::Idle).unwrap();
     assert!(p.next_synthetic().is_none());

@@ -24,6 +24,8 @@ impl Leaves {
     pub const CURSORS: Self = Self(1 << 5);
     /// currval and lastval.
     pub const SEQUENCES: Self = Self(1 << 6);
+    /// What text that was not scanned may leave: whatever no CommandComplete tag tells of.
+    pub const UNSEEN: Self = Self(Self::SETTINGS.0 | Self::TEMP.0 | Self::LOCKS.0 | Self::CURSORS.0 | Self::SEQUENCES.0);
     /// LOAD, DO, CALL: any of it, and more.
     pub const ANYTHING: Self = Self(0xff);
 
@@ -63,6 +65,8 @@ pub enum Verb {
     Other,
     /// `DEALLOCATE ALL`, alone in its message.
     DeallocateAll,
+    /// `DISCARD ALL`, or `DEALLOCATE ALL` among other statements.
+    ForgetsAll,
     /// `DEALLOCATE name`; the range is the name as written.
     Deallocate(Range<usize>),
     /// `EXECUTE name`, `EXPLAIN … EXECUTE name`.
@@ -74,18 +78,33 @@ pub enum Verb {
 /// Scans the text of a Query or Parse message.
 pub fn scan(text: &[u8]) -> Scan {
     let mut words = Words { text, at: 0 };
-    let Some(first) = words.next_word() else { return Scan::default() };
     let mut scan = Scan { leaves: calls(text), verb: Verb::Other };
-    match keyword(&text[first.clone()]) {
-        Keyword::Plain => {}
-        Keyword::Deallocate => scan.verb = deallocate(&mut words),
-        Keyword::Execute => scan.verb = words.next_word().map_or(Verb::Other, Verb::Execute),
-        Keyword::Explain => scan.verb = explain(&mut words),
-        Keyword::Database => scan.verb = database(&mut words),
-        Keyword::State => {}
+    let mut at = 0;
+    // A text may begin with a parenthesis or a semicolon just as well.
+    if let Some(first) = words.next_word() {
+        at = first.start;
+        match keyword(&text[first]) {
+            Keyword::Plain => {}
+            Keyword::Deallocate => scan.verb = deallocate(&mut words),
+            Keyword::Execute => scan.verb = words.next_word().map_or(Verb::Other, Verb::Execute),
+            Keyword::Explain => scan.verb = explain(&mut words),
+            Keyword::Database => scan.verb = database(&mut words),
+        }
     }
-    for statement in (Statements { text, at: first.start }) {
-        scan.leaves |= leaves(&text[statement]);
+    if memchr::memchr(b';', text).is_some_and(|semicolon| !text[semicolon + 1..].trim_ascii().is_empty()) {
+        // The pieces below may begin inside a literal or a comment; what has no tag of its own is looked for in all of it.
+        scan.leaves |= hidden(text);
+    }
+    for statement in (Statements { text, at }) {
+        let statement = &text[statement];
+        scan.leaves |= leaves(statement);
+        if scan.verb == Verb::Other && forgets_all(statement) {
+            scan.verb = Verb::ForgetsAll;
+        }
+    }
+    if scan.leaves.has(Leaves::SETTINGS) && has_word(text, b"pg_temp") {
+        // A search_path that makes tables temporary without another word.
+        scan.leaves |= Leaves::TEMP;
     }
     scan
 }
@@ -114,8 +133,6 @@ enum Keyword {
     Execute,
     Explain,
     Database,
-    /// Looked at by [`leaves`] alone.
-    State,
 }
 
 fn keyword(word: &[u8]) -> Keyword {
@@ -127,18 +144,13 @@ fn keyword(word: &[u8]) -> Keyword {
         Some(b'c') if is(b"create") => Keyword::Database,
         Some(b'e') if is(b"execute") => Keyword::Execute,
         Some(b'e') if is(b"explain") => Keyword::Explain,
-        Some(b's' | b'r' | b'p' | b'l' | b'd' | b'c') => Keyword::State,
         _ => Keyword::Plain,
     }
 }
 
 /// `DEALLOCATE [PREPARE] (name | ALL)` and nothing after it.
 fn deallocate(words: &mut Words<'_>) -> Verb {
-    let mut name = words.next_word();
-    if name.as_ref().is_some_and(|n| words.text[n.clone()].eq_ignore_ascii_case(b"prepare")) {
-        name = words.next_word().or(name);
-    }
-    let Some(name) = name else { return Verb::Other };
+    let Some(name) = deallocated(words) else { return Verb::Other };
     let alone = words.at_end();
     match words.text[name.clone()].eq_ignore_ascii_case(b"all") {
         true if alone => Verb::DeallocateAll,
@@ -200,12 +212,44 @@ fn leaves(statement: &[u8]) -> Leaves {
         b'd' if is(b"declare") && has_word(statement, b"hold") => Leaves::CURSORS,
         b'd' if is(b"do") => Leaves::ANYTHING,
         b'c' if is(b"call") => Leaves::ANYTHING,
-        b'c' if is(b"create")
-            && (has_word(statement, b"temp") || has_word(statement, b"temporary") || has_word(statement, b"pg_temp")) =>
-        {
-            Leaves::TEMP
-        }
+        b'c' if is(b"create") && has_temp(statement) => Leaves::TEMP,
+        b'w' if is(b"with") && has_into(statement) && has_temp(statement) => Leaves::TEMP,
+        b'e' if is(b"explain") && has_temp(statement) => Leaves::TEMP,
         _ => Leaves::NOTHING,
+    }
+}
+
+/// What statements that cannot be told apart leave, of the kinds that no tag tells of.
+fn hidden(text: &[u8]) -> Leaves {
+    let temp = if has_temp(text) { Leaves::TEMP } else { Leaves::NOTHING };
+    temp | if has_word(text, b"hold") { Leaves::CURSORS } else { Leaves::NOTHING }
+}
+
+fn has_temp(text: &[u8]) -> bool {
+    has_word(text, b"temp") || has_word(text, b"temporary") || has_word(text, b"pg_temp")
+}
+
+/// `DISCARD ALL`, `DEALLOCATE [PREPARE] ALL`.
+fn forgets_all(statement: &[u8]) -> bool {
+    if !matches!(statement.trim_ascii_start().first(), Some(b'd' | b'D' | b'/' | b'-')) {
+        return false;
+    }
+    let mut words = Words { text: statement, at: 0 };
+    let Some(verb) = words.next_word() else { return false };
+    let what = match &statement[verb] {
+        verb if verb.eq_ignore_ascii_case(b"discard") => words.next_word(),
+        verb if verb.eq_ignore_ascii_case(b"deallocate") => deallocated(&mut words),
+        _ => None,
+    };
+    what.is_some_and(|w| statement[w].eq_ignore_ascii_case(b"all"))
+}
+
+/// The name in `DEALLOCATE [PREPARE] name`, behind its verb.
+fn deallocated(words: &mut Words<'_>) -> Option<Range<usize>> {
+    let name = words.next_word()?;
+    match words.text[name.clone()].eq_ignore_ascii_case(b"prepare") {
+        true => words.next_word().or(Some(name)),
+        false => Some(name),
     }
 }
 
@@ -214,6 +258,7 @@ fn calls(text: &[u8]) -> Leaves {
     let mut found = Leaves::NOTHING;
     for open in memchr::memchr_iter(b'(', text) {
         let before = text[..open].trim_ascii_end();
+        let before = before.strip_suffix(b"\"").unwrap_or(before);
         let start = before.iter().rposition(|b| !is_word(*b)).map_or(0, |at| at + 1);
         found |= call(&before[start..]);
     }
@@ -390,7 +435,9 @@ mod tests {
         for text in ["DEALLOCATE ALL", " deallocate prepare all ; ", "/* a /* b */ */ Deallocate -- x\n ALL;"] {
             assert_eq!(verb(text), Verb::DeallocateAll, "{text}");
         }
-        assert_eq!(verb("DEALLOCATE ALL; SELECT 1"), Verb::Other);
+        for text in ["DEALLOCATE ALL; SELECT 1", "select 1; deallocate prepare all", "; discard all", "/* x */ discard all"] {
+            assert_eq!(verb(text), Verb::ForgetsAll, "{text}");
+        }
         assert_eq!(named("DEALLOCATE s0"), Some("-s0".into()));
         assert_eq!(named("deallocate prepare \"S\"\"0\";"), Some("-\"S\"\"0\"".into()));
         assert_eq!(named("DEALLOCATE PREPARE"), Some("-PREPARE".into()));
@@ -420,7 +467,7 @@ mod tests {
 
     #[test]
     fn state_is_seen_where_it_is_made() {
-        let cases: [(&str, Leaves); 16] = [
+        let cases = [
             ("select 1", Leaves::NOTHING),
             ("SELECT count(*) FROM t WHERE a IN (1,2)", Leaves::NOTHING),
             ("select 1; set work_mem = '1MB'", Leaves::SETTINGS),
@@ -437,6 +484,16 @@ mod tests {
             ("declare c cursor for select 1", Leaves::NOTHING),
             ("select nextval('s')", Leaves::SEQUENCES),
             ("do $$ begin end $$", Leaves::ANYTHING),
+            ("(select pg_advisory_lock(1))", Leaves::LOCKS),
+            ("select \"pg_advisory_lock\" (1)", Leaves::LOCKS),
+            ("; create temp table t(a int)", Leaves::TEMP),
+            ("select 1; /* ; */ create temp table t(a int)", Leaves::TEMP),
+            ("select ';' into temp t", Leaves::TEMP),
+            ("select 1; -- it's ;\ndeclare c cursor with hold for select 1", Leaves::CURSORS),
+            ("with a as (select 1) select * into temp t from a", Leaves::TEMP),
+            ("with a as (select 1) insert into t select * from a", Leaves::NOTHING),
+            ("explain analyze create temporary table t as select 1", Leaves::TEMP),
+            ("set search_path to pg_temp", Leaves::SETTINGS | Leaves::TEMP),
         ];
         for (text, expected) in cases {
             assert_eq!(scan(text.as_bytes()).leaves, expected, "{text}");

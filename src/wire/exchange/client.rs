@@ -8,11 +8,13 @@ use std::ops::Range;
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
-use super::super::plan::{Entry, Kind, Note, Status, Synthetic};
+use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
 use super::super::sql::{self, Leaves, Scan, Verb};
+use super::super::statement::{About, Displaced};
 use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
+use prepared::Naming;
 pub use unleased::Unleased;
 
 /// What one turn over a client's bytes came to.
@@ -93,7 +95,7 @@ impl Walk<'_, '_> {
             tag::PARSE => self.parse(header),
             tag::BIND => self.bind(header),
             tag::DESCRIBE | tag::CLOSE => self.describe_or_close(header),
-            tag::EXECUTE => Ok(self.pass(header, Kind::Execute)),
+            tag::EXECUTE => Ok(self.execute(header)),
             tag::SYNC => Ok(self.pass(header, Kind::Sync)),
             tag::FUNCTION_CALL => Ok(self.pass(header, Kind::FunctionCall)),
             _ => Ok(self.flush_or_copy(header)),
@@ -172,56 +174,81 @@ impl Walk<'_, '_> {
         let Some(body) = self.body(header, SCANNED_BYTES) else { return Ok(false) };
         let is_whole = body.len() == header.body as usize;
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let scan = sql::scan(text);
-        if self.client.mode == Mode::Transaction {
-            match &scan.verb {
-                Verb::DeallocateAll if is_whole && self.may_synthesize() => return Ok(self.deallocate_all(header)),
-                Verb::Deallocate(name) if is_whole => {
-                    let name = name.clone();
-                    return Ok(self.query_naming(header, name, true));
-                }
-                Verb::Execute(name) if is_whole => {
-                    let name = name.clone();
-                    return Ok(self.query_naming(header, name, false));
-                }
-                _ => {}
-            }
+        let Scan { leaves, verb } = sql::scan(text);
+        self.server.leaves |= if is_whole { leaves } else { leaves | Leaves::UNSEEN };
+        if self.client.mode == Mode::Session || !is_whole {
+            self.note_verb(verb);
+            return Ok(self.pass_query(header, Note::None));
         }
-        self.note_scan(scan);
-        self.forget_unnamed();
-        Ok(self.pass(header, Kind::Query))
+        Ok(match verb {
+            Verb::DeallocateAll if self.may_answer_deallocate_all() => self.deallocate_all(header),
+            Verb::DeallocateAll | Verb::ForgetsAll => {
+                let note = self.clear_names();
+                self.pass_query(header, note)
+            }
+            Verb::Deallocate(name) => self.query_naming(header, name, Naming::Deallocate),
+            Verb::Execute(name) => self.query_naming(header, name, Naming::Execute),
+            verb => {
+                self.note_verb(verb);
+                self.pass_query(header, Note::None)
+            }
+        })
     }
 
-    fn note_scan(&mut self, scan: Scan) {
-        self.server.leaves |= scan.leaves;
-        if let Verb::EmptiesDatabase(name) = scan.verb {
+    fn pass_query(&mut self, header: Header, note: Note) -> bool {
+        let displaced = self.displace_unnamed();
+        self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
+        self.forward(header)
+    }
+
+    fn note_verb(&mut self, verb: Verb) {
+        if let Verb::EmptiesDatabase(name) = verb {
             self.turn.empties = Some(name);
         }
     }
 
-    /// A simple query destroys the unnamed statement (protocol chapter "Extended Query").
-    fn forget_unnamed(&mut self) {
-        self.server.unnamed = None;
-        self.client.unnamed.live = None;
+    /// Whether a reply of ours is what the server would say, which in a failed transaction it is not: the status must be
+    /// known, and not be that.
+    fn may_synthesize(&self) -> bool {
+        let plan = &self.server.plan;
+        plan.knows_status() && plan.status() != Status::Failed
     }
 
-    /// Whether a reply of ours is what the server would say: not in a failed transaction.
-    fn may_synthesize(&self) -> bool {
-        self.server.plan.status() != Status::Failed && !self.server.leaves.has(Leaves::STATEMENTS)
+    /// What PREPARE made is there to be deallocated, and a query that ends a batch has to reach the server.
+    fn may_answer_deallocate_all(&self) -> bool {
+        self.may_synthesize() && !self.server.leaves.has(Leaves::STATEMENTS) && !self.server.plan.is_in_batch()
     }
 
     /// `DEALLOCATE ALL` is about this client's names; the server's statements are everybody's (trap 29).
     fn deallocate_all(&mut self, header: Header) -> bool {
-        self.client.names.clear();
-        self.client.unnamed.live = None;
+        let server = self.server.unnamed;
+        let client = std::mem::take(&mut self.client.unnamed);
+        let note = Note::Clears(Box::new(Cleared { names: self.client.names.take(), moment: 0 }));
         self.skip(header);
-        self.synthesize(Synthetic::DeallocatedAll, Note::None);
+        let entry = Entry::forward(Kind::Synthesize(Synthetic::DeallocatedAll)).noting(note);
+        self.synthesize(entry.displacing(Some(Box::new(Displaced { server, client }))));
         true
     }
 
+    /// Everything is about to be deallocated. Taken for done at once, because what the client sends next counts on it.
+    fn clear_names(&mut self) -> Note {
+        let moment = self.server.statements.doubt_all();
+        Note::Clears(Box::new(Cleared { names: self.client.names.take(), moment }))
+    }
+
+    fn execute(&mut self, header: Header) -> bool {
+        let note = match std::mem::take(&mut self.client.bound) {
+            About::Nothing | About::Executes(_) => Note::None,
+            About::Forgets(named) => self.forget(named),
+            About::ForgetsAll => self.clear_names(),
+        };
+        self.server.plan.push(Entry::forward(Kind::Execute).noting(note));
+        self.forward(header)
+    }
+
     /// A reply of ours, at its place among the server's (trap 7).
-    fn synthesize(&mut self, reply: Synthetic, note: Note) {
-        self.server.plan.push(Entry::forward(Kind::Synthesize(reply)).noting(note));
+    fn synthesize(&mut self, entry: Entry) {
+        self.server.plan.push(entry);
         self.server.emit_synthetic(self.to_client);
     }
 }

@@ -16,7 +16,7 @@ pub use server::{Broken, ServerTurn};
 use super::params::{ParamSets, Params};
 use super::plan::{Plan, Status};
 use super::sql::Leaves;
-use super::statement::{ClientNames, ServerStatements, Statements};
+use super::statement::{About, ClientNames, Holds, ServerStatements, Statements, Unnamed};
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
 pub const SCANNED_BYTES: usize = 16 * 1024;
@@ -58,6 +58,10 @@ pub struct ClientSide {
     intake: Intake,
     names: ClientNames,
     unnamed: Unnamed,
+    /// Unnamed Parses so far.
+    parses: u32,
+    /// What the portal bound last does to names when it is executed.
+    bound: About,
     /// Reported parameters as this client has been told them.
     pub params: Arc<Params>,
     startup: Startup,
@@ -67,8 +71,8 @@ pub struct ClientSide {
 
 impl ClientSide {
     pub fn new(id: u64, mode: Mode, catalog: Arc<Catalog>, params: Arc<Params>, startup: Startup, bounds: Bounds) -> Self {
-        let (names, unnamed) = (ClientNames::default(), Unnamed::default());
-        Self { id, mode, intake: Intake::Boundary, names, unnamed, params, startup, catalog, bounds }
+        let (names, unnamed, bound) = (ClientNames::default(), Unnamed::default(), About::Nothing);
+        Self { id, mode, intake: Intake::Boundary, names, unnamed, parses: 0, bound, params, startup, catalog, bounds }
     }
 
     /// A stand-in for when the pooler itself talks to a server.
@@ -106,22 +110,13 @@ enum Intake {
     },
 }
 
-/// The client's last unnamed Parse, kept because its Bind may come in another transaction, on another server (trap 28).
-#[derive(Debug, Default)]
-struct Unnamed {
-    rest: Vec<u8>,
-    live: Option<u32>,
-    last: u32,
-}
-
 /// The server's half: what stays when no client has it.
 #[derive(Debug)]
 pub struct ServerSide {
     plan: Plan,
     intake: Intake,
     statements: ServerStatements,
-    /// Whose unnamed Parse it holds: session and number.
-    unnamed: Option<(u64, u32)>,
+    unnamed: Holds,
     params: Arc<Params>,
     /// As they were after login: what RESET ALL returns to.
     initial: Arc<Params>,
@@ -147,7 +142,7 @@ impl ServerSide {
             plan: Plan::default(),
             intake: Intake::Boundary,
             statements: ServerStatements::default(),
-            unnamed: None,
+            unnamed: Holds::Nothing,
             initial: Arc::clone(&params),
             params,
             startup,

@@ -7,9 +7,9 @@ use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, cstr};
 use super::super::params::{self, Params};
-use super::super::plan::{Entry, Kind, Note, Reply, Status, Unexpected};
+use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpected};
 use super::super::sql::Leaves;
-use super::super::statement::{SERVER_NAME_PREFIX, ServerStatements};
+use super::super::statement::{Holds, SERVER_NAME_PREFIX, ServerStatements};
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Mode, Schema, ServerSide};
 
@@ -128,7 +128,7 @@ impl Walk<'_, '_> {
                 let (reply, done) = self.server.plan.answer(header.tag)?;
                 let more = self.pass(header, reply);
                 if let Some(done) = done {
-                    self.completed(&done);
+                    self.completed(done);
                 }
                 Ok(more)
             }
@@ -194,22 +194,31 @@ impl Walk<'_, '_> {
             _ => return Err(Broken::Malformed(header.tag)),
         };
         let done = self.server.plan.ready(status)?;
-        self.turn.ready += u32::from(done.reply == Reply::Forward);
+        let reply = done.reply;
+        self.turn.ready += u32::from(reply == Reply::Forward);
         if status == Status::Idle && self.server.schema == Schema::Changing {
             // ## Changing => Unchanged: others see it from here on.
             self.server.schema = Schema::Unchanged;
             self.client.catalog.statements.schema_changed();
         }
-        let more = self.pass(header, done.reply);
-        self.completed(&done);
+        let more = self.pass(header, reply);
+        self.completed(done);
         Ok(more)
     }
 
     /// After a reply: what hangs on it, and the replies of ours that stand next.
-    fn completed(&mut self, done: &Entry) {
-        if let Note::Replay = done.note {
-            self.turn.replayed = true;
-            self.adopt_params();
+    fn completed(&mut self, done: Entry) {
+        match done.note {
+            Note::Replay => {
+                self.turn.replayed = true;
+                self.adopt_params();
+            }
+            // Still there: no tag said that it was done.
+            Note::Forgets(_) | Note::Clears(_) => {
+                let ServerSide { statements, unnamed, .. } = &mut *self.server;
+                undo(done, Fate::Failed, Account { statements, unnamed }, self.client);
+            }
+            _ => {}
         }
         self.emit_synthetic();
     }
@@ -235,47 +244,55 @@ impl Walk<'_, '_> {
     }
 
     fn command_complete(&mut self, header: Header) -> Result<bool, Broken> {
-        let Some(body) = self.body(header) else {
-            return if (header.body as usize) <= TAG_BYTES_MAX { Ok(false) } else { Err(Broken::Malformed(header.tag)) };
+        let body = self.body(header);
+        if body.is_none() && header.body as usize <= TAG_BYTES_MAX {
+            return Ok(false);
+        }
+        let effect = match self.current_reply() {
+            Reply::Forward => body.map_or(Effect::None, effect_of),
+            Reply::Swallow => Effect::None,
         };
-        let forgets = matches!(self.server.plan.head(), Some(Entry { note: Note::Forgets(_), .. }));
-        let effect = if self.current_reply() == Reply::Forward { effect_of(body) } else { Effect::None };
+        self.take_effect(effect);
         let (reply, done) = self.server.plan.answer(header.tag)?;
-        self.take_effect(effect, forgets);
         let more = self.pass(header, reply);
         if let Some(done) = done {
-            self.completed(&done);
+            self.completed(done);
         }
         Ok(more)
     }
 
-    fn take_effect(&mut self, effect: Effect, forgets: bool) {
+    /// What was counted as done when it was sent has been done: its note goes. Where nothing was, it is counted now.
+    fn take_effect(&mut self, effect: Effect) {
+        let ServerSide { plan, statements, leaves, schema, .. } = &mut *self.server;
         match effect {
             Effect::None => {}
-            Effect::Leaves(kind) => self.server.leaves |= kind,
+            Effect::Leaves(kind) => *leaves |= kind,
             Effect::Schema => {
                 // ## Unchanged => Changing
-                self.server.schema = Schema::Changing;
+                *schema = Schema::Changing;
                 self.client.catalog.statements.schema_changed();
             }
-            Effect::Deallocate if forgets => self.forget_named(),
-            Effect::Deallocate => {}
+            Effect::Deallocate => match plan.head_note().map(std::mem::take) {
+                Some(Note::Forgets(named)) => statements.remove_doubtful(named.statement.id),
+                note => {
+                    put_back(plan, note);
+                    statements.doubt_all();
+                }
+            },
             Effect::DeallocateAll | Effect::DiscardAll => {
-                self.client.names.clear();
-                self.server.statements.clear();
+                match plan.head_note().map(std::mem::take) {
+                    Some(Note::Clears(cleared)) => statements.forget_doubtful(cleared.moment),
+                    note => {
+                        put_back(plan, note);
+                        self.client.names.take();
+                        statements.doubt_all();
+                    }
+                }
                 if effect == Effect::DiscardAll {
-                    self.server.leaves = Leaves::SETTINGS;
-                    self.server.unnamed = None;
-                    self.client.unnamed.live = None;
+                    // What was sent behind it may have left something since.
+                    *leaves = if plan.ends_with_head() { Leaves::SETTINGS } else { *leaves | Leaves::SETTINGS };
                 }
             }
-        }
-    }
-
-    fn forget_named(&mut self) {
-        if let Some(Entry { note: Note::Forgets(named), .. }) = self.server.plan.head() {
-            self.server.statements.remove(named.statement.id);
-            self.client.names.remove(&named.name);
         }
     }
 
@@ -311,7 +328,7 @@ impl Walk<'_, '_> {
         let renamed = self.renamed(&body, &facts);
         let ServerSide { plan, statements, unnamed, .. } = &mut *self.server;
         let client = &mut *self.client;
-        let reply = plan.error(|entry| undo(entry, statements, unnamed, client));
+        let reply = plan.error(|entry, fate| undo(entry, fate, Account { statements, unnamed }, client));
         let more = match renamed {
             Some(message) if reply == Reply::Forward => {
                 self.out.insert(&message);
@@ -328,10 +345,8 @@ impl Walk<'_, '_> {
         if facts.code != b"0A000" || facts.routine != b"RevalidateCachedQuery" {
             return;
         }
-        if let Some(Entry { note: Note::Uses(id), .. }) = self.server.plan.head()
-            && let Some(statement) = self.client.names.by_id(*id)
-        {
-            statement.mark_stale();
+        if let Some(Entry { note: Note::Uses(named), .. }) = self.server.plan.head() {
+            named.statement.mark_stale();
         }
     }
 
@@ -342,9 +357,14 @@ impl Walk<'_, '_> {
         }
         let at = memchr::memmem::find(facts.message, SERVER_NAME_PREFIX.as_bytes())?;
         let name = facts.message[at..].split(|b| *b == b'"').next()?;
-        let client_name = match name.strip_suffix(b"?") {
-            Some(own) => own,
-            None => self.client.names.client_name_of(std::str::from_utf8(name).ok()?)?,
+        let client_name = match (name.strip_suffix(b"?"), self.server.plan.head()) {
+            (Some(own), _) => own,
+            (None, Some(Entry { note: Note::Uses(named) | Note::Forgets(named), .. }))
+                if named.statement.name.as_bytes() == name =>
+            {
+                &named.name
+            }
+            _ => self.client.names.client_name_of(name)?,
         };
         let offset = memchr::memmem::find(body, name)?;
         let mut message = Vec::with_capacity(body.len() + client_name.len() + HEADER_BYTES);
@@ -354,23 +374,45 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Takes back what was noted for a message the server never processed (trap 6).
-fn undo(entry: Entry, statements: &mut ServerStatements, unnamed: &mut Option<(u64, u32)>, client: &mut ClientSide) {
+fn put_back(plan: &mut Plan, note: Option<Note>) {
+    if let (Some(place), Some(note)) = (plan.head_note(), note) {
+        *place = note;
+    }
+}
+
+/// The part of a server's state that follows what was sent and not what was answered.
+struct Account<'a> {
+    statements: &'a mut ServerStatements,
+    unnamed: &'a mut Holds,
+}
+
+/// Takes back what was noted for a message that failed, or that the server never processed (trap 6).
+fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut ClientSide) {
     match entry.note {
-        Note::Learns(id) => statements.remove(id),
-        Note::Names(named) => {
-            if entry.kind == Kind::Parse {
-                statements.remove(named.statement.id);
-            }
-            client.names.remove(&named.name);
+        Note::Learns(id) => server.statements.remove(id),
+        Note::Introduces(named) => {
+            server.statements.remove(named.statement.id);
+            client.names.take_back(&named);
         }
-        Note::Unnames(named) => client.names.insert(named.name, named.statement),
-        Note::Evicts(id) => statements.insert(id),
+        Note::Names(named) => client.names.take_back(&named),
+        Note::Unnames(named) => client.names.insert(named),
+        Note::Evicts(id) => server.statements.insert(id),
+        Note::Doubts(id) => server.statements.doubt(id),
+        Note::Unnamed if fate == Fate::Unread => *server.unnamed = Holds::Anything,
         Note::Unnamed => {
-            *unnamed = None;
-            client.unnamed.live = None;
+            // A Parse destroys the unnamed statement first, and then fails.
+            *server.unnamed = Holds::Nothing;
+            if entry.reply == Reply::Forward {
+                client.unnamed.live = None;
+            }
         }
+        Note::Forgets(named) if client.names.get(&named.name).is_none() => client.names.insert(named),
+        Note::Clears(cleared) => client.names.restore(cleared.names),
         Note::None | Note::Uses(_) | Note::Forgets(_) | Note::Replay => {}
+    }
+    if let (Some(displaced), Fate::Unread) = (entry.displaced, fate) {
+        *server.unnamed = displaced.server;
+        client.unnamed = displaced.client;
     }
 }
 

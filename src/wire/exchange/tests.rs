@@ -8,3 +8,4 @@ mod rig;
 
 mod copy;
 mod release;
+mod statements;

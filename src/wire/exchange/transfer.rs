@@ -6,6 +6,7 @@ use super::super::extended::write_message;
 use super::super::params::{self, Params, is_settable};
 use super::super::plan::{Entry, Kind, Note};
 use super::super::sql::Leaves;
+use super::super::statement::Holds;
 use super::super::tag::client as tag;
 use super::server::write_changes;
 use super::{ClientSide, ServerSide, Startup};
@@ -36,7 +37,7 @@ impl ServerSide {
         }
         write_message(tag::QUERY, &[&sql, b"\0"], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
-        self.unnamed = None;
+        self.unnamed = Holds::Nothing;
     }
 
     /// How well this server suits a client that never had it: 3 as it is, 2 after a few settings, 1 after cleaning.
@@ -96,7 +97,7 @@ impl ServerSide {
     pub fn discard_all(&mut self, to_server: &mut Vec<u8>) {
         self.own_query(b"DISCARD ALL\0", to_server);
         self.statements.clear();
-        self.unnamed = None;
+        self.unnamed = Holds::Nothing;
         self.leaves = Leaves::NOTHING;
         self.owner = None;
     }

@@ -242,6 +242,13 @@ impl Rig {
         self.answer_through(client, answers);
     }
 
+    /// Asked in other words, and all of the answer passing through.
+    #[track_caller]
+    pub(super) fn round_as(&mut self, client: usize, says: &str, to_server: &str, answers: &str) {
+        self.ask(client, says, to_server, "");
+        self.answer_through(client, answers);
+    }
+
     #[track_caller]
     pub(super) fn is_idle(&self, server: usize) {
         let side = &self.servers[server].side;
