@@ -272,6 +272,14 @@ async fn trap_68_a_server_with_the_wrong_signature() {
 }
 
 #[tokio::test]
+async fn only_authentication_ok_ends_the_authentication() {
+    let twice = authentication(&Authentication::CleartextPassword).repeat(2);
+    let said = [&twice[..], &greeting()].concat();
+    let what = protocol_error(Fake::saying(said).await.with_password("secret").connect().await);
+    assert_eq!(what, "an authentication message out of order");
+}
+
+#[tokio::test]
 async fn cve_2026_6665_a_hostile_first_message() {
     let long = format!("r={},s=YQ==,i=1", "x".repeat(20_000));
     for first in [long.as_str(), "r=,s=YQ==,i=1", "i=1", ""] {

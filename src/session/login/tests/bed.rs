@@ -138,7 +138,8 @@ impl Bed {
     pub(crate) fn knock_from(&self, peer: Peer) -> (UnixStream, Greeting) {
         let (client, server) = UnixStream::pair().unwrap();
         let context = self.context.clone();
-        (client, tokio::spawn(async move { greet(Socket::unix(server).with_peer(peer), &context).await }))
+        let greeting = async move { in_time(greet(Socket::unix(server).with_peer(peer), &context)).await };
+        (client, tokio::spawn(greeting))
     }
 
     /// The whole exchange as `user`: what became of it, and the error the client was told.
@@ -182,12 +183,21 @@ impl Message {
     }
 }
 
+/// `None` at the end of the stream.
 pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Message> {
-    let tag = stream.read_u8().await.ok()?;
-    let length = stream.read_u32().await.ok()?;
-    let mut body = vec![0; length as usize - 4];
-    stream.read_exact(&mut body).await.ok()?;
-    Some(Message(tag, body))
+    let message = async {
+        let tag = stream.read_u8().await.ok()?;
+        let length = stream.read_u32().await.ok()?;
+        let mut body = vec![0; length as usize - 4];
+        stream.read_exact(&mut body).await.ok()?;
+        Some(Message(tag, body))
+    };
+    in_time(message).await
+}
+
+/// What never comes fails the test instead of holding it up.
+async fn in_time<T>(coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), coming).await.expect("in time")
 }
 
 pub(crate) async fn write_request(stream: &mut (impl AsyncWrite + Unpin), write: impl FnOnce(&mut BytesMut)) {

@@ -399,6 +399,20 @@ async fn a_login_over_tls_with_and_without_alpn() {
 }
 
 #[tokio::test]
+async fn tls_may_be_asked_for_after_gss_was_denied() {
+    let bed = Bed::trusting().with_tls();
+    let (mut client, greeting) = bed.knock();
+    for (request, answer) in [(GSS_REQUEST, b'N'), (SSL_REQUEST, b'S')] {
+        client.write_all(&request).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), answer);
+    }
+    let mut client = connector(&bed, true).connect(localhost(), client).await.unwrap();
+    client.write_all(&startup_packet(0, "user\0postgres\0")).await.unwrap();
+    client.flush().await.unwrap();
+    admitted(greeting.await.unwrap());
+}
+
+#[tokio::test]
 async fn trap_45_bytes_behind_ssl_request() {
     let bed = Bed::trusting().with_tls();
     let (mut client, greeting) = bed.knock();
