@@ -112,7 +112,11 @@ impl Walk<'_, '_> {
             let remaining = body - taken as u32;
             self.client.intake = if remaining == 0 { Intake::Boundary } else { Intake::Forward(remaining) };
         } else {
-            self.at += self.client.drop_body(&self.input[self.at..], self.to_client)?;
+            let taken = self.client.drop_body(&self.input[self.at..], self.to_client)?;
+            self.at += taken;
+            if taken == 0 && self.client.intake != Intake::Boundary {
+                return Ok(false);
+            }
         }
         Ok(self.at < self.input.len())
     }

@@ -104,10 +104,10 @@ enum Intake {
     Forward(u32),
     /// Bytes of a body to drop.
     Drop(u32),
-    /// A request was refused without a server: all of it is dropped up to its Sync, which we answer.
-    Refuse {
-        body: u32,
-    },
+    /// The request that comes next is refused without a server: a Query, a FunctionCall, or a batch.
+    Refuse,
+    /// A batch was refused: bytes of a body to drop, then everything up to its Sync, which we answer.
+    RefuseBatch(u32),
 }
 
 /// The server's half: what stays when no client has it.

@@ -139,8 +139,8 @@ impl Walk<'_, '_> {
         let left = self.input.len() - self.at;
         let (body, forwards) = match self.server.intake {
             Intake::Forward(body) => (body, true),
-            Intake::Drop(body) | Intake::Refuse { body } => (body, false),
-            Intake::Boundary => return true,
+            Intake::Drop(body) => (body, false),
+            Intake::Boundary | Intake::Refuse | Intake::RefuseBatch(_) => return true,
         };
         let taken = left.min(body as usize);
         if forwards {

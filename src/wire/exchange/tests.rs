@@ -7,5 +7,6 @@ mod notation;
 mod rig;
 
 mod copy;
+mod refuse;
 mod release;
 mod statements;

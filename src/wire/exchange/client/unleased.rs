@@ -3,13 +3,12 @@
 use super::{checked_header, write_ready};
 use crate::error::PgError;
 use crate::wire::exchange::{ClientSide, Intake};
-use crate::wire::frame::HEADER_BYTES;
+use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::plan::Status;
 use crate::wire::tag::client as tag;
 
 impl ClientSide {
-    /// Takes what needs no server off the front of `input`: leftovers of a failed COPY, Flush, Terminate. `None` when the
-    /// next message needs one.
+    /// Takes what needs no server off the front of `input`: leftovers of a failed COPY, Flush, what was refused.
     pub fn turn_unleased(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<(usize, Unleased), PgError> {
         let mut at = 0;
         loop {
@@ -34,48 +33,58 @@ impl ClientSide {
     pub fn refuse(&mut self, error: &[u8], to_client: &mut Vec<u8>) {
         to_client.extend_from_slice(error);
         // ## Boundary => Refuse
-        self.intake = Intake::Refuse { body: 0 };
+        self.intake = Intake::Refuse;
     }
 
     /// Drops what is to be dropped; the number of bytes taken.
     pub(super) fn drop_body(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<usize, PgError> {
         let mut at = 0;
         loop {
-            let left = (input.len() - at).min(u32::MAX as usize) as u32;
-            match self.intake {
+            let rest = &input[at..];
+            let (taken, intake) = match self.intake {
                 Intake::Boundary | Intake::Forward(_) => return Ok(at),
-                Intake::Drop(body) => {
-                    let taken = body.min(left);
-                    at += taken as usize;
-                    self.intake = if taken == body { Intake::Boundary } else { Intake::Drop(body - taken) };
-                    if taken < body {
-                        return Ok(at);
-                    }
+                Intake::Drop(body) => match left(body, rest) {
+                    // ## Drop => Boundary
+                    (taken, 0) => (taken, Intake::Boundary),
+                    (taken, body) => (taken, Intake::Drop(body)),
+                },
+                Intake::RefuseBatch(body) if body > 0 => {
+                    let (taken, body) = left(body, rest);
+                    (taken, Intake::RefuseBatch(body))
                 }
-                Intake::Refuse { body } => {
-                    let taken = body.min(left);
-                    at += taken as usize;
-                    self.intake = Intake::Refuse { body: body - taken };
-                    if taken < body {
-                        return Ok(at);
-                    }
-                    let Some(header) = checked_header(&input[at..])? else { return Ok(at) };
-                    if header.tag == tag::TERMINATE {
-                        self.intake = Intake::Boundary;
-                        return Ok(at);
-                    }
-                    at += HEADER_BYTES;
-                    // ## Refuse => (Refuse | Drop): a Query, a FunctionCall or a Sync ends what was refused.
-                    self.intake = if matches!(header.tag, tag::QUERY | tag::FUNCTION_CALL | tag::SYNC) {
-                        write_ready(Status::Idle, to_client);
-                        Intake::Drop(header.body)
-                    } else {
-                        Intake::Refuse { body: header.body }
-                    };
-                }
+                Intake::Refuse | Intake::RefuseBatch(_) => match checked_header(rest)? {
+                    None => return Ok(at),
+                    Some(header) => self.refuse_message(header, to_client),
+                },
+            };
+            self.intake = intake;
+            at += taken;
+            if taken == 0 {
+                return Ok(at);
             }
         }
     }
+
+    /// One message of what is refused: bytes taken, and what of it is still to come.
+    fn refuse_message(&self, header: Header, to_client: &mut Vec<u8>) -> (usize, Intake) {
+        if header.tag == tag::TERMINATE {
+            // ## (Refuse | RefuseBatch) => Boundary: nobody waits for an answer.
+            return (0, Intake::Boundary);
+        }
+        let is_whole = self.intake == Intake::Refuse && matches!(header.tag, tag::QUERY | tag::FUNCTION_CALL);
+        let ends = is_whole || header.tag == tag::SYNC;
+        if ends {
+            write_ready(Status::Idle, to_client);
+        }
+        // ## (Refuse | RefuseBatch) => (RefuseBatch | Drop)
+        (HEADER_BYTES, if ends { Intake::Drop(header.body) } else { Intake::RefuseBatch(header.body) })
+    }
+}
+
+/// Bytes of a body that are here, and bytes that are not.
+fn left(body: u32, input: &[u8]) -> (usize, u32) {
+    let taken = input.len().min(body as usize);
+    (taken, body - taken as u32)
 }
 
 /// What a client without a server wants next.

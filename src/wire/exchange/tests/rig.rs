@@ -175,7 +175,8 @@ impl Rig {
         let c = &mut self.clients[client];
         let mut for_client = Vec::new();
         let mut wants = Unleased::More;
-        for piece in bytes.chunks(self.chunk.min(bytes.len().max(1))) {
+        let pieces = bytes.chunks(self.chunk.min(bytes.len().max(1)));
+        for piece in pieces.chain(bytes.is_empty().then_some(bytes)) {
             c.input.extend_from_slice(piece);
             let (taken, wanted) = c.side.turn_unleased(&c.input, &mut for_client)?;
             c.input.drain(..taken);
