@@ -102,13 +102,18 @@ impl ServerSide {
         self.owner = None;
     }
 
-    /// Ends whatever a client that left had begun: a COPY fails, a batch without its Sync gets one.
+    /// Ends whatever a client that left had begun: a COPY fails, and the transaction of a batch without its Sync is rolled
+    /// back, as the server does when a client's connection ends. After it the server owes replies, and then is settled.
     pub fn wind_up(&mut self, to_server: &mut Vec<u8>) {
         if self.is_settled() {
             return;
         }
-        write_message(tag::COPY_FAIL, &[b"client left\0"], 0, to_server);
-        self.plan.push(Entry::swallow(Kind::CopyEnd));
+        if !self.is_skipping() {
+            write_message(tag::COPY_FAIL, &[b"client left\0"], 0, to_server);
+            self.plan.push(Entry::swallow(Kind::CopyEnd));
+            self.roll_back(to_server);
+        }
+        // Should the batch fail before it gets to the ROLLBACK, everything up to here is skipped.
         write_message(tag::SYNC, &[], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Sync));
     }

@@ -1,5 +1,7 @@
 //! When a server may change hands, and what order replies keep (traps 2, 3, 5–8).
 
+use std::sync::Arc;
+
 use super::notation::{from_client, from_server, show_client, show_server};
 use super::rig::in_pieces;
 use crate::wire::exchange::Broken;
@@ -88,4 +90,125 @@ fn a_batch_the_server_never_saw_keeps_no_server() {
         rig.ask(a, "CS(s1) P(s2,select 1) H", "", "3 1");
         rig.is_idle(s);
     });
+}
+
+/// What a client leaves, what winds it up, and what the server says to it; all of that is for nobody.
+#[test]
+fn trap_10_what_a_client_left_in_the_middle_is_wound_up() {
+    let all = "f(client left) Q(ROLLBACK) S";
+    let rolled_back = "N(25P01 no transaction) C(ROLLBACK) Z(I) Z(I)";
+    for (left, said, sent, answers) in [
+        ("P(,insert) B(,) E", "", all, format!("1 2 C(INSERT 0 1) {rolled_back}")),
+        ("P(,insert) B(,) E H", "1 2 C(INSERT 0 1)", all, rolled_back.into()),
+        ("P(,insert) B(,) E", "", all, "1 2 E(23505 duplicate) Z(I)".into()),
+        ("B(,nope) H", "E(26000 no such statement)", "S", "Z(I)".into()),
+        ("Q(copy t from stdin)", "G", all, format!("E(57014 COPY failed) Z(I) {rolled_back}")),
+        ("Q(copy t from stdin)", "", all, format!("G E(57014 COPY failed) Z(I) {rolled_back}")),
+        ("P(,copy t from stdin) B(,) E H", "1 2 G", all, "E(57014 COPY failed) Z(I)".into()),
+        ("Q(select 1) Q(select 2)", "T D(1)", all, format!("C(SELECT 1) Z(I) T D(2) C(SELECT 1) Z(I) {rolled_back}")),
+    ] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.round(a, left, said);
+            let mut end = Vec::new();
+            rig.server_side_mut(s).wind_up(&mut end);
+            assert_eq!(show_client(&end), sent, "{left}");
+            rig.answer_bytes(a, &from_server(&answers)).unwrap();
+            rig.is_idle(s);
+            rig.used_by_another(s);
+        });
+    }
+}
+
+#[test]
+fn trap_10_a_settled_server_in_a_transaction_needs_a_rollback_only() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        let mut end = Vec::new();
+        rig.server_side_mut(s).wind_up(&mut end);
+        assert!(end.is_empty());
+        rig.server_side_mut(s).roll_back(&mut end);
+        assert_eq!(show_client(&end), "Q(ROLLBACK)");
+        rig.answer(a, "C(ROLLBACK) Z(I)", "");
+        rig.used_by_another(s);
+    });
+}
+
+#[test]
+fn trap_08_notices_notifications_and_parameters_answer_nothing() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask_through(a, "P(,select 1) B(,) E S");
+        rig.answer_through(a, "N(00000 hey) 1 A(x) 2 S(TimeZone=UTC) C(SELECT 0) N(00000 hey) Z(I)");
+        rig.is_idle(s);
+        // In a transaction, between two queries.
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        rig.answer_through(a, "N(00000 hey) A(x)");
+        rig.round(a, "Q(commit)", "C(COMMIT) Z(I)");
+    });
+}
+
+#[test]
+fn trap_09_what_an_idle_server_says_reaches_nobody() {
+    in_pieces(|rig| {
+        let (_, s) = rig.pair();
+        let catalog = Arc::clone(&rig.catalog);
+        let side = rig.server_side_mut(s);
+        let news = from_server("N(00000 hey) A(x) S(TimeZone=CET)");
+        assert_eq!(side.turn_idle(&catalog, &news), Ok(news.len()));
+        assert_eq!(side.params().get("TimeZone"), Some("CET"));
+        assert_eq!(side.turn_idle(&catalog, &news[..9]), Ok(0));
+        assert_eq!(side.turn_idle(&catalog, &from_server("E(FATAL 57P01 shutdown)")), Err(Broken::Unexpected(b'E')));
+        assert_eq!(side.turn_idle(&catalog, b"Z\0\0\0\x05I"), Err(Broken::Unexpected(b'Z')));
+        assert_eq!(side.turn_idle(&catalog, b"S\0\0\0\x03"), Err(Broken::Malformed(b'S')));
+    });
+}
+
+#[test]
+fn trap_21_a_function_call_counts_like_a_query() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask_through(a, "F F");
+        rig.answer_through(a, "V Z(I)");
+        rig.is_busy(s);
+        rig.answer_through(a, "E(42883 no function) Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+#[test]
+fn trap_21_an_unknown_message_of_the_server_breaks_it() {
+    in_pieces(|rig| {
+        let (a, _) = rig.pair();
+        rig.ask_through(a, "Q(select 1)");
+        assert_eq!(rig.answer_bytes(a, b"?\0\0\0\x04"), Err(Broken::Unexpected(b'?')));
+    });
+}
+
+#[test]
+fn what_the_caller_must_know_is_told() {
+    in_pieces(|rig| {
+        let (a, _) = rig.pair();
+        rig.ask_through(a, "Q(drop database if exists \"Shadow\")");
+        assert_eq!(rig.told.empties.as_deref(), Some(&b"Shadow"[..]));
+        rig.answer_through(a, "E(55006 database is being accessed by other users) Z(I)");
+        assert!(rig.told.database_in_use && !rig.told.fatal);
+        assert_eq!(rig.told.ready, 1);
+        rig.ask(a, "Q(select 1) X", "Q(select 1)", "");
+        assert!(rig.told.terminated);
+        rig.answer_through(a, "T E(FATAL 57P01 terminating connection)");
+        assert!(rig.told.fatal);
+    });
+}
+
+#[test]
+fn a_database_is_emptied_for_prepared_statements_too() {
+    for statement in ["P(,drop database a) B(,) E S", "P(s1,drop database a) S B(,s1) E S"] {
+        in_pieces(|rig| {
+            let (a, _) = rig.pair();
+            rig.ask_bytes(a, &from_client(statement)).unwrap();
+            assert_eq!(rig.told.empties.as_deref(), Some(&b"a"[..]));
+        });
+    }
 }

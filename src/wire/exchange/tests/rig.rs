@@ -26,8 +26,19 @@ pub(super) struct Rig {
     pub(super) catalog: Arc<Catalog>,
     pub(super) params: Arc<Params>,
     pub(super) bounds: Bounds,
+    pub(super) told: Told,
     clients: Vec<Client>,
     servers: Vec<Server>,
+}
+
+/// What turns told their caller so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) fatal: bool,
+    pub(super) database_in_use: bool,
+    pub(super) terminated: bool,
+    pub(super) ready: u32,
+    pub(super) empties: Option<Box<[u8]>>,
 }
 
 struct Client {
@@ -46,7 +57,7 @@ impl Rig {
         let catalog = Arc::new(Catalog::default());
         let params =
             catalog.params.intern(Params::from_pairs([("TimeZone", "UTC"), ("application_name", ""), ("is_superuser", "on")]));
-        Self { chunk, catalog, params, bounds: BOUNDS, clients: Vec::new(), servers: Vec::new() }
+        Self { chunk, catalog, params, bounds: BOUNDS, told: Told::default(), clients: Vec::new(), servers: Vec::new() }
     }
 
     /// A client in transaction mode with a server of its own that nobody has used: the usual start of a case.
@@ -159,6 +170,8 @@ impl Rig {
         let turn = c.side.turn(s, &c.input, &mut held, for_client);
         for_server.append(&mut held);
         let turn = turn?;
+        self.told.terminated |= turn.terminated;
+        self.told.empties = turn.empties.or(self.told.empties.take());
         for_server.extend_from_slice(&c.input[turn.direct]);
         c.input.drain(..turn.consumed);
         Ok(())
@@ -230,6 +243,9 @@ impl Rig {
             let turn = s.side.turn(&mut c.side, &s.input, &mut held);
             for_client.append(&mut held);
             let turn = turn?;
+            self.told.fatal |= turn.fatal;
+            self.told.database_in_use |= turn.database_in_use;
+            self.told.ready += turn.ready;
             for_client.extend_from_slice(&s.input[turn.direct]);
             s.input.drain(..turn.consumed);
         }
