@@ -55,7 +55,6 @@ pub fn is_settable(name: &str) -> bool {
             | "server_version"
             | "session_authorization"
             | "role"
-            | "scram_iterations"
     )
 }
 

@@ -122,6 +122,8 @@ pub struct ServerSide {
     initial: Arc<Params>,
     /// Startup settings of its owner that are in force.
     startup: Startup,
+    /// Those it was opened with, likewise.
+    initial_startup: Startup,
     /// Session state its owner may have left.
     leaves: Leaves,
     owner: Option<u64>,
@@ -145,6 +147,7 @@ impl ServerSide {
             unnamed: Holds::Nothing,
             initial: Arc::clone(&params),
             params,
+            initial_startup: Arc::clone(&startup),
             startup,
             leaves: Leaves::NOTHING,
             owner: None,

@@ -10,3 +10,4 @@ mod copy;
 mod refuse;
 mod release;
 mod statements;
+mod transfer;

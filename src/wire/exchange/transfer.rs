@@ -99,6 +99,7 @@ impl ServerSide {
         self.statements.clear();
         self.unnamed = Holds::Nothing;
         self.leaves = Leaves::NOTHING;
+        self.startup = Arc::clone(&self.initial_startup);
         self.owner = None;
     }
 
