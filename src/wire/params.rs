@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 /// Distinct parameter sets kept for comparison; past that, sets are still right but no longer shared.
 const INTERNED_SETS_MAX: usize = 1024;
 
+/// Names in one set; a server that reports more is not believed. PostgreSQL 18 reports 16.
+const NAMES_MAX: usize = 256;
+
 /// Reported parameters: name as the server spells it, value as the server has it. Sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params(Vec<(Box<str>, Box<str>)>);
@@ -29,10 +32,14 @@ impl Params {
         self.0.iter().map(|(n, v)| (&**n, &**v))
     }
 
+    /// A name that is there already keeps its spelling.
     pub fn set(&mut self, name: &str, value: &str) {
-        match self.0.binary_search_by(|(n, _)| (**n).cmp(name)) {
-            Ok(at) => self.0[at].1 = value.into(),
-            Err(at) => self.0.insert(at, (name.into(), value.into())),
+        match self.0.iter().position(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            Some(at) => self.0[at].1 = value.into(),
+            None => {
+                let at = self.0.partition_point(|(n, _)| **n < *name);
+                self.0.insert(at, (name.into(), value.into()));
+            }
         }
     }
 
@@ -81,7 +88,11 @@ impl ParamSets {
 
     /// `params` with one value changed, shared again.
     pub fn change(&self, params: &Arc<Params>, name: &str, value: &str) -> Arc<Params> {
-        if params.get(name) == Some(value) { Arc::clone(params) } else { self.intern(params.with(name, value)) }
+        match params.get(name) {
+            Some(known) if known == value => Arc::clone(params),
+            None if params.0.len() >= NAMES_MAX => Arc::clone(params),
+            _ => self.intern(params.with(name, value)),
+        }
     }
 }
 
@@ -164,6 +175,18 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &sets.change(&c, "TimeZone", "UTC")));
         assert!(Arc::ptr_eq(&a, &sets.change(&a, "TimeZone", "UTC")));
         assert_eq!(a.get("timezone"), Some("UTC"));
+        assert!(Arc::ptr_eq(&c, &sets.change(&a, "timezone", "Europe/Vienna")));
+    }
+
+    #[test]
+    fn a_set_grows_no_further_than_it_may() {
+        let sets = ParamSets::default();
+        let mut params = sets.intern(Params::default());
+        for i in 0..2 * NAMES_MAX {
+            params = sets.change(&params, &format!("x{i}"), "1");
+        }
+        assert_eq!(params.iter().count(), NAMES_MAX);
+        assert_eq!(sets.change(&params, "x7", "2").get("x7"), Some("2"));
     }
 
     #[test]

@@ -11,6 +11,10 @@ use super::tag::server;
 /// Entries kept allocated for the next transaction.
 const KEPT_CAPACITY: usize = 64;
 
+/// Replies a server may owe, in entries of 48 bytes; a client that pipelines more waits for some of them. Above what
+/// PostgreSQL holds back until a Sync or Flush (8 KiB of at least 5 bytes each), so that waiting always ends.
+pub const OWED_MAX: usize = 16 * 1024;
+
 /// The transaction status of ReadyForQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -229,6 +233,12 @@ impl Plan {
     /// Messages of the extended protocol were sent since the last Sync.
     pub fn is_in_batch(&self) -> bool {
         self.sent == Sent::Batch
+    }
+
+    /// Nothing more is to be asked before some of what is owed has come.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.owed.len() >= OWED_MAX
     }
 
     pub fn owes_nothing(&self) -> bool {

@@ -20,7 +20,8 @@ pub use unleased::Unleased;
 /// What one turn over a client's bytes came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ClientTurn {
-    /// The rest waits for more.
+    /// The rest waits for more of the client's bytes or, where [`ServerSide::is_full`], for the server's replies: then it
+    /// is to be tried again after a turn of the server's.
     pub consumed: usize,
     /// A stretch of the input that may be written to the server as it is; empty if all went into the buffer.
     pub direct: Range<usize>,
@@ -84,6 +85,9 @@ impl Walk<'_, '_> {
         let Some(header) = checked_header(rest)? else { return Ok(false) };
         if header.tag == tag::TERMINATE {
             self.turn.terminated = true;
+            return Ok(false);
+        }
+        if self.server.plan.is_full() {
             return Ok(false);
         }
         if self.server.plan.is_skipping() && header.tag != tag::SYNC {

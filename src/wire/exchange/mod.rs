@@ -177,6 +177,11 @@ impl ServerSide {
         self.plan.is_copying_in()
     }
 
+    /// It owes so many replies that its client has to wait before it asks for more.
+    pub fn is_full(&self) -> bool {
+        self.plan.is_full()
+    }
+
     pub fn owes_nothing(&self) -> bool {
         self.plan.owes_nothing()
     }

@@ -7,7 +7,9 @@ mod notation;
 mod rig;
 
 mod copy;
+mod hostile;
 mod refuse;
 mod release;
+mod sizes;
 mod statements;
 mod transfer;
