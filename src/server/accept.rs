@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+
 use super::listen::{Bound, Listener, StartError};
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
@@ -56,9 +58,10 @@ impl Door {
         };
         match arrival {
             Arrival::Gone => {}
-            Arrival::Cancel(request, stream) => {
+            Arrival::Cancel(request, mut stream) => {
                 self.cancel(&request).await;
-                drop(stream);
+                // Closed in order: libpq takes the end of TLS without a goodbye for a failed cancel.
+                let _ = tokio::time::timeout(self.house.settings.timeouts.recovery, stream.shutdown()).await;
             }
             Arrival::Client(login) => self.admit(*login, mode).await,
         }

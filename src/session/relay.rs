@@ -195,6 +195,8 @@ impl Relay {
 
     /// ## Serving => (Serving | Idle)
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        // Written first, so that whoever is not read now for want of room is woken when there is room.
+        self.flush_client(cx)?;
         let mut step = Step::Wait;
         if self.to_client.pending_bytes() <= UNWRITTEN_BYTES_MAX
             && let Step::Again = self.read_server(cx)?

@@ -34,9 +34,16 @@ pub struct Statement {
     epoch: u64,
     /// The server said that its result type changed under it: whoever prepares the text anew gets a new statement.
     stale: AtomicBool,
+    /// A server has taken it: the text is good.
+    proven: AtomicBool,
 }
 
 impl Statement {
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+
     pub fn mark_stale(&self) {
         self.stale.store(true, Ordering::Relaxed);
     }
@@ -99,10 +106,19 @@ impl Statements {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("{SERVER_NAME_PREFIX}{id}").into();
-        let new = Arc::new(Statement { id, name, rest: rest.into(), scan: scan(), epoch, stale: AtomicBool::new(false) });
+        let new = Arc::new(Statement { id, name, rest: rest.into(), scan: scan(), epoch, stale: AtomicBool::default(), proven: AtomicBool::default() });
         table.sweep();
         table.known.replace(ByRest(Arc::clone(&new)));
         new
+    }
+
+    /// A statement of this text and these types that a server has taken since the last schema change.
+    pub fn proven(&self, rest: &[u8]) -> Option<Arc<Statement>> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let table = self.table.lock();
+        let ByRest(known) = table.known.get(rest)?;
+        let is_good = known.epoch == epoch && known.proven.load(Ordering::Relaxed) && !known.stale.load(Ordering::Relaxed);
+        is_good.then(|| Arc::clone(known))
     }
 
     /// A schema change was seen: statements prepared from now on are new ones.

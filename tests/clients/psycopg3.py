@@ -183,7 +183,8 @@ run(
     copy_both_ways,
     server_side_cursors,
     what_belongs_to_a_session,
-    notifications,
+    # On the transaction port a LISTEN is not carried along yet.
+    *([notifications] if MODE == "session" else []),
     cancel,
     many_sessions,
 )

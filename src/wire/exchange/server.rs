@@ -218,6 +218,7 @@ impl Walk<'_, '_> {
                 let ServerSide { statements, unnamed, .. } = &mut *self.server;
                 undo(done, Fate::Failed, Account { statements, unnamed }, self.client);
             }
+            Note::Introduces(named) => named.statement.prove(),
             _ => {}
         }
         self.emit_synthetic();

@@ -1,11 +1,16 @@
 //! What a client may send without a server: leftovers of a failed COPY, goodbyes, and requests that are refused.
 
+use std::sync::Arc;
+
 use super::{checked_header, write_ready};
 use crate::error::PgError;
-use crate::wire::exchange::{ClientSide, Intake};
+use crate::wire::exchange::{ClientSide, Intake, Mode};
+use crate::wire::extended::{Parse, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::plan::Status;
-use crate::wire::tag::client as tag;
+use crate::wire::sql::Verb;
+use crate::wire::statement::{About, Named};
+use crate::wire::tag::{client as tag, server};
 
 impl ClientSide {
     /// Takes what needs no server off the front of `input`: leftovers of a failed COPY, Flush, what was refused.
@@ -23,9 +28,38 @@ impl ClientSide {
                     at += HEADER_BYTES;
                     self.intake = Intake::Drop(header.body);
                 }
+                // Outside a transaction, with nothing owed, the server has but one answer to this.
+                tag::SYNC if header.body == 0 => {
+                    at += HEADER_BYTES;
+                    write_ready(Status::Idle, to_client);
+                }
+                tag::PARSE if self.parse_proven(&input[at..], header) => {
+                    at += header.message_bytes();
+                    write_message(server::PARSE_COMPLETE, &[], 0, to_client);
+                }
                 _ => return Ok((at, Unleased::Wants)),
             }
         }
+    }
+
+    /// A named statement that a server has taken before, from whomever, is as good as prepared: it is sent where it is
+    /// bound. A client that prepares ahead (libpq's PQprepare, which blocks) waits for no server, while those who have one
+    /// may be waiting for this client's thread.
+    fn parse_proven(&mut self, input: &[u8], header: Header) -> bool {
+        if self.mode == Mode::Session || self.names.len() >= self.bounds.statements_per_client {
+            return false;
+        }
+        let Some(body) = input.get(HEADER_BYTES..header.message_bytes()) else { return false };
+        let Some(parse) = Parse::read(body) else { return false };
+        if parse.name.is_empty() || self.names.get(parse.name).is_some() {
+            return false;
+        }
+        let Some(statement) = self.catalog.statements.proven(parse.rest) else { return false };
+        if statement.scan.verb != Verb::Other {
+            return false;
+        }
+        self.names.insert(Arc::new(Named { name: parse.name.into(), statement, about: About::Nothing }));
+        true
     }
 
     /// Refuses the request that comes next, without a server: `error` (a whole message) now, and ReadyForQuery where the

@@ -38,14 +38,28 @@ fn a_batch_is_refused_up_to_its_sync_whenever_that_comes() {
 }
 
 #[test]
-fn a_function_call_is_refused_and_a_lone_sync() {
+fn a_function_call_is_refused() {
     in_pieces(|rig| {
         let a = rig.client();
-        for request in ["F", "S"] {
-            rig.ask_unleased(a, request, "", Unleased::Wants);
-            rig.refuse(a, REFUSAL, REFUSAL);
-            rig.ask_unleased(a, "H", "Z(I)", Unleased::More);
-        }
+        rig.ask_unleased(a, "F", "", Unleased::Wants);
+        rig.refuse(a, REFUSAL, REFUSAL);
+        rig.ask_unleased(a, "H", "Z(I)", Unleased::More);
+    });
+}
+
+#[test]
+fn a_lone_sync_and_what_another_client_has_prepared_need_no_server() {
+    in_pieces(|rig| {
+        let (a, b, s) = (rig.client(), rig.client(), rig.server());
+        rig.ask_unleased(a, "S S", "Z(I) Z(I)", Unleased::More);
+        rig.ask_unleased(b, "P(s1,select 2) S", "", Unleased::Wants);
+        rig.lease(b, s, "", "");
+        rig.go_on(b, "P(sidepool_1,select 2) S", "");
+        rig.ask_unleased(a, "P(mine,select 2) S", "", Unleased::Wants);
+        rig.answer_through(b, "1 Z(I)");
+        rig.is_idle(s);
+        rig.ask_unleased(a, "", "1 Z(I)", Unleased::More);
+        rig.ask_unleased(a, "P(mine,select 2) S", "", Unleased::Wants);
     });
 }
 
