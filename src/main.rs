@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use sidepool::cli::{self, CliError, Command, report};
-use sidepool::config::{ConfigError, Env};
+use sidepool::cli::{self, Command, report};
+use sidepool::config::Env;
 
 fn main() -> ExitCode {
     // A variable that is not UTF-8 is none of ours.
@@ -13,10 +13,8 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), env) {
         Ok(Command::Urls { loaded, passwords }) => cli::print_urls(&loaded, passwords, colour),
         Ok(Command::Run(loaded)) => cli::serve::run(&loaded, colour),
-        Ok(Command::Dev { .. } | Command::Check(_)) => {
-            let error = ConfigError::new("this build has no pooler in it, only its configuration", "Try `sidepool urls`.");
-            CliError::from(error).report(colour)
-        }
+        Ok(Command::Dev { prepared, wishes }) => cli::dev::run(*prepared, &wishes, colour),
+        Ok(Command::Check(loaded)) => cli::check::run(&loaded, colour),
         Err(error) => error.report(colour),
     }
 }

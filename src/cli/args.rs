@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, StyledStr};
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 
+use super::dev::Wishes;
 use super::urls::Passwords;
 use super::{CliError, Command};
 use crate::config::options::{self, CONFIG_FILE, DEFAULT_FILE, Opt, SECTIONS};
@@ -46,9 +47,11 @@ fn dev(matches: &ArgMatches, sources: &Sources) -> Result<Command, CliError> {
     }
     Ok(Command::Dev {
         prepared: Box::new(Prepared::new(sources)?),
-        fresh: matches.get_flag("fresh"),
-        data_dir: matches.get_one("data-dir").cloned(),
-        postgres_version: matches.get_one("postgres-version").copied(),
+        wishes: Wishes {
+            fresh: matches.get_flag("fresh"),
+            data_dir: matches.get_one("data-dir").cloned(),
+            postgres_version: matches.get_one("postgres-version").copied(),
+        },
     })
 }
 
@@ -193,11 +196,11 @@ mod tests {
     #[test]
     fn dev_takes_the_flags_of_run_and_its_own() {
         let line = "sidepool dev --session-port 15432 --fresh --data-dir /d --postgres-version 17";
-        let Ok(Command::Dev { prepared, fresh, data_dir, postgres_version }) = parse(line) else { panic!("dev") };
-        assert_eq!((fresh, data_dir, postgres_version), (true, Some("/d".into()), Some(17)));
+        let Ok(Command::Dev { prepared, wishes }) = parse(line) else { panic!("dev") };
+        assert_eq!(wishes, Wishes { fresh: true, data_dir: Some("/d".into()), postgres_version: Some(17) });
         assert_eq!(prepared.listen().session_port, Some(15_432));
-        let Ok(Command::Dev { fresh, data_dir, postgres_version, .. }) = parse("sidepool dev") else { panic!("dev") };
-        assert_eq!((fresh, data_dir, postgres_version), (false, None, None));
+        let Ok(Command::Dev { wishes, .. }) = parse("sidepool dev") else { panic!("dev") };
+        assert_eq!(wishes, Wishes::default());
         assert!(refusal(&format!("sidepool dev {URL}")).starts_with("`sidepool dev` brings its own PostgreSQL"));
         assert!(refusal("sidepool dev --postgres-version seventeen").contains("seventeen"));
         assert!(refusal("sidepool run --fresh").contains("--fresh"));

@@ -1,13 +1,15 @@
 //! The command line: `run`, `dev`, `check`, `urls`.
 
 mod args;
+pub mod check;
+pub mod dev;
+pub mod probe;
 pub mod report;
 pub mod serve;
 pub mod urls;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::{ConfigError, Env, Prepared, Sources};
@@ -21,11 +23,7 @@ pub enum Command {
     Dev {
         /// To be finished with the embedded PostgreSQL's address once that has started.
         prepared: Box<Prepared>,
-        /// Begin with an empty database.
-        fresh: bool,
-        data_dir: Option<PathBuf>,
-        /// Major version.
-        postgres_version: Option<u16>,
+        wishes: dev::Wishes,
     },
     Check(Loaded),
     Urls {

@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use super::report;
-use crate::config::{ConfigError, Host, Loaded, Log, LogFormat, Settings};
+use super::{probe, report};
+use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings};
 use crate::pool::PoolMode;
 use crate::server::{self, Running, Signal, Signals, StartError};
 
@@ -25,6 +25,7 @@ pub fn run(loaded: &Loaded, colour: bool) -> ExitCode {
             let running = server::start(&settings)?;
             announce(&running, &settings, &loaded.source);
             println!("sidepool ready");
+            tokio::spawn(probe::warn_of_dead_ends(Arc::clone(&settings)));
             running.serve(signals()?).await;
             Ok(())
         }),
@@ -88,10 +89,7 @@ pub fn announce(running: &Running, settings: &Settings, source: &str) {
     }
     for project in &settings.projects {
         let upstream = &project.upstream;
-        let place = match &upstream.host {
-            Host::Tcp(host) => format!("{host}:{}", upstream.port),
-            Host::Unix(directory) => directory.display().to_string(),
-        };
+        let place = probe::place(upstream);
         println!("  project    {:<11}  {place}, database {}, user {}", project.name, upstream.database, upstream.user);
     }
     let ways = [PoolMode::Session, PoolMode::Transaction].map(|m| running.port(m).is_some());

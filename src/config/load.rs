@@ -90,6 +90,15 @@ impl Prepared {
         &self.draft.listen
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.draft.limits
+    }
+
+    /// Data workers, as in [`Settings::workers`].
+    pub fn workers(&self) -> usize {
+        checks::workers(&self.draft, self.cores)
+    }
+
     pub fn state_dir(&self) -> Option<&Path> {
         self.draft.state_dir.as_deref()
     }
@@ -116,11 +125,12 @@ impl Prepared {
         self.settle(None)
     }
 
-    /// For an upstream that is no option: it becomes the default project, in the place of any other.
+    /// For an upstream that is no option: it becomes the default project, in the place of any other. The users `own`
+    /// may log in beside those that the file lists, which win where both name the same.
     ///
     /// # Errors
     /// As [`Prepared::finish`], for the projects in the file.
-    pub fn finish_with(mut self, upstream: Upstream) -> Result<Loaded, ConfigError> {
+    pub fn finish_with(mut self, upstream: Upstream, own: Vec<User>) -> Result<Loaded, ConfigError> {
         if let Some((_, place)) = self.upstream.take() {
             self.notes.push(format!("{place} has no effect: the upstream is Sidepool's own PostgreSQL"));
         }
@@ -129,6 +139,9 @@ impl Prepared {
         if let Some(index) = self.default_index() {
             ProjectSpec { name, users, limits, .. } = self.projects.remove(index);
         }
+        let unlisted = |user: &User| users.iter().all(|listed| listed.name != user.name);
+        let own: Vec<_> = own.into_iter().filter(unlisted).collect();
+        users.extend(own);
         let project = make_project(name, upstream, limits, users);
         self.settle(Some(project))
     }

