@@ -13,7 +13,7 @@ pub mod wire;
 
 pub use endpoint::Endpoint;
 pub use postgres::{Plan, Postgres};
-pub use sidepool::Sidepool;
+pub use sidepool::{Ended, Sidepool};
 
 use std::time::Duration;
 

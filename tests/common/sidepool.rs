@@ -41,9 +41,33 @@ impl Sidepool {
     /// # Errors
     /// The exit status and all that it printed, when it ends instead of being ready (or must be killed, as it is not).
     pub fn launch(flags: &[(&str, &str)], file: &str) -> Result<Self, String> {
-        let place = tempfile::tempdir().expect("the temporary directory is writable");
-        std::fs::write(place.path().join("sidepool.toml"), file).expect("it is ours");
-        let mut child = command(place.path(), flags).spawn().expect("cargo has built it");
+        let place = place(file);
+        let mut command = command(place.path(), "run");
+        command.args(listening(place.path(), flags));
+        Self::spawn(command, place)
+    }
+
+    /// `sidepool dev` with its database in `data_dir`, and further arguments.
+    ///
+    /// # Errors
+    /// As [`Sidepool::launch`].
+    pub fn dev(data_dir: &Path, arguments: &[&str]) -> Result<Self, String> {
+        let place = place("");
+        let mut command = command(place.path(), "dev");
+        command.args(listening(place.path(), &[])).arg("--data-dir").arg(data_dir).args(arguments);
+        Self::spawn(command, place)
+    }
+
+    /// A command that ends by itself, with this configuration file.
+    pub fn once(name: &str, arguments: &[&str], file: &str) -> Ended {
+        let place = place(file);
+        let output = command(place.path(), name).args(arguments).output().expect("cargo has built it");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    fn spawn(mut command: Command, place: tempfile::TempDir) -> Result<Self, String> {
+        let mut child = command.spawn().expect("cargo has built it");
         let output = Arc::new(Output::default());
         let pipes: [Option<Box<dyn Read + Send>>; 2] =
             [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];
@@ -90,6 +114,12 @@ impl Sidepool {
         let _ = rustix::process::kill_process(pid, signal);
     }
 
+    /// SIGINT, as Ctrl-C sends it, and what it ends with.
+    pub fn interrupt(mut self) -> ExitStatus {
+        self.signal(Signal::INT);
+        self.ended().unwrap_or_else(|| panic!("it did not end on SIGINT"))
+    }
+
     /// SIGTERM, and what it ends with.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
@@ -129,19 +159,36 @@ impl Drop for Sidepool {
     }
 }
 
+/// What a command that ended by itself left behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None`: a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+fn place(file: &str) -> tempfile::TempDir {
+    let place = tempfile::tempdir().expect("the temporary directory is writable");
+    std::fs::write(place.path().join("sidepool.toml"), file).expect("it is ours");
+    place
+}
+
 /// Nothing of the caller's environment decides what it does.
-fn command(place: &Path, flags: &[(&str, &str)]) -> Command {
+fn command(place: &Path, name: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidepool"));
-    command.arg("run").arg("--config").arg(place.join("sidepool.toml"));
-    let state = place.join("state").display().to_string();
-    let own = [("listen-addresses", "127.0.0.1"), ("session-port", "0"), ("transaction-port", "0"), ("state-dir", &*state)];
-    let given = |name: &str| flags.iter().any(|(flag, _)| *flag == name);
-    for (flag, value) in own.iter().filter(|(name, _)| !given(name)).chain(flags) {
-        command.arg(format!("--{flag}={value}"));
-    }
+    command.arg(name).arg("--config").arg(place.join("sidepool.toml")).current_dir(place);
     command.env_clear().env("HOME", place).env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// On free ports, unless `flags` have others.
+fn listening(place: &Path, flags: &[(&str, &str)]) -> Vec<String> {
+    let state = place.join("state").display().to_string();
+    let own = [("listen-addresses", "127.0.0.1"), ("session-port", "0"), ("transaction-port", "0"), ("state-dir", &*state)];
+    let given = |name: &str| flags.iter().any(|(flag, _)| *flag == name);
+    own.iter().filter(|(name, _)| !given(name)).chain(flags).map(|(flag, value)| format!("--{flag}={value}")).collect()
 }
 
 #[derive(Clone, Copy, Debug, Default)]
