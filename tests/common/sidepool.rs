@@ -61,7 +61,12 @@ impl Sidepool {
     /// A command that ends by itself, with this configuration file.
     pub fn once(name: &str, arguments: &[&str], file: &str) -> Ended {
         let place = place(file);
-        let output = command(place.path(), name).args(arguments).output().expect("cargo has built it");
+        let mut child = command(place.path(), name).args(arguments).spawn().expect("cargo has built it");
+        if ended(&mut child).is_none() {
+            // Then its code is none.
+            let _ = child.kill();
+        }
+        let output = child.wait_with_output().expect("it is our child");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -128,14 +133,7 @@ impl Sidepool {
 
     /// `None` when it goes on.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let status = self.child.try_wait().expect("it is our child");
-            if status.is_some() || Instant::now() >= deadline {
-                return status;
-            }
-            thread::sleep(LOOK_AGAIN);
-        }
+        ended(&mut self.child)
     }
 
     fn ready(&mut self) -> Result<Ports, String> {
@@ -156,6 +154,17 @@ impl Drop for Sidepool {
         if thread::panicking() {
             eprintln!("---- Sidepool said:\n{}\n----", self.log());
         }
+    }
+}
+
+fn ended(child: &mut Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = child.try_wait().expect("it is our child");
+        if status.is_some() || Instant::now() >= deadline {
+            return status;
+        }
+        thread::sleep(LOOK_AGAIN);
     }
 }
 
