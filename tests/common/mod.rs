@@ -7,12 +7,14 @@ mod endpoint;
 mod frame;
 mod postgres;
 mod reply;
+mod scene;
 mod scram;
 mod sidepool;
 pub mod wire;
 
 pub use endpoint::Endpoint;
 pub use postgres::{Plan, Postgres};
+pub use scene::{resident_kib, unnamed};
 pub use sidepool::{Ended, Sidepool};
 
 use std::time::Duration;
