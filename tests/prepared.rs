@@ -1,0 +1,378 @@
+//! Prepared statements that many clients share on few servers. Tests are named by the trap they keep shut.
+
+mod common;
+
+use common::wire::{self, Wire, show, show_in_full};
+use common::{Endpoint, Postgres, Sidepool, unnamed};
+
+/// Lets another client take the only server over.
+async fn change_owner(endpoint: &Endpoint) {
+    endpoint.wire().await.run("SELECT 1").await;
+}
+
+fn run_statement(name: &str, values: &[Option<&str>]) -> Vec<u8> {
+    [wire::bind("", name, values), wire::execute("", 0), wire::sync()].concat()
+}
+
+#[tokio::test]
+async fn trap_22_the_same_name_means_each_clients_own_statement() {
+    let sidepool = Sidepool::with_one_server();
+    let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    assert_eq!(one.shown_batch(&[wire::parse("s", "SELECT 1"), wire::sync()], 1).await, "1 Z(I)");
+    assert_eq!(two.shown_batch(&[wire::parse("s", "SELECT 'two', $1"), wire::sync()], 1).await, "1 Z(I)");
+    for _ in 0..3 {
+        assert_eq!(show_in_full(&one.exchange(&[run_statement("s", &[])]).await), "2 D(1) C(SELECT 1) Z(I)");
+        assert_eq!(show_in_full(&two.exchange(&[run_statement("s", &[Some("x")])]).await), "2 D(two,x) C(SELECT 1) Z(I)");
+    }
+}
+
+#[tokio::test]
+async fn trap_22_the_same_text_with_other_types_is_another_statement() {
+    let sidepool = Sidepool::with_one_server();
+    let (mut int, mut text) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    int.shown_batch(&[wire::parse_typed("s", "SELECT pg_typeof($1)", &[23]), wire::sync()], 1).await;
+    text.shown_batch(&[wire::parse_typed("s", "SELECT pg_typeof($1)", &[25]), wire::sync()], 1).await;
+    assert_eq!(show_in_full(&int.exchange(&[run_statement("s", &[Some("1")])]).await), "2 D(integer) C(SELECT 1) Z(I)");
+    assert_eq!(show_in_full(&text.exchange(&[run_statement("s", &[Some("1")])]).await), "2 D(text) C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_23_a_statement_is_put_to_a_server_that_lacks_it() {
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.shown_batch(&[wire::parse("s", "SELECT $1::int + 1 AS next"), wire::sync()], 1).await;
+    for frame in [wire::describe_statement("s"), wire::bind("", "s", &[Some("1")])] {
+        let pid = client.backend().await;
+        postgres.terminate(&pid).await;
+        let shown = client.shown_batch(&[frame, wire::sync()], 1).await;
+        assert!(["t T Z(I)", "2 Z(I)"].contains(&&*shown), "{shown}");
+    }
+    let long = "7".repeat(9);
+    let pid = client.backend().await;
+    postgres.terminate(&pid).await;
+    let run = client.exchange(&[run_statement("s", &[Some(&long)])]).await;
+    assert_eq!(show_in_full(&run), "2 D(777777778) C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_24_a_parse_that_the_server_knows_is_answered_in_its_place() {
+    let sidepool = Sidepool::with_one_server();
+    let mut first = sidepool.transaction().wire().await;
+    first.shown_batch(&[wire::parse("x", "SELECT 'known'"), wire::sync()], 1).await;
+    let mut second = sidepool.transaction().wire().await;
+    let batch = [
+        unnamed("SELECT 1"),
+        wire::parse("s", "SELECT 'known'"),
+        wire::describe_statement("s"),
+        wire::bind("", "s", &[]),
+        wire::execute("", 0),
+        wire::parse("t", "SELECT 'known'"),
+        wire::close_statement("t"),
+        wire::sync(),
+        wire::query("SELECT 2"),
+    ];
+    assert_eq!(second.shown_batch(&batch, 2).await, "1 2 D C(SELECT 1) 1 t T 2 D C(SELECT 1) 1 3 Z(I) T D C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_25_close_forgets_the_name_and_is_no_error_for_an_unknown_one() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    assert_eq!(client.shown_batch(&[wire::close_statement("never"), wire::sync()], 1).await, "3 Z(I)");
+    client.shown_batch(&[wire::parse("s", "SELECT 1"), wire::sync()], 1).await;
+    assert_eq!(client.shown_batch(&[wire::close_statement("s"), wire::sync()], 1).await, "3 Z(I)");
+    assert_eq!(client.shown_batch(&[run_statement("s", &[])], 1).await, "E(26000) Z(I)");
+    assert_eq!(client.shown_batch(&[wire::parse("s", "SELECT 2"), run_statement("s", &[])], 1).await, "1 2 D C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_26_a_server_holds_few_statements_and_a_batch_many() {
+    for limit in ["1", "2"] {
+        let flags = [("pool-size", "1"), ("prepared-statements-per-server", limit)];
+        let sidepool = Sidepool::start(Postgres::shared(), &flags);
+        let mut client = sidepool.transaction().wire().await;
+        let parses: Vec<_> = (0..10).map(|i| wire::parse(&format!("s{i}"), &format!("SELECT {i}"))).collect();
+        assert_eq!(client.shown_batch(&[parses.concat(), wire::sync()], 1).await, "1 1 1 1 1 1 1 1 1 1 Z(I)");
+        for _ in 0..2 {
+            let runs: Vec<_> = (0..10).map(|i| [wire::bind("", &format!("s{i}"), &[]), wire::execute("", 0)].concat()).collect();
+            let replies = client.exchange(&[runs.concat(), wire::sync()]).await;
+            let expected: Vec<_> = (0..10).map(|i| format!("2 D({i}) C(SELECT 1)")).collect();
+            assert_eq!(show_in_full(&replies), format!("{} Z(I)", expected.join(" ")));
+        }
+        // An error in the middle takes back what was not done.
+        let failing = [wire::bind("", "s3", &[]), wire::parse("bad", "SELECT no"), wire::bind("", "s4", &[]), wire::sync()];
+        assert_eq!(client.shown_batch(&failing, 1).await, "2 E(42703) Z(I)");
+        for i in (0..10).rev() {
+            let run = client.exchange(&[run_statement(&format!("s{i}"), &[])]).await;
+            assert_eq!(show_in_full(&run), format!("2 D({i}) C(SELECT 1) Z(I)"));
+        }
+        let held: usize = client.value("SELECT count(*) FROM pg_prepared_statements").await.parse().unwrap();
+        assert!(held <= limit.parse().unwrap(), "{held} of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn trap_27_names_in_use_and_unknown_names_are_postgresqls_errors() {
+    let sidepool = Sidepool::with_one_server();
+    let mut direct = Postgres::shared().direct().wire().await;
+    let mut pooled = sidepool.transaction().wire().await;
+    let scripts = [
+        vec![wire::parse("s", "SELECT 1"), wire::sync()],
+        vec![wire::parse("s", "SELECT 2"), wire::sync()],
+        vec![run_statement("unknown", &[])],
+        vec![wire::describe_statement("unknown"), wire::sync()],
+        vec![wire::describe_portal("unknown"), wire::sync()],
+        vec![wire::execute("unknown", 0), wire::sync()],
+        vec![run_statement("s", &[])],
+    ];
+    for script in scripts {
+        assert_eq!(show_in_full(&pooled.exchange(&script).await), show_in_full(&direct.exchange(&script).await));
+    }
+}
+
+#[tokio::test]
+async fn trap_28_an_unnamed_statement_outlives_its_transaction() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    assert_eq!(client.shown_batch(&[wire::parse("", "SELECT $1 || '!'"), wire::sync()], 1).await, "1 Z(I)");
+    change_owner(&sidepool.transaction()).await;
+    let mut other = sidepool.transaction().wire().await;
+    other.shown_batch(&[unnamed("SELECT 'the other''s'"), wire::sync()], 1).await;
+    assert_eq!(show_in_full(&client.exchange(&[run_statement("", &[Some("mine")])]).await), "2 D(mine!) C(SELECT 1) Z(I)");
+    other.shown_batch(&[unnamed("SELECT 'the other''s'"), wire::sync()], 1).await;
+    assert_eq!(client.shown_batch(&[wire::describe_statement(""), wire::sync()], 1).await, "t T Z(I)");
+    // A simple query ends it, as on PostgreSQL.
+    client.run("SELECT 1").await;
+    assert_eq!(client.shown_batch(&[run_statement("", &[])], 1).await, "E(26000) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_29_deallocate_all_and_discard_all_forget_this_clients_names_only() {
+    let sidepool = Sidepool::with_one_server();
+    for forget in ["DEALLOCATE ALL", "DISCARD ALL"] {
+        let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+        let parse = [wire::parse("s", "SELECT 'shared'"), wire::sync()];
+        one.shown_batch(&parse, 1).await;
+        two.shown_batch(&parse, 1).await;
+        one.run(forget).await;
+        assert_eq!(one.shown_batch(&[run_statement("s", &[])], 1).await, "E(26000) Z(I)", "{forget}");
+        assert_eq!(two.shown_batch(&[run_statement("s", &[])], 1).await, "2 D C(SELECT 1) Z(I)", "{forget}");
+        assert_eq!(one.shown_batch(&parse, 1).await, "1 Z(I)", "{forget}");
+        assert_eq!(one.shown_batch(&[run_statement("s", &[])], 1).await, "2 D C(SELECT 1) Z(I)", "{forget}");
+        // The same by the extended protocol.
+        assert_eq!(two.shown_batch(&[unnamed(forget), wire::sync()], 1).await.split(' ').next(), Some("1"));
+        assert_eq!(two.shown_batch(&[run_statement("s", &[])], 1).await, "E(26000) Z(I)", "{forget}");
+    }
+}
+
+#[tokio::test]
+async fn trap_29_deallocate_of_a_name() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.shown_batch(&[wire::parse("s", "SELECT 1"), wire::parse("t", "SELECT 1"), wire::sync()], 1).await;
+    assert_eq!(client.shown("DEALLOCATE s").await, "C(DEALLOCATE) Z(I)");
+    assert_eq!(client.shown_batch(&[run_statement("s", &[])], 1).await, "E(26000) Z(I)");
+    assert_eq!(client.shown_batch(&[run_statement("t", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+    assert_eq!(client.shown("DEALLOCATE never").await, "E(26000) Z(I)");
+    assert_eq!(client.shown("BEGIN; DEALLOCATE t; COMMIT").await, "C(BEGIN) C(DEALLOCATE) C(COMMIT) Z(I)");
+    assert_eq!(client.shown_batch(&[run_statement("t", &[])], 1).await, "E(26000) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_29_the_sequence_of_prismas_older_engine_from_many_clients_at_once() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "3")]);
+    let clients: Vec<_> = (0..20)
+        .map(|n| {
+            let endpoint = sidepool.transaction();
+            tokio::spawn(async move {
+                let mut client = endpoint.wire().await;
+                for round in 0..20 {
+                    assert_eq!(client.shown("BEGIN").await, "C(BEGIN) Z(T)");
+                    assert_eq!(client.shown("DEALLOCATE ALL").await, "C(DEALLOCATE ALL) Z(T)");
+                    for i in 0..3 {
+                        let (name, sql) = (format!("s{i}"), format!("SELECT $1::int, {i} /* {} */", (n + round) % 5));
+                        let parsed = [wire::parse(&name, &sql), wire::describe_statement(&name), wire::sync()];
+                        assert_eq!(client.shown_batch(&parsed, 1).await, "1 t T Z(T)");
+                        let value = (n * 100 + round).to_string();
+                        let run = client.exchange(&[run_statement(&name, &[Some(&value)])]).await;
+                        assert_eq!(show_in_full(&run), format!("2 D({value},{i}) C(SELECT 1) Z(T)"));
+                    }
+                    assert_eq!(client.shown("COMMIT").await, "C(COMMIT) Z(I)");
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn trap_31_a_schema_change_seen_by_the_pooler_heals_for_new_and_old_clients() {
+    let postgres = Postgres::shared();
+    postgres.execute("postgres", "CREATE TABLE trap_31 (a int); INSERT INTO trap_31 VALUES (1)").await;
+    let sidepool = Sidepool::with_one_server();
+    let text = "SELECT * FROM trap_31";
+    let mut old = sidepool.transaction().wire().await;
+    old.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
+    for column in ["b", "c", "d"] {
+        sidepool.transaction().wire().await.run(&format!("ALTER TABLE trap_31 ADD COLUMN {column} int DEFAULT 7")).await;
+        let mut new = sidepool.transaction().wire().await;
+        let shown = new.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
+        assert_eq!(shown, "1 2 D C(SELECT 1) Z(I)", "a new client knows nothing of what was before");
+        assert_eq!(old.shown_batch(&[run_statement("s", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+    }
+}
+
+#[tokio::test]
+async fn trap_31_a_schema_change_behind_our_back_fails_once_at_most_and_never_for_a_new_client() {
+    let postgres = Postgres::shared();
+    postgres.execute("postgres", "CREATE TABLE trap_31_b (a int); INSERT INTO trap_31_b VALUES (1)").await;
+    let sidepool = Sidepool::with_one_server();
+    let text = "SELECT * FROM trap_31_b";
+    let mut old = sidepool.transaction().wire().await;
+    old.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
+    postgres.execute("postgres", "ALTER TABLE trap_31_b ADD COLUMN b int DEFAULT 7").await;
+    let shown = old.shown_batch(&[run_statement("s", &[])], 1).await;
+    assert!(["E(0A000) Z(I)", "2 D C(SELECT 1) Z(I)"].contains(&&*shown), "{shown}");
+    let mut new = sidepool.transaction().wire().await;
+    let shown = new.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
+    assert_eq!(shown, "1 2 D C(SELECT 1) Z(I)");
+    assert_eq!(old.shown_batch(&[run_statement("s", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_32_statements_of_every_size_around_the_buffers() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    for size in [4090, 8191, 8192, 16_370, 16_383, 16_384, 16_385, 65_536, 1_000_000] {
+        let sql = format!("SELECT length($1), '{}'", "x".repeat(size));
+        let value = "v".repeat(size);
+        let batch = [wire::parse(&format!("s{size}"), &sql), run_statement(&format!("s{size}"), &[Some(&value)])].concat();
+        // Torn at every kind of place.
+        for cut in [1, 5, 7, size / 2, size, size + 20] {
+            let (head, tail) = batch.split_at(cut);
+            client.send(head).await;
+            tokio::task::yield_now().await;
+            client.send(tail).await;
+            let replies = client.until(b'Z').await;
+            assert_eq!(show(&replies), "1 2 D C(SELECT 1) Z(I)", "{size} cut at {cut}");
+            assert_eq!(replies[2].values()[0], Some(size.to_string()));
+            client.shown_batch(&[wire::close_statement(&format!("s{size}")), wire::sync()], 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn trap_32_names_as_long_as_a_buffer() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    let name = "n".repeat(40_000);
+    assert_eq!(client.shown_batch(&[wire::parse(&name, "SELECT 1"), wire::sync()], 1).await, "1 Z(I)");
+    change_owner(&sidepool.transaction()).await;
+    assert_eq!(client.shown_batch(&[run_statement(&name, &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+    assert_eq!(client.shown_batch(&[wire::close_statement(&name), wire::sync()], 1).await, "3 Z(I)");
+}
+
+#[tokio::test]
+async fn trap_34_thousands_of_statements_per_client_and_an_error_beyond() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    for chunk in 0..20 {
+        let parses: Vec<_> =
+            (0..250).map(|i| wire::parse(&format!("s{}", chunk * 250 + i), &format!("SELECT {}", chunk * 250 + i))).collect();
+        client.send(&[parses.concat(), wire::sync()].concat()).await;
+        let replies = client.until(b'Z').await;
+        assert!(replies[..250].iter().all(|reply| reply.tag == b'1'), "{}", show(&replies));
+    }
+    let run = client.exchange(&[run_statement("s17", &[])]).await;
+    assert_eq!(show_in_full(&run), "2 D(17) C(SELECT 1) Z(I)");
+
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("prepared-statements-per-client", "5")]);
+    let mut client = sidepool.transaction().wire().await;
+    for i in 0..5 {
+        client.shown_batch(&[wire::parse(&format!("s{i}"), "SELECT 1"), wire::sync()], 1).await;
+    }
+    let beyond = client.shown_batch(&[wire::parse("s5", "SELECT 1"), wire::sync()], 1).await;
+    assert!(beyond.starts_with("E(") && beyond.ends_with("Z(I)"), "{beyond}");
+    assert_eq!(client.shown_batch(&[run_statement("s0", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn a_17_a_failed_parse_is_forgotten() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.run("BEGIN").await;
+    assert_eq!(client.shown_batch(&[wire::parse("s", "SELECT no"), wire::sync()], 1).await, "E(42703) Z(E)");
+    client.run("ROLLBACK").await;
+    assert_eq!(client.shown_batch(&[wire::parse("s", "SELECT 1"), run_statement("s", &[])], 1).await, "1 2 D C(SELECT 1) Z(I)");
+    // And the bad text is bad again, for everybody.
+    assert_eq!(client.shown_batch(&[wire::parse("t", "SELECT no"), wire::sync()], 1).await, "E(42703) Z(I)");
+    let mut other = sidepool.transaction().wire().await;
+    assert_eq!(other.shown_batch(&[wire::parse("s", "SELECT no"), wire::sync()], 1).await, "E(42703) Z(I)");
+}
+
+#[tokio::test]
+async fn a_17_a_statement_that_needs_what_was_rolled_back_is_an_error_and_heals() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.run("BEGIN; CREATE TABLE a_17_gone (a int)").await;
+    client.shown_batch(&[wire::parse("s", "SELECT a FROM a_17_gone"), wire::sync()], 1).await;
+    client.run("ROLLBACK").await;
+    assert_eq!(client.shown_batch(&[run_statement("s", &[])], 1).await, "E(42P01) Z(I)");
+    client.run("CREATE TABLE a_17_gone (a int)").await;
+    assert_eq!(client.shown_batch(&[run_statement("s", &[])], 1).await, "2 C(SELECT 0) Z(I)");
+}
+
+#[tokio::test]
+async fn a_17_two_hundred_clients_prepare_once_and_run_twice_over_ten_servers() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "10")]);
+    let clients: Vec<_> = (0..200)
+        .map(|n| {
+            let endpoint = sidepool.transaction();
+            tokio::spawn(async move {
+                let mut client: Wire = endpoint.wire().await;
+                let sql = format!("SELECT $1::int + {}", n % 20);
+                assert_eq!(client.shown_batch(&[wire::parse("s", &sql), wire::sync()], 1).await, "1 Z(I)");
+                for value in [1, 2] {
+                    let run = client.exchange(&[run_statement("s", &[Some(&value.to_string())])]).await;
+                    assert_eq!(show_in_full(&run), format!("2 D({}) C(SELECT 1) Z(I)", value + n % 20));
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_17_sql_prepare_works_for_its_owner_and_is_seen_by_nobody_else() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    assert_eq!(client.shown("PREPARE p AS SELECT 1; EXECUTE p; DEALLOCATE p").await, "C(PREPARE) T D C(SELECT 1) C(DEALLOCATE) Z(I)");
+    client.run("PREPARE p AS SELECT 'mine'").await;
+    let mut other = sidepool.transaction().wire().await;
+    assert_eq!(other.shown("EXECUTE p").await, "E(26000) Z(I)");
+    assert_eq!(other.shown("PREPARE p AS SELECT 'other'; EXECUTE p").await, "C(PREPARE) T D C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn a_17_named_portals_of_named_statements() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.shown_batch(&[wire::parse("s", "SELECT generate_series(1, 3)"), wire::sync()], 1).await;
+    change_owner(&sidepool.transaction()).await;
+    let batch = [
+        wire::bind("p", "s", &[]),
+        wire::describe_portal("p"),
+        wire::execute("p", 1),
+        wire::bind("q", "s", &[]),
+        wire::execute("p", 0),
+        wire::execute("q", 0),
+        wire::close_portal("p"),
+        wire::sync(),
+    ];
+    assert_eq!(client.shown_batch(&batch, 1).await, "2 T D s 2 D D C(SELECT 2) D D D C(SELECT 3) 3 Z(I)");
+}
