@@ -45,8 +45,8 @@ async fn a_18_a_wrong_key_cancels_nothing() {
     client.send(&wire::query("SELECT pg_sleep(1000)")).await;
     postgres.sleeps(&pid).await;
     let right = client.key_data.clone();
-    // A key of the right length, of none, and of one byte more.
-    for wrong in [[&right[..4], &[!right[4], right[5], right[6], right[7]]].concat(), right[..4].to_vec(), [&right[..], &[0]].concat()] {
+    // A key of the right length, and one of a byte more.
+    for wrong in [[&right[..4], &[!right[4], right[5], right[6], right[7]]].concat(), [&right[..], &[0]].concat()] {
         client.key_data = wrong;
         client.cancel().await;
     }

@@ -175,6 +175,13 @@ async fn trap_29_deallocate_of_a_name() {
     assert_eq!(client.shown_batch(&[run_statement("s", &[])], 1).await, "E(26000) Z(I)");
     assert_eq!(client.shown_batch(&[run_statement("t", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
     assert_eq!(client.shown("DEALLOCATE never").await, "E(26000) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_29_deallocate_of_a_name_between_other_statements() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.shown_batch(&[wire::parse("t", "SELECT 1"), wire::sync()], 1).await;
     assert_eq!(client.shown("BEGIN; DEALLOCATE t; COMMIT").await, "C(BEGIN) C(DEALLOCATE) C(COMMIT) Z(I)");
     assert_eq!(client.shown_batch(&[run_statement("t", &[])], 1).await, "E(26000) Z(I)");
 }
@@ -221,7 +228,7 @@ async fn trap_31_a_schema_change_seen_by_the_pooler_heals_for_new_and_old_client
         let mut new = sidepool.transaction().wire().await;
         let shown = new.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
         assert_eq!(shown, "1 2 D C(SELECT 1) Z(I)", "a new client knows nothing of what was before");
-        assert_eq!(old.shown_batch(&[run_statement("s", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+        prepares_anew(&mut old, text).await;
     }
 }
 
@@ -234,12 +241,18 @@ async fn trap_31_a_schema_change_behind_our_back_fails_once_at_most_and_never_fo
     let mut old = sidepool.transaction().wire().await;
     old.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
     postgres.execute("postgres", "ALTER TABLE trap_31_b ADD COLUMN b int DEFAULT 7").await;
-    let shown = old.shown_batch(&[run_statement("s", &[])], 1).await;
-    assert!(["E(0A000) Z(I)", "2 D C(SELECT 1) Z(I)"].contains(&&*shown), "{shown}");
+    prepares_anew(&mut old, text).await;
     let mut new = sidepool.transaction().wire().await;
     let shown = new.shown_batch(&[wire::parse("s", text), run_statement("s", &[])], 1).await;
     assert_eq!(shown, "1 2 D C(SELECT 1) Z(I)");
-    assert_eq!(old.shown_batch(&[run_statement("s", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+}
+
+/// Whoever has seen the old columns is told, as PostgreSQL tells it, and does what drivers do then.
+async fn prepares_anew(old: &mut Wire, text: &str) {
+    let shown = old.shown_batch(&[run_statement("s", &[])], 1).await;
+    assert!(["E(0A000) Z(I)", "2 D C(SELECT 1) Z(I)"].contains(&&*shown), "{shown}");
+    let anew = [wire::close_statement("s"), wire::parse("s", text), run_statement("s", &[])];
+    assert_eq!(old.shown_batch(&anew, 1).await, "3 1 2 D C(SELECT 1) Z(I)");
 }
 
 #[tokio::test]
@@ -268,7 +281,8 @@ async fn trap_32_statements_of_every_size_around_the_buffers() {
 async fn trap_32_names_as_long_as_a_buffer() {
     let sidepool = Sidepool::with_one_server();
     let mut client = sidepool.transaction().wire().await;
-    let name = "n".repeat(40_000);
+    // PostgreSQL takes no longer Close.
+    let name = "n".repeat(9_900);
     assert_eq!(client.shown_batch(&[wire::parse(&name, "SELECT 1"), wire::sync()], 1).await, "1 Z(I)");
     change_owner(&sidepool.transaction()).await;
     assert_eq!(client.shown_batch(&[run_statement(&name, &[])], 1).await, "2 D C(SELECT 1) Z(I)");
@@ -294,9 +308,9 @@ async fn trap_34_thousands_of_statements_per_client_and_an_error_beyond() {
     for i in 0..5 {
         client.shown_batch(&[wire::parse(&format!("s{i}"), "SELECT 1"), wire::sync()], 1).await;
     }
-    let beyond = client.shown_batch(&[wire::parse("s5", "SELECT 1"), wire::sync()], 1).await;
-    assert!(beyond.starts_with("E(") && beyond.ends_with("Z(I)"), "{beyond}");
-    assert_eq!(client.shown_batch(&[run_statement("s0", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+    client.send(&[wire::parse("s5", "SELECT 1"), wire::sync()].concat()).await;
+    assert_eq!(show(&client.until_closed().await), "E(54000)");
+    assert_eq!(sidepool.transaction().value("SELECT 'next'").await, "next");
 }
 
 #[tokio::test]
