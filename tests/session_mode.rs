@@ -123,9 +123,11 @@ async fn nine_9_idle_servers_keep_no_database_from_being_dropped_or_copied() {
     let sidepool = Sidepool::start(postgres, &[("timeout-other-database-idle", "10min")]);
     for endpoint in [sidepool.session(), sidepool.transaction()] {
         let mut admin = endpoint.wire().await;
-        endpoint.clone().database("nine_9").wire().await.run("SELECT 1").await;
+        let parked = endpoint.clone().database("nine_9").wire().await.backend().await;
+        is_parked(&sidepool, &parked).await;
         admin.run("CREATE DATABASE nine_9_copy TEMPLATE nine_9").await;
-        endpoint.clone().database("nine_9_copy").wire().await.run("SELECT 1").await;
+        let parked = endpoint.clone().database("nine_9_copy").wire().await.backend().await;
+        is_parked(&sidepool, &parked).await;
         admin.run("DROP DATABASE nine_9_copy").await;
     }
     // In a database that is not the upstream's own, servers go by themselves.
@@ -140,6 +142,13 @@ async fn nine_9_idle_servers_keep_no_database_from_being_dropped_or_copied() {
         show(&greeting) == "E(3D000)"
     })
     .await;
+}
+
+/// Its client has gone, and the pooler has it back.
+async fn is_parked(sidepool: &Sidepool, pid: &str) {
+    sidepool.has_read().await;
+    Postgres::shared().is_idle(pid).await;
+    sidepool.has_read().await;
 }
 
 #[tokio::test]

@@ -91,6 +91,10 @@ impl Wire {
         self.stream.shutdown().await.expect("it is open");
     }
 
+    pub async fn try_end(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     /// One simple query, up to its ReadyForQuery.
     pub async fn query(&mut self, sql: &str) -> Vec<Reply> {
         self.exchange(&[query(sql)]).await
@@ -152,6 +156,14 @@ impl Wire {
     /// Bytes that are no message: the answer to an SSLRequest.
     pub async fn byte(&mut self) -> u8 {
         in_time("a byte", self.stream.read_u8()).await.expect("the server answers")
+    }
+
+    /// Whatever comes, message or not, before the other side closes.
+    pub async fn bytes_until_closed(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset is an end, too.
+        let _ = in_time("an end", self.stream.read_to_end(&mut bytes)).await;
+        bytes
     }
 
     /// Asks, on a connection of its own, that what this one runs be cancelled; done when the server has closed it.
