@@ -205,8 +205,9 @@ impl Handle {
 
     pub fn stop(&self, stop: Stop) {
         self.stop.fetch_max(stop as u8, Ordering::AcqRel);
-        if let Some(waker) = self.waker.lock().take() {
-            waker.wake();
+        // Kept: a drain may be followed by a stop.
+        if let Some(waker) = self.waker.lock().as_ref() {
+            waker.wake_by_ref();
         }
     }
 

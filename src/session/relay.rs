@@ -132,12 +132,13 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if let Some(stop) = self.handle().stop_wanted()
-            && self.may_stop(stop)
-        {
-            return Poll::Ready(End::Stopped);
-        }
         loop {
+            // On every step: a drain ends the session when its transaction has ended, and nothing wakes it again then.
+            if let Some(stop) = self.handle().stop_wanted()
+                && self.may_stop(stop)
+            {
+                return Poll::Ready(End::Stopped);
+            }
             let step = match &self.state {
                 State::Idle => self.poll_idle(cx),
                 State::Queued => self.poll_queued(cx),
