@@ -40,7 +40,11 @@ fn scripts(table: &str) -> Vec<(&'static str, Vec<Vec<u8>>, usize)> {
             2,
         ),
         ("extended", vec![unnamed(&copy_in), rows.clone(), wire::copy_done(), wire::sync()], 1),
-        ("extended, Sync before the data", vec![unnamed(&copy_in), wire::sync(), rows.clone(), wire::copy_done(), wire::sync()], 1),
+        (
+            "extended, Sync before the data",
+            vec![unnamed(&copy_in), wire::sync(), rows.clone(), wire::copy_done(), wire::sync()],
+            1,
+        ),
         (
             "extended, Syncs and Flush before the data",
             vec![unnamed(&copy_in), wire::sync(), wire::flush(), wire::sync(), rows.clone(), wire::copy_done(), wire::sync()],
@@ -68,15 +72,7 @@ fn scripts(table: &str) -> Vec<(&'static str, Vec<Vec<u8>>, usize)> {
         ),
         (
             "extended, bad row after Sync, then more at once",
-            vec![
-                unnamed(&copy_in),
-                wire::sync(),
-                bad_rows,
-                wire::copy_done(),
-                wire::sync(),
-                unnamed("SELECT 1"),
-                wire::sync(),
-            ],
+            vec![unnamed(&copy_in), wire::sync(), bad_rows, wire::copy_done(), wire::sync(), unnamed("SELECT 1"), wire::sync()],
             2,
         ),
         ("extended, given up", vec![unnamed(&copy_in), wire::sync(), wire::copy_fail("enough"), wire::sync()], 1),
@@ -174,7 +170,8 @@ async fn trap_20_copy_out_waits_for_a_slow_reader() {
     let before = common::resident_kib(sidepool.pid());
     client.send(&wire::query("COPY (SELECT repeat('y', 1000000) FROM generate_series(1, 30)) TO STDOUT")).await;
     let mut watch = Postgres::shared().direct().wire().await;
-    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND query LIKE 'COPY (SELECT repeat(''y''%'";
+    let blocked =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND query LIKE 'COPY (SELECT repeat(''y''%'";
     until("the server can write no more", async || watch.value(blocked).await == "1").await;
     let grown = common::resident_kib(sidepool.pid()).saturating_sub(before);
     assert!(grown < 4096, "grown by {grown} KiB");

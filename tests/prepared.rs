@@ -365,7 +365,10 @@ async fn a_17_two_hundred_clients_prepare_once_and_run_twice_over_ten_servers() 
 async fn a_17_sql_prepare_works_for_its_owner_and_is_seen_by_nobody_else() {
     let sidepool = Sidepool::with_one_server();
     let mut client = sidepool.transaction().wire().await;
-    assert_eq!(client.shown("PREPARE p AS SELECT 1; EXECUTE p; DEALLOCATE p").await, "C(PREPARE) T D C(SELECT 1) C(DEALLOCATE) Z(I)");
+    assert_eq!(
+        client.shown("PREPARE p AS SELECT 1; EXECUTE p; DEALLOCATE p").await,
+        "C(PREPARE) T D C(SELECT 1) C(DEALLOCATE) Z(I)"
+    );
     client.run("PREPARE p AS SELECT 'mine'").await;
     let mut other = sidepool.transaction().wire().await;
     assert_eq!(other.shown("EXECUTE p").await, "E(26000) Z(I)");

@@ -112,9 +112,8 @@ async fn trap_3_pipelines_of_many_clients_share_few_servers() {
         tokio::spawn(async move {
             let mut client = endpoint.wire().await;
             for round in 0..10 {
-                let batch: Vec<_> = (0..10)
-                    .flat_map(|i| [unnamed(&format!("SELECT {n}, {round}, {i} /* {} */", i % 3)), wire::sync()])
-                    .collect();
+                let batch: Vec<_> =
+                    (0..10).flat_map(|i| [unnamed(&format!("SELECT {n}, {round}, {i} /* {} */", i % 3)), wire::sync()]).collect();
                 client.send(&batch.concat()).await;
                 for i in 0..10 {
                     let replies = client.until(b'Z').await;
@@ -136,7 +135,8 @@ async fn trap_5_the_rest_of_a_failed_batch_may_come_late() {
     assert_eq!(show(&holder.until(b'E').await), "E(42703)");
     other.send(&wire::query("SELECT 'served'")).await;
     sidepool.has_read().await;
-    let rest = [wire::bind("", "s", &[]), wire::execute("", 0), unnamed("SELECT 1"), wire::sync(), unnamed("SELECT 2"), wire::sync()];
+    let rest =
+        [wire::bind("", "s", &[]), wire::execute("", 0), unnamed("SELECT 1"), wire::sync(), unnamed("SELECT 2"), wire::sync()];
     assert_eq!(holder.shown_batch(&rest, 2).await, "Z(I) 1 2 D C(SELECT 1) Z(I)");
     assert_eq!(other.awaited_value().await, "served");
 }
@@ -326,7 +326,8 @@ async fn a_19_a_client_that_never_reads_fills_no_memory_and_goes_without_trace()
     let before = resident_kib(sidepool.pid());
     client.send(&wire::query("SELECT repeat('x', 1000000) FROM generate_series(1, 50)")).await;
     let mut watch = Postgres::shared().direct().wire().await;
-    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND query LIKE 'SELECT repeat(''x'', 1000000)%'";
+    let blocked =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND query LIKE 'SELECT repeat(''x'', 1000000)%'";
     until("the server can write no more", async || watch.value(blocked).await == "1").await;
     let grown = resident_kib(sidepool.pid()).saturating_sub(before);
     assert!(grown < 4096, "grown by {grown} KiB");

@@ -8,7 +8,8 @@ use common::{Postgres, Sidepool, until};
 #[tokio::test]
 async fn nine_1_reset_returns_to_the_startup_packets_value() {
     let sidepool = Sidepool::with_one_server();
-    let ours = [("datestyle", "Postgres, MDY"), ("timezone", "America/Los_Angeles"), ("options", "-c intervalstyle=postgres_verbose")];
+    let ours =
+        [("datestyle", "Postgres, MDY"), ("timezone", "America/Los_Angeles"), ("options", "-c intervalstyle=postgres_verbose")];
     let endpoint = ours.iter().fold(sidepool.session(), |endpoint, (name, value)| endpoint.parameter(name, value));
     // The second client gets the server of the first.
     for _ in 0..2 {
@@ -37,9 +38,13 @@ async fn nine_2_any_startup_parameter_is_accepted_and_reported() {
         .parameter("options", r"-c geqo=off --work-mem=3MB -cmy.x=a\ b");
     let mut client = endpoint.wire().await;
     assert!(client.parameters.contains(&("TimeZone".into(), "Asia/Tokyo".into())), "{:?}", client.parameters);
-    for (name, value) in
-        [("statement_timeout", "12345ms"), ("search_path", "pg_catalog, \"A b\""), ("geqo", "off"), ("work_mem", "3MB"), ("my.x", "a b")]
-    {
+    for (name, value) in [
+        ("statement_timeout", "12345ms"),
+        ("search_path", "pg_catalog, \"A b\""),
+        ("geqo", "off"),
+        ("work_mem", "3MB"),
+        ("my.x", "a b"),
+    ] {
         assert_eq!(client.value(&format!("SHOW {name}")).await, value, "{name}");
     }
 }
@@ -105,7 +110,9 @@ async fn nine_7_notices_of_the_start_up_reach_the_client() {
     let postgres = Postgres::shared();
     let database = postgres.new_database("nine_7").await.database;
     // A setting of the database that its library does not know (any longer) is a WARNING at the start of a session.
-    postgres.execute("nine_7", "SET plpgsql.variable_conflict = 'error'; ALTER DATABASE nine_7 SET default_tablespace = 'not_there'").await;
+    postgres
+        .execute("nine_7", "SET plpgsql.variable_conflict = 'error'; ALTER DATABASE nine_7 SET default_tablespace = 'not_there'")
+        .await;
     postgres.execute("postgres", "ALTER DATABASE nine_7 SET temp_tablespaces = 'neither'").await;
     let (_, direct) = Wire::try_login(&postgres.direct().database(&database)).await;
     let sidepool = Sidepool::with_one_server();
@@ -241,5 +248,22 @@ async fn a_1_what_is_written_through_the_pooler_is_there() {
         client.execute(&format!("DELETE FROM {table} WHERE id >= $1"), &[&5]).await.unwrap();
         let seen = postgres.direct().value(&format!("SELECT string_agg(id || name, ',' ORDER BY id) FROM {table}")).await;
         assert_eq!(seen, "0name 0,1name 1,2name 2,3changed,4name 4");
+    }
+}
+
+#[tokio::test]
+async fn a_26_a_client_that_says_nothing_for_too_long_is_told_and_closed() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("timeout-client-idle", "300ms")]);
+    for endpoint in [sidepool.session(), sidepool.transaction()] {
+        let mut client = endpoint.wire().await;
+        assert_eq!(client.value("SELECT 1").await, "1");
+        let told = client.until_closed().await;
+        assert_eq!(
+            told.last().and_then(|reply| reply.field(b'S')).as_deref(),
+            Some("FATAL"),
+            "port {}: {}",
+            endpoint.port,
+            show(&told)
+        );
     }
 }
