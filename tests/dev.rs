@@ -1,5 +1,7 @@
 //! `sidepool dev`, as a newcomer runs it: as a process, with a database of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What newcomers get wrong, and what they are told.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
 mod common;
 
 use std::net::TcpListener;
@@ -15,7 +17,7 @@ fn dead() -> std::net::SocketAddr {
 }
 
 async fn refusal(endpoint: Endpoint) -> DbError {
-    let error: Error = endpoint.try_client().await.err().expect("it is refused");
+    let error: Error = endpoint.try_client().await.expect_err("it is refused");
     error.as_db_error().unwrap_or_else(|| panic!("{error:?}")).clone()
 }
 

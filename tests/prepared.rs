@@ -178,15 +178,6 @@ async fn trap_29_deallocate_of_a_name() {
 }
 
 #[tokio::test]
-async fn trap_29_deallocate_of_a_name_between_other_statements() {
-    let sidepool = Sidepool::with_one_server();
-    let mut client = sidepool.transaction().wire().await;
-    client.shown_batch(&[wire::parse("t", "SELECT 1"), wire::sync()], 1).await;
-    assert_eq!(client.shown("BEGIN; DEALLOCATE t; COMMIT").await, "C(BEGIN) C(DEALLOCATE) C(COMMIT) Z(I)");
-    assert_eq!(client.shown_batch(&[run_statement("t", &[])], 1).await, "E(26000) Z(I)");
-}
-
-#[tokio::test]
 async fn trap_29_the_sequence_of_prismas_older_engine_from_many_clients_at_once() {
     let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "3")]);
     let clients: Vec<_> = (0..20)

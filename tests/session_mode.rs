@@ -265,5 +265,18 @@ async fn a_26_a_client_that_says_nothing_for_too_long_is_told_and_closed() {
             endpoint.port,
             show(&told)
         );
+        assert_eq!(told.last().and_then(|reply| reply.field(b'C')).as_deref(), Some("57P05"));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_inside_a_transaction_is_told_and_its_server_freed() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("timeout-idle-in-transaction", "300ms"), ("pool-size", "1")]);
+    for endpoint in [sidepool.session(), sidepool.transaction()] {
+        let mut client = endpoint.wire().await;
+        client.run("BEGIN").await;
+        let told = client.until_closed().await;
+        assert_eq!(told.last().and_then(|reply| reply.field(b'C')).as_deref(), Some("25P03"), "{}", show(&told));
+        assert_eq!(endpoint.wire().await.value("SELECT 1").await, "1");
     }
 }

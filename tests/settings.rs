@@ -188,21 +188,6 @@ leak_matrix! {
 }
 
 #[tokio::test]
-async fn trap_75_no_leak_out_of_a_function() {
-    let create = "CREATE FUNCTION hidden() RETURNS text LANGUAGE sql AS $$ SELECT set_config('lock_timeout', '6s', false) $$";
-    Postgres::shared().execute("postgres", create).await;
-    sees_nothing(&["SELECT hidden()"], "SHOW lock_timeout").await;
-}
-
-#[tokio::test]
-async fn trap_75_no_leak_out_of_a_function_that_takes_a_lock() {
-    let create = "CREATE FUNCTION hidden_lock() RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_lock(750002) $$";
-    Postgres::shared().execute("postgres", create).await;
-    let look = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 750002 AND pid = pg_backend_pid()";
-    sees_nothing(&["SELECT hidden_lock()"], look).await;
-}
-
-#[tokio::test]
 async fn no_leak_between_clients_that_take_turns_fast() {
     let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2")]);
     let clients: Vec<_> = (0..10)

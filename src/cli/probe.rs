@@ -116,14 +116,7 @@ mod tests {
 
     fn project(upstream: &str) -> Project {
         let (upstream, _) = url::parse(upstream).unwrap();
-        Project {
-            name: "shop".into(),
-            upstream,
-            users: Vec::new(),
-            pool_size: 1,
-            min_pool_size: 0,
-            max_server_connections: 1,
-        }
+        Project { name: "shop".into(), upstream, users: Vec::new(), pool_size: 1, min_pool_size: 0, max_server_connections: 1 }
     }
 
     #[test]

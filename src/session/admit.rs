@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::handle::{Membership, Sessions};
 use super::login::Login;
+use super::patience::Patience;
 use super::relay::{End, Parts, Relay};
 use crate::config::Settings;
 use crate::error::{PgError, SqlState};
@@ -252,7 +253,20 @@ impl Arriving {
         let Self { stream, pool, out, membership, early, .. } = self;
         let Admitted { side, startup, settings, server } = admitted;
         let registry = Arc::clone(&house.registry);
-        Relay::new(Parts { client: stream, side, pool, registry, membership, startup, settings, to_client: out, server, early })
+        let patience = Patience::new(&house.settings.timeouts);
+        Relay::new(Parts {
+            patience,
+            client: stream,
+            side,
+            pool,
+            registry,
+            membership,
+            startup,
+            settings,
+            to_client: out,
+            server,
+            early,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod admit;
 mod farewell;
 mod handle;
+mod patience;
 mod recover;
 mod relay;
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::handle::{Handle, Membership, Stop};
+use super::patience::{Patience, Silence};
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::{Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Want};
@@ -42,6 +43,7 @@ pub struct Relay {
     /// The server it had last.
     home: u64,
     state: State,
+    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ pub struct Parts {
     pub server: Option<Box<Server>>,
     /// What the client sent before it was greeted.
     pub early: Vec<u8>,
+    pub patience: Patience,
 }
 
 enum Step {
@@ -91,10 +94,10 @@ enum Step {
 
 impl Relay {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, side, pool, registry, membership, startup, settings, to_client, server, early } = parts;
+        let Parts { client, side, pool, registry, membership, startup, settings, to_client, server, early, patience } = parts;
         let home = server.as_ref().map_or(0, |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
-        Self { client, side, carry: early, to_client, pool, registry, membership, startup, settings, home, state }
+        Self { client, side, carry: early, to_client, pool, registry, membership, startup, settings, home, state, patience }
     }
 
     /// Runs until either side ends it.
@@ -146,10 +149,24 @@ impl Relay {
             };
             match step {
                 Ok(Step::Again) => {}
-                Ok(Step::Wait) => return Poll::Pending,
+                Ok(Step::Wait) => return self.poll_patience(cx),
                 Err(end) => return Poll::Ready(end),
             }
         }
+    }
+
+    /// Whether the client has been silent for too long while it was its turn.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.patience.is_endless() {
+            return Poll::Pending;
+        }
+        let silence = match &self.state {
+            State::Idle => Some(Silence::Idle),
+            State::Serving(server) if server.side.is_idle() => Some(Silence::Idle),
+            State::Serving(server) if server.side.is_settled() => Some(Silence::InTransaction),
+            State::Queued | State::Serving(_) => None,
+        };
+        self.patience.poll(silence, cx).map(End::Refused)
     }
 
     fn may_stop(&self, stop: Stop) -> bool {
@@ -228,6 +245,7 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ClientLeft);
         }
+        self.patience.client_spoke();
         if self.carry.is_empty() {
             let taken = self.feed(bytes, cx)?;
             self.carry.extend_from_slice(&bytes[taken..]);

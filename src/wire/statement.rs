@@ -43,7 +43,6 @@ impl Statement {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-
     pub fn mark_stale(&self) {
         self.stale.store(true, Ordering::Relaxed);
     }
@@ -106,7 +105,15 @@ impl Statements {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("{SERVER_NAME_PREFIX}{id}").into();
-        let new = Arc::new(Statement { id, name, rest: rest.into(), scan: scan(), epoch, stale: AtomicBool::default(), proven: AtomicBool::default() });
+        let new = Arc::new(Statement {
+            id,
+            name,
+            rest: rest.into(),
+            scan: scan(),
+            epoch,
+            stale: AtomicBool::default(),
+            proven: AtomicBool::default(),
+        });
         table.sweep();
         table.known.replace(ByRest(Arc::clone(&new)));
         new
