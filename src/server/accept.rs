@@ -48,7 +48,7 @@ impl Door {
     }
 
     /// One client from its first byte to its last.
-    async fn serve(self: Arc<Self>, socket: Socket, mode: PoolMode, _counted: Connection) {
+    async fn serve(self: Arc<Self>, socket: Socket, mode: PoolMode, counted: Connection) {
         let limit = self.house.settings.timeouts.client_login;
         let arrival = match tokio::time::timeout(limit, login::greet(socket, &self.login)).await {
             Ok(Ok(arrival)) => arrival,
@@ -63,11 +63,13 @@ impl Door {
                 // Closed in order: libpq takes the end of TLS without a goodbye for a failed cancel.
                 let _ = tokio::time::timeout(self.house.settings.timeouts.recovery, stream.shutdown()).await;
             }
-            Arrival::Client(login) => self.admit(*login, mode).await,
+            Arrival::Client(login) => self.admit(*login, mode, counted).await,
         }
     }
 
-    async fn admit(&self, login: Login, mode: PoolMode) {
+    /// The session runs as a task of its own: that of the login has room for a TLS handshake and a SCRAM exchange, which an
+    /// idle client need not hold on to (6.0 KiB each with it).
+    async fn admit(&self, login: Login, mode: PoolMode, counted: Connection) {
         let (user, database, peer) = (&login.user, &login.database, login.stream.peer());
         tracing::debug!(user, database, project = login.project.name, mode = mode.as_str(), %peer, "client logged in");
         let limit = self.house.settings.limits.max_clients;
@@ -75,7 +77,11 @@ impl Door {
             return turn_away(login, &too_many(limit), &self.house.settings).await;
         }
         if let Ok(session) = admit(login, mode, &self.house).await {
-            session.serve(&self.house).await;
+            let house = Arc::clone(&self.house);
+            tokio::spawn(async move {
+                session.serve(&house).await;
+                drop(counted);
+            });
         }
     }
 
