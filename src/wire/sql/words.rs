@@ -1,0 +1,149 @@
+//! The lexer, as far as there is one: words, comments, semicolons.
+
+use std::ops::Range;
+
+/// Words one after the other: identifiers, quoted identifiers, keywords.
+pub(super) struct Words<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl Words<'_> {
+    /// The next word if nothing but white space and comments stands before it.
+    pub(super) fn next_word(&mut self) -> Option<Range<usize>> {
+        self.skip_blank();
+        let start = self.at;
+        let rest = self.text.get(start..)?;
+        let length = match rest.first()? {
+            b'"' => quoted_length(rest)?,
+            _ => rest.iter().take_while(|b| is_word(**b)).count(),
+        };
+        self.at = start + length;
+        (length > 0).then_some(start..self.at)
+    }
+
+    pub(super) fn at_end(&mut self) -> bool {
+        self.skip_blank();
+        self.text[self.at..].iter().all(|b| matches!(b, b';' | b'\0') || b.is_ascii_whitespace())
+    }
+
+    /// Over anything that is no word.
+    fn skip_to_word(&mut self) -> bool {
+        let rest = &self.text[self.at..];
+        let skip = rest.iter().take_while(|b| !is_word(**b)).count();
+        self.at += skip;
+        skip < rest.len()
+    }
+
+    pub(super) fn skip_equals(&mut self) {
+        self.skip_blank();
+        self.at += usize::from(self.text.get(self.at) == Some(&b'='));
+    }
+
+    /// Over one parenthesis without nesting: EXPLAIN's options.
+    pub(super) fn skip_parenthesis(&mut self) {
+        self.skip_blank();
+        if self.text.get(self.at) == Some(&b'(')
+            && let Some(close) = memchr::memchr(b')', &self.text[self.at..])
+        {
+            self.at += close + 1;
+        }
+    }
+
+    fn skip_blank(&mut self) {
+        loop {
+            let rest = &self.text[self.at..];
+            let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+            let rest = &rest[blank..];
+            let comment = if rest.starts_with(b"--") {
+                memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)
+            } else if rest.starts_with(b"/*") {
+                comment_length(rest)
+            } else {
+                0
+            };
+            self.at += blank + comment;
+            if comment == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Starts of statements, split at every semicolon, quoted or not.
+pub(super) struct Statements<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl Iterator for Statements<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let rest = self.text.get(self.at..).filter(|r| !r.is_empty())?;
+        let start = self.at;
+        let end = memchr::memchr(b';', rest).map_or(self.text.len(), |semicolon| start + semicolon);
+        self.at = end + 1;
+        Some(start..end)
+    }
+}
+
+/// The name a client means by an identifier in its text: unquoted ones are folded.
+pub fn identifier(written: &[u8]) -> Vec<u8> {
+    match written.strip_prefix(b"\"").and_then(|w| w.strip_suffix(b"\"")) {
+        None => written.to_ascii_lowercase(),
+        Some(quoted) => {
+            let mut name = Vec::with_capacity(quoted.len());
+            let mut bytes = quoted.iter().peekable();
+            while let Some(&byte) = bytes.next() {
+                name.push(byte);
+                if byte == b'"' && bytes.peek() == Some(&&b'"') {
+                    bytes.next();
+                }
+            }
+            name
+        }
+    }
+}
+
+pub(super) fn has_word(text: &[u8], wanted: &[u8]) -> bool {
+    let mut words = Words { text, at: 0 };
+    while words.skip_to_word() {
+        let start = words.at;
+        words.at += text[start..].iter().take_while(|b| is_word(**b)).count();
+        if text[start..words.at].eq_ignore_ascii_case(wanted) {
+            return true;
+        }
+    }
+    false
+}
+
+pub(super) const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+fn quoted_length(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr::memchr(b'"', text.get(at..)?)? + 1;
+        if text.get(at) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// Comments nest in PostgreSQL.
+fn comment_length(text: &[u8]) -> usize {
+    let (mut at, mut depth) = (2, 1usize);
+    while depth > 0 {
+        let Some(next) = memchr::memchr2(b'*', b'/', &text[at..]) else { return text.len() };
+        at += next;
+        match (text[at], text.get(at + 1)) {
+            (b'*', Some(b'/')) => (depth, at) = (depth - 1, at + 2),
+            (b'/', Some(b'*')) => (depth, at) = (depth + 1, at + 2),
+            _ => at += 1,
+        }
+    }
+    at
+}
