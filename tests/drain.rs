@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::wire::{self, Wire, show, show_in_full};
-use common::{Postgres, Sidepool};
+use common::{Postgres, Sidepool, until};
 use rustix::process::Signal;
 
 const STOPPED: &str = "E(FATAL | 57P01 | terminating connection due to administrator command)";
@@ -61,6 +61,29 @@ async fn a_22_a_client_that_waits_for_a_server_is_served_before_the_end() {
     assert_eq!(waiting.awaited_value().await, "served");
     assert_eq!(show_in_full(&waiting.until_closed().await), STOPPED);
     assert!(sidepool.ended().unwrap().success());
+}
+
+/// Neither has a transaction that could finish: the pooler only waits to greet them.
+#[tokio::test]
+async fn a_22_a_client_that_waits_for_its_greeting_is_told_at_once() {
+    let flags = [("pool-size", "1"), ("workers", "1"), ("log", "debug")];
+    for mode in ["session", "transaction"] {
+        let mut sidepool = Sidepool::start(Postgres::shared(), &flags);
+        let endpoint = if mode == "session" { sidepool.session() } else { sidepool.transaction() };
+        let mut holder = endpoint.wire().await;
+        holder.run("BEGIN").await;
+        // A parameter that no server has been asked about yet.
+        let waiting = endpoint.parameter("work_mem", "77MB");
+        let login = tokio::spawn(async move { Wire::try_login(&waiting).await.1 });
+        until("both have logged in", async || sidepool.log().matches("client logged in").count() == 2).await;
+        sidepool.signal(Signal::TERM);
+        let told = login.await.expect("it does not panic");
+        assert!(show_in_full(&told).ends_with(STOPPED), "{mode}: {}", show_in_full(&told));
+        assert_eq!(holder.value("SELECT 'still in it'").await, "still in it");
+        assert_eq!(holder.shown("COMMIT").await, "C(COMMIT) Z(I)");
+        assert_eq!(show_in_full(&holder.until_closed().await), STOPPED);
+        assert!(sidepool.ended().unwrap().success());
+    }
 }
 
 #[tokio::test]

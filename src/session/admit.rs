@@ -186,6 +186,7 @@ impl Arriving {
         let mut queued = false;
         std::future::poll_fn(|cx| {
             if !std::mem::replace(&mut queued, true) {
+                self.membership.handle().watch(cx.waker());
                 self.pool.queue(&self.membership.handle().ticket, want.startup, cx.waker());
             }
             self.poll_first_server(cx)
@@ -193,7 +194,11 @@ impl Arriving {
         .await
     }
 
+    /// A client that has not been greeted has no transaction: it need not be served before the end.
     fn poll_first_server(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Server>, End>> {
+        if self.membership.handle().stop_wanted().is_some() {
+            return Poll::Ready(Err(End::Stopped));
+        }
         match self.membership.handle().ticket.outcome() {
             Outcome::Served(server) => return Poll::Ready(Ok(server)),
             Outcome::Refused(refusal) => return Poll::Ready(Err(end_of(refusal))),

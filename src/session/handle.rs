@@ -24,9 +24,16 @@ const PREPARING_STEPS_MAX: usize = 500;
 /// All sessions, by cancel key.
 #[derive(Debug)]
 pub struct Sessions {
-    table: Mutex<HashMap<u32, Vec<Arc<Handle>>>>,
+    table: Mutex<Table>,
     random: SystemRandom,
     ids: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_pid: HashMap<u32, Vec<Arc<Handle>>>,
+    /// What all were asked, and whoever comes later is, too.
+    stop: Option<Stop>,
 }
 
 #[derive(Debug)]
@@ -68,17 +75,17 @@ impl Sessions {
         let mut key = vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }];
         self.fill(&mut key);
         let mut table = self.table.lock();
-        let pid = pid.unwrap_or_else(|| self.free_pid(&table));
+        let pid = pid.unwrap_or_else(|| self.free_pid(&table.by_pid));
         let handle = Arc::new(Handle {
             id,
             pid,
             key: key.into(),
             ticket: Arc::default(),
             server: Mutex::default(),
-            stop: AtomicU8::new(0),
+            stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
             waker: Mutex::default(),
         });
-        table.entry(pid).or_default().push(Arc::clone(&handle));
+        table.by_pid.entry(pid).or_default().push(Arc::clone(&handle));
         handle
     }
 
@@ -103,7 +110,7 @@ impl Sessions {
     }
 
     pub fn leave(&self, handle: &Handle) {
-        let mut table = self.table.lock();
+        let table = &mut self.table.lock().by_pid;
         if let Some(same) = table.get_mut(&handle.pid) {
             same.retain(|h| h.id != handle.id);
             if same.is_empty() {
@@ -115,21 +122,22 @@ impl Sessions {
     /// Whose key this is, compared in constant time.
     pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Handle>> {
         let table = self.table.lock();
-        table.get(&pid)?.iter().find(|h| bool::from(h.key.ct_eq(key))).cloned()
+        table.by_pid.get(&pid)?.iter().find(|h| bool::from(h.key.ct_eq(key))).cloned()
     }
 
     pub fn len(&self) -> usize {
-        self.table.lock().values().map(Vec::len).sum()
+        self.table.lock().by_pid.values().map(Vec::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.table.lock().is_empty()
+        self.table.lock().by_pid.is_empty()
     }
 
-    /// Asks every session to end.
+    /// Asks every session to end, also one that comes later: its login may have been under way.
     pub fn stop_all(&self, stop: Stop) {
-        let all: Vec<_> = self.table.lock().values().flatten().cloned().collect();
-        all.iter().for_each(|h| h.stop(stop));
+        let mut table = self.table.lock();
+        table.stop = table.stop.max(Some(stop));
+        table.by_pid.values().flatten().for_each(|h| h.stop(stop));
     }
 }
 
@@ -241,6 +249,18 @@ mod tests {
         sessions.leave(&a);
         assert!(sessions.find(a.pid, a.key()).is_none());
         assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn whoever_comes_after_all_were_asked_to_end_is_asked_too() {
+        let sessions = Sessions::default();
+        let early = sessions.enter(1, None, false);
+        assert_eq!(early.stop_wanted(), None);
+        sessions.stop_all(Stop::Drain);
+        let late = sessions.enter(2, None, false);
+        assert_eq!((early.stop_wanted(), late.stop_wanted()), (Some(Stop::Drain), Some(Stop::Drain)));
+        sessions.stop_all(Stop::Now);
+        assert_eq!((early.stop_wanted(), late.stop_wanted()), (Some(Stop::Now), Some(Stop::Now)));
     }
 
     #[test]
