@@ -31,6 +31,10 @@ use crate::error::PgError;
 use crate::wire::exchange::{Catalog, Mode, Startup};
 use crate::wire::params::Params;
 
+/// How long a database that somebody wants for himself is left alone. PostgreSQL waits 5 s for others to go before it says
+/// 55006 (`CountOtherDBBackends` in procarray.c).
+const VACATED: Duration = Duration::from_secs(6);
+
 /// What makes a pool one: everybody in it may be given the same servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PoolKey {
@@ -91,6 +95,17 @@ struct State {
     health: Health,
     /// Parameters of the newest server: what a client is told at login without waiting for one.
     greeting: Option<Arc<Params>>,
+    occupancy: Occupancy,
+}
+
+/// Whether servers may stay in the database while nobody uses them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occupancy {
+    Open,
+    /// Until then whatever goes idle is closed: somebody wants to drop, rename or copy the database.
+    Vacated {
+        until: Instant,
+    },
 }
 
 /// An idle server with what choosing among them needs, side by side in memory.
@@ -236,7 +251,7 @@ impl Pool {
         }
         restore(&mut state.waiters, passed_over);
         let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
-        if wanted_elsewhere && self.open_count() > self.prewarmed() {
+        if state.is_vacated() || (wanted_elsewhere && self.open_count() > self.prewarmed(&state)) {
             drop(state);
             return self.retire(server);
         }
@@ -271,14 +286,25 @@ impl Pool {
 
     /// Closes the least recently used idle server, for another pool of the same upstream.
     fn close_coldest(&self) -> bool {
-        if self.open_count() <= self.prewarmed() {
-            return false;
-        }
-        let coldest = self.state.lock().idle.pop_front();
+        let coldest = {
+            let mut state = self.state.lock();
+            if self.open_count() <= self.prewarmed(&state) {
+                return false;
+            }
+            state.idle.pop_front()
+        };
         coldest.map(|idle| idle.server.close()).is_some()
     }
 
-    /// Closes every idle server, so that the database is not kept busy by us.
+    /// Keeps no idle server for a while, nor opens one that nobody waits for, so that PostgreSQL finds the database empty
+    /// before it gives up; how many were closed at once.
+    pub fn vacate(&self, now: Instant) -> usize {
+        // ## (Open | Vacated) => Vacated
+        self.state.lock().occupancy = Occupancy::Vacated { until: now + VACATED };
+        self.close_idle()
+    }
+
+    /// Closes every idle server.
     pub fn close_idle(&self) -> usize {
         let idle = std::mem::take(&mut self.state.lock().idle);
         let count = idle.len();
@@ -320,6 +346,12 @@ impl Pool {
             waiting: state.waiters.len(),
             clients: self.clients.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl State {
+    fn is_vacated(&self) -> bool {
+        self.occupancy != Occupancy::Open
     }
 }
 

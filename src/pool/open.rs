@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::budget::Permit;
 use super::server::{Counted, Server, ServerHandle, StartupKey};
-use super::{Health, Pool, PoolMode, Refusal};
+use super::{Health, Pool, PoolMode, Refusal, State};
 use crate::auth::key_cache::KeyCache;
 use crate::error::{PgError, SqlState};
 use crate::net::tls::TlsContext;
@@ -70,7 +70,7 @@ impl Pool {
             let wanted = state.waiters.iter().filter(|w| w.ticket.is_waiting()).take(state.opening + 1).count();
             let at_once = if matches!(state.health, Health::Up) { self.settings.limits.parallel_logins } else { 1 };
             let open = self.open_count();
-            let prewarm = open + state.opening < self.prewarmed();
+            let prewarm = open + state.opening < self.prewarmed(&state);
             if (wanted <= state.opening && !prewarm) || state.opening >= at_once {
                 (None, false)
             } else if open + state.opening < self.project.pool_size {
@@ -90,8 +90,9 @@ impl Pool {
     }
 
     /// Connections kept open while there are clients; in session mode nobody knows their startup parameters in advance.
-    pub(super) fn prewarmed(&self) -> usize {
-        let wanted = self.key.mode == PoolMode::Transaction && self.clients.load(Ordering::Relaxed) > 0;
+    pub(super) fn prewarmed(&self, state: &State) -> usize {
+        let has_clients = self.clients.load(Ordering::Relaxed) > 0;
+        let wanted = self.key.mode == PoolMode::Transaction && has_clients && !state.is_vacated();
         if wanted { self.project.min_pool_size } else { 0 }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::open::Opener;
-use super::{Budget, Health, Pool, PoolKey, State};
+use super::{Budget, Health, Occupancy, Pool, PoolKey, State};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
@@ -58,8 +58,14 @@ impl Registry {
     }
 
     fn make(&self, key: &PoolKey, project: &Arc<Project>, upstream: &Upstream, credential: Credential) -> Arc<Pool> {
-        let state =
-            State { idle: Default::default(), waiters: Default::default(), opening: 0, health: Health::Up, greeting: None };
+        let state = State {
+            idle: Default::default(),
+            waiters: Default::default(),
+            opening: 0,
+            health: Health::Up,
+            greeting: None,
+            occupancy: Occupancy::Open,
+        };
         let pool = Arc::new(Pool {
             key: key.clone(),
             project: Arc::clone(project),
@@ -76,13 +82,24 @@ impl Registry {
         pool
     }
 
-    /// Closes idle servers of `project` in `database`, or in every database but its own when none is named: somebody
-    /// wants to drop it.
-    pub fn close_idle_in(&self, project: &Project, database: Option<&str>) -> usize {
-        let default = &project.upstream.database;
-        let pools: Vec<_> = self.all();
-        let concerned = pools.iter().filter(|p| p.project.name == project.name);
-        concerned.filter(|p| database.map_or(p.key.database != *default, |d| p.key.database == d)).map(|p| p.close_idle()).sum()
+    /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, close their idle
+    /// servers and keep none for a while.
+    pub fn vacate(&self, project: &Project, database: &str) {
+        let now = Instant::now();
+        self.neighbours(project).filter(|p| p.key.database == database).for_each(|p| _ = p.vacate(now));
+    }
+
+    /// Closes idle servers in every database but the projects' own: one of them is in somebody's way.
+    pub fn close_idle_elsewhere(&self, project: &Project) {
+        let others = self.neighbours(project).filter(|p| p.key.database != p.project.upstream.database);
+        others.for_each(|p| _ = p.close_idle());
+    }
+
+    /// The pools of the same PostgreSQL.
+    fn neighbours(&self, project: &Project) -> impl Iterator<Item = Arc<Pool>> {
+        let at = |p: &Project| (p.upstream.host.clone(), p.upstream.port);
+        let place = at(project);
+        self.all().into_iter().filter(move |p| at(&p.project) == place)
     }
 
     pub fn all(&self) -> Vec<Arc<Pool>> {

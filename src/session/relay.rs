@@ -291,10 +291,11 @@ impl Relay {
                         .turn(&mut server.side, rest, server.out.buffer(), self.to_client.buffer())
                         .map_err(End::Refused)?;
                     at += turn.consumed;
-                    server.send(&rest[turn.direct], cx)?;
                     if let Some(database) = turn.empties {
-                        self.registry.close_idle_in(&self.pool.project, std::str::from_utf8(&database).ok());
+                        // Before the statement leaves, so that PostgreSQL need not wait for them.
+                        self.registry.vacate(&self.pool.project, &String::from_utf8_lossy(&database));
                     }
+                    server.send(&rest[turn.direct], cx)?;
                     if turn.terminated {
                         return Err(End::ClientLeft);
                     }
@@ -377,7 +378,7 @@ impl Relay {
             server.handle.lease_to(self.membership.handle().id);
         }
         if turn.database_in_use {
-            self.registry.close_idle_in(&self.pool.project, None);
+            self.registry.close_idle_elsewhere(&self.pool.project);
         }
         let released = self.release_if_idle();
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;

@@ -45,7 +45,13 @@ fn databases_that_must_be_empty() {
     assert_eq!(empties("create database a with owner = x template = b"), Some("b".into()));
     assert_eq!(empties("create database a template b"), Some("b".into()));
     assert_eq!(empties("alter database a rename to b"), Some("a".into()));
+    assert_eq!(empties("create database a encoding 'UTF8' template 'B'"), Some("B".into()));
+    assert_eq!(empties("create database a with encoding = 'UTF8';"), Some("template1".into()));
+    assert_eq!(empties("alter database a set tablespace t"), Some("a".into()));
+    assert_eq!(empties("alter database a set search_path = x"), None);
+    assert_eq!(empties("alter database a owner to b"), None);
     assert_eq!(empties("drop table database"), None);
+    assert_eq!(empties("create table t (template text)"), None);
 }
 
 #[test]
@@ -97,7 +103,7 @@ proptest! {
 
     #[test]
     fn text_made_of_sharp_pieces_too(pieces in proptest::collection::vec(
-        prop_oneof!["/\\*", "\\*/", "--", "\"", "\"\"", ";", "\\(", "\\)", "deallocate ", "explain ", "execute ", "drop database ", " ", "\n", "x"], 0..12))
+        prop_oneof!["/\\*", "\\*/", "--", "\"", "\"\"", ";", "\\(", "\\)", "deallocate ", "explain ", "execute ", "drop database ", "create database ", "'", " ", "\n", "x"], 0..12))
     {
         let _ = scan(pieces.concat().as_bytes());
     }

@@ -31,7 +31,9 @@ pub(super) fn first(text: &[u8]) -> (Verb, usize) {
         Keyword::Deallocate => deallocate(&mut words),
         Keyword::Execute => words.next_word().map_or(Verb::Other, Verb::Execute),
         Keyword::Explain => explain(&mut words),
-        Keyword::Database => database(&mut words),
+        Keyword::Drop => alone(dropped, &mut words),
+        Keyword::Alter => alone(altered, &mut words),
+        Keyword::Create => alone(copied, &mut words),
     };
     (verb, at)
 }
@@ -41,16 +43,18 @@ enum Keyword {
     Deallocate,
     Execute,
     Explain,
-    Database,
+    Drop,
+    Alter,
+    Create,
 }
 
 fn keyword(word: &[u8]) -> Keyword {
     let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
     match word.first().map(u8::to_ascii_lowercase) {
         Some(b'd') if is(b"deallocate") => Keyword::Deallocate,
-        Some(b'd') if is(b"drop") => Keyword::Database,
-        Some(b'a') if is(b"alter") => Keyword::Database,
-        Some(b'c') if is(b"create") => Keyword::Database,
+        Some(b'd') if is(b"drop") => Keyword::Drop,
+        Some(b'a') if is(b"alter") => Keyword::Alter,
+        Some(b'c') if is(b"create") => Keyword::Create,
         Some(b'e') if is(b"execute") => Keyword::Execute,
         Some(b'e') if is(b"explain") => Keyword::Explain,
         _ => Keyword::Plain,
@@ -82,27 +86,45 @@ fn explain(words: &mut Words<'_>) -> Verb {
     Verb::Other
 }
 
-/// `DROP DATABASE [IF EXISTS] x`, `ALTER DATABASE x …`, `CREATE DATABASE … TEMPLATE x`.
-fn database(words: &mut Words<'_>) -> Verb {
-    let text = words.text;
-    let is = |word: &Range<usize>, keyword: &[u8]| text[word.clone()].eq_ignore_ascii_case(keyword);
-    if !words.next_word().is_some_and(|w| is(&w, b"database")) {
-        return Verb::Other;
-    }
-    let created = text.trim_ascii_start().first().is_some_and(|b| b.eq_ignore_ascii_case(&b'c'));
-    let mut name = None;
-    while let Some(word) = words.next_word() {
+/// Statements of databases, told apart by `named`, which finds the one that must have no other users.
+fn alone(named: fn(&mut Words<'_>) -> Option<Vec<u8>>, words: &mut Words<'_>) -> Verb {
+    let name = if words.next_is(b"database") { named(words) } else { None };
+    name.map_or(Verb::Other, |name| Verb::EmptiesDatabase(name.into()))
+}
+
+/// `DROP DATABASE [IF EXISTS] name`.
+fn dropped(words: &mut Words<'_>) -> Option<Vec<u8>> {
+    let name = words.next_word()?;
+    let conditional = words.text[name.clone()].eq_ignore_ascii_case(b"if") && words.next_is(b"exists");
+    let name = if conditional { words.next_word()? } else { name };
+    Some(identifier(&words.text[name]))
+}
+
+/// `ALTER DATABASE name (RENAME | SET TABLESPACE)`; all else can be altered while it is in use.
+fn altered(words: &mut Words<'_>) -> Option<Vec<u8>> {
+    let name = words.next_word()?;
+    let what = words.next_word()?;
+    let what = &words.text[what];
+    let alone = what.eq_ignore_ascii_case(b"rename") || (what.eq_ignore_ascii_case(b"set") && words.next_is(b"tablespace"));
+    alone.then(|| identifier(&words.text[name]))
+}
+
+/// `CREATE DATABASE … [TEMPLATE [=] name]`.
+fn copied(words: &mut Words<'_>) -> Option<Vec<u8>> {
+    while !words.at_end() {
+        let Some(word) = words.next_word() else {
+            words.next_literal()?;
+            continue;
+        };
         words.skip_equals();
-        if created && is(&word, b"template") {
-            name = words.next_word();
-            break;
-        }
-        if !created && !is(&word, b"if") && !is(&word, b"exists") {
-            name = Some(word);
-            break;
+        if words.text[word].eq_ignore_ascii_case(b"template") {
+            return match words.next_word() {
+                Some(name) => Some(identifier(&words.text[name])),
+                None => words.next_literal().map(|name| words.text[name].to_vec()),
+            };
         }
     }
-    name.map_or(Verb::Other, |n| Verb::EmptiesDatabase(identifier(&text[n]).into()))
+    Some(b"template1".to_vec())
 }
 
 /// `DISCARD ALL`, `DEALLOCATE [PREPARE] ALL`.

@@ -22,6 +22,21 @@ impl Words<'_> {
         (length > 0).then_some(start..self.at)
     }
 
+    /// Whether the next word is this keyword; it is taken either way.
+    pub(super) fn next_is(&mut self, keyword: &[u8]) -> bool {
+        self.next_word().is_some_and(|word| self.text[word].eq_ignore_ascii_case(keyword))
+    }
+
+    /// The inside of the plain string literal that comes next.
+    pub(super) fn next_literal(&mut self) -> Option<Range<usize>> {
+        self.skip_blank();
+        let start = self.at + 1;
+        let rest = self.text.get(self.at..)?.strip_prefix(b"'")?;
+        let length = memchr::memchr(b'\'', rest)?;
+        self.at = start + length + 1;
+        Some(start..start + length)
+    }
+
     pub(super) fn at_end(&mut self) -> bool {
         self.skip_blank();
         self.text[self.at..].iter().all(|b| matches!(b, b';' | b'\0') || b.is_ascii_whitespace())
