@@ -90,6 +90,16 @@ fn state_is_seen_where_it_is_made() {
 }
 
 #[test]
+fn words_are_whole() {
+    for text in ["temp", "a temp", "(TEMP)", "temporal.Temp", "x\"temp\""] {
+        assert!(has_word(text.as_bytes(), b"temp"), "{text}");
+    }
+    for text in ["", "tem", "temps", "attempt", "_temp", "temp1", "TEMPLATE temp$"] {
+        assert!(!has_word(text.as_bytes(), b"temp"), "{text}");
+    }
+}
+
+#[test]
 fn identifiers_fold_and_unquote() {
     assert_eq!(identifier(b"S0"), b"s0");
     assert_eq!(identifier(b"\"S\"\"0\""), b"S\"0");
