@@ -6,7 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use crate::error::PgError;
 use crate::net::stream::Stream;
+use crate::wire::reply;
 
 /// Capacity kept when the buffer has been emptied, in bytes: a large row or a long pipeline gives its memory back.
 const KEPT_BYTES: usize = 4096;
@@ -35,6 +37,13 @@ impl Outbox {
             self.sent = 0;
         }
         &mut self.bytes
+    }
+
+    /// Appends an error or a notice of the pooler's own.
+    pub fn say(&mut self, error: &PgError) {
+        let mut message = bytes::BytesMut::new();
+        reply::error(&mut message, error);
+        self.buffer().extend_from_slice(&message);
     }
 
     /// Everything was handed to the socket.

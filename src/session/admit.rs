@@ -202,7 +202,7 @@ impl Arriving {
         match self.membership.handle().ticket.outcome() {
             Outcome::Served(server) => return Poll::Ready(Ok(server)),
             Outcome::Refused(refusal) => return Poll::Ready(Err(end_of(refusal))),
-            Outcome::Notice => self.say(&self.pool.waiting_notice()),
+            Outcome::Notice => self.out.say(&self.pool.waiting_notice()),
             Outcome::Waiting => {}
         }
         if let Poll::Ready(Err(error)) = self.out.poll_send(&mut self.stream, cx) {
@@ -246,12 +246,6 @@ impl Arriving {
         let out = self.out.buffer();
         params.iter().for_each(|(name, value)| params::write_status(name, value, out));
         out.extend_from_slice(&tail);
-    }
-
-    fn say(&mut self, error: &PgError) {
-        let mut message = bytes::BytesMut::new();
-        reply::error(&mut message, error);
-        self.out.buffer().extend_from_slice(&message);
     }
 
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {

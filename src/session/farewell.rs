@@ -13,7 +13,7 @@ use crate::error::{PgError, Severity, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::Outbox;
 use crate::wire::frame::Header;
-use crate::wire::{reply, tag};
+use crate::wire::tag;
 
 /// Sends what is still to be sent and why the session ends, if the client is to know, and closes.
 pub(super) async fn tell(stream: &mut Stream, out: &mut Outbox, end: &End, within: Duration) {
@@ -44,9 +44,7 @@ fn append(out: &mut Outbox, end: &End) {
         End::Refused(error) => PgError { severity: Severity::Fatal, ..error.clone() },
         End::Stopped => PgError::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"),
     };
-    let mut message = bytes::BytesMut::new();
-    reply::error(&mut message, &error);
-    out.buffer().extend_from_slice(&message);
+    out.say(&error);
 }
 
 fn append_body(out: &mut Outbox, body: &[u8]) {

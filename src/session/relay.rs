@@ -201,8 +201,7 @@ impl Relay {
                 return Ok(Step::Again);
             }
             Outcome::Notice => {
-                let notice = self.pool.waiting_notice();
-                self.say(&notice);
+                self.to_client.say(&self.pool.waiting_notice());
                 self.flush_client(cx)?;
             }
             Outcome::Waiting => {}
@@ -405,13 +404,6 @@ impl Relay {
             Poll::Ready(Err(error)) => Err(End::ClientFailed(error)),
             _ => Ok(()),
         }
-    }
-
-    /// Appends an error or a notice for the client.
-    fn say(&mut self, error: &PgError) {
-        let mut message = bytes::BytesMut::new();
-        reply::error(&mut message, error);
-        self.to_client.buffer().extend_from_slice(&message);
     }
 }
 
