@@ -32,7 +32,7 @@ async fn psql() {
 }
 
 #[tokio::test]
-async fn pgbench() {
+async fn a_29_pgbench() {
     run("pgbench", install::system(&["pgbench", "bash", "timeout"]), &["bash", "pgbench.sh"]).await;
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio_postgres::{Client, NoTls};
 
 use super::PATIENCE;
-use super::wire::Wire;
+use super::wire::{self, Wire};
 
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -58,6 +58,15 @@ impl Endpoint {
             config.options(options.join(" "));
         }
         config
+    }
+
+    /// The startup packet, for protocol 3.`minor`.
+    pub fn packet(&self, minor: u16) -> Vec<u8> {
+        let mut parameters = vec![("user", self.user.as_str()), ("database", &self.database)];
+        parameters.extend(self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut packet = wire::startup(&parameters);
+        packet[6..8].copy_from_slice(&minor.to_be_bytes());
+        packet
     }
 
     /// A tokio-postgres client; its connection ends with it.

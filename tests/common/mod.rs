@@ -6,16 +6,20 @@
 mod endpoint;
 mod frame;
 mod postgres;
+mod proxy;
 mod reply;
 mod scene;
 mod scram;
 mod sidepool;
+mod tls;
 pub mod wire;
 
 pub use endpoint::Endpoint;
 pub use postgres::{Plan, Postgres};
+pub use proxy::Proxy;
 pub use scene::{resident_kib, unnamed};
 pub use sidepool::{Ended, Sidepool};
+pub use tls::Certificates;
 
 use std::time::Duration;
 
@@ -33,4 +37,17 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     if tokio::time::timeout(PATIENCE, awaited).await.is_err() {
         panic!("waited {PATIENCE:?} in vain until {what}");
     }
+}
+
+/// All of them at the same time; their values in the order of the futures.
+pub async fn at_once<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let tasks: Vec<_> = futures.into_iter().map(tokio::spawn).collect();
+    let mut values = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        values.push(task.await.expect("none of them panics"));
+    }
+    values
 }

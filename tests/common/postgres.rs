@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use rustix::process::{Pid, Signal};
 use sidepool::embedded::{Binaries, Error, Places, Role, Row, Server, Spec, Storage};
 use tokio::sync::oneshot;
 
@@ -35,6 +36,8 @@ const HBA: [&str; 7] = [
 pub struct Plan {
     /// `None`: what is installed.
     pub major: Option<u16>,
+    /// `None`: a free one.
+    pub port: Option<u16>,
     pub settings: Vec<(String, String)>,
     /// Before the lines that are there for all.
     pub hba: Vec<String>,
@@ -72,6 +75,12 @@ impl Postgres {
         let mut started = started.unwrap_or_else(|error| panic!("no PostgreSQL to test with: {error}"));
         started.owner = Some((stop, thread));
         started
+    }
+
+    /// As `pg_ctl stop -m smart` (TERM) or `-m fast` (INT) does it.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid.cast_signed()).expect("a process has a pid");
+        rustix::process::kill_process(pid, signal).expect("it runs");
     }
 
     /// Over TCP, as the superuser.
@@ -145,7 +154,7 @@ fn spec(plan: &Plan) -> Spec {
     settings.extend(plan.settings.iter().cloned());
     Spec {
         storage: Storage::Throwaway,
-        tcp_port: Some(free_port()),
+        tcp_port: Some(plan.port.unwrap_or_else(free_port)),
         hba: plan.hba.iter().cloned().chain(HBA.map(str::to_owned)).collect(),
         settings,
         ..Spec::new(directory())

@@ -1,8 +1,9 @@
 //! A client that says exactly what it is told to, and keeps every reply.
 
+use std::fmt::Debug;
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Endpoint;
@@ -15,9 +16,16 @@ pub use super::reply::{Reply, show, show_in_full};
 /// The longest message taken, in bytes.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
+/// TCP, or TLS over it.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Debug> Transport for T {}
+
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
+    /// Where it is connected to.
+    port: u16,
     /// Body of BackendKeyData: pid and cancel key.
     pub key_data: Vec<u8>,
     /// ParameterStatus, in the order they came.
@@ -29,7 +37,12 @@ impl Wire {
     pub async fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap_or_else(|error| panic!("port {port}: {error}"));
         stream.set_nodelay(true).expect("it is TCP");
-        Self { stream, key_data: Vec::new(), parameters: Vec::new() }
+        Self::over(stream, port)
+    }
+
+    /// Over a connection to this port that somebody else has opened.
+    pub fn over(stream: impl Transport + 'static, port: u16) -> Self {
+        Self { stream: Box::new(stream), port, key_data: Vec::new(), parameters: Vec::new() }
     }
 
     pub async fn login(endpoint: &Endpoint) -> Self {
@@ -41,11 +54,14 @@ impl Wire {
     /// With all that came after authentication, up to ReadyForQuery or the error that refused us.
     pub async fn try_login(endpoint: &Endpoint) -> (Self, Vec<Reply>) {
         let mut wire = Self::connect(endpoint.port).await;
-        let mut parameters = vec![("user", endpoint.user.as_str()), ("database", &endpoint.database)];
-        parameters.extend(endpoint.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        wire.send(&startup(&parameters)).await;
-        let greeting = wire.authenticate(&endpoint.password).await;
+        let greeting = wire.log_in(endpoint).await;
         (wire, greeting)
+    }
+
+    /// The same from here: a startup packet has not been sent yet.
+    pub async fn log_in(&mut self, endpoint: &Endpoint) -> Vec<Reply> {
+        self.send(&endpoint.packet(0)).await;
+        self.authenticate(&endpoint.password).await
     }
 
     /// Answers what the server asks for, be it nothing, a password or SCRAM; as [`Wire::try_login`] from there.
@@ -83,7 +99,8 @@ impl Wire {
     }
 
     pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        in_time("a write", self.stream.write_all(bytes)).await
+        in_time("a write", self.stream.write_all(bytes)).await?;
+        in_time("a write", self.stream.flush()).await
     }
 
     /// No more will be sent.
@@ -166,10 +183,21 @@ impl Wire {
         bytes
     }
 
+    /// The same, but no further than to this end.
+    pub async fn bytes_until(&mut self, end: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end) {
+            match in_time("an end", self.stream.read_buf(&mut bytes)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        bytes
+    }
+
     /// Asks, on a connection of its own, that what this one runs be cancelled; done when the server has closed it.
     pub async fn cancel(&self) {
-        let port = self.stream.peer_addr().expect("it is connected").port();
-        let mut other = Self::connect(port).await;
+        let mut other = Self::connect(self.port).await;
         other.send(&cancel_request(&self.key_data)).await;
         assert_eq!(other.until_closed().await, [], "a cancel request has no answer");
     }
