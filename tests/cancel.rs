@@ -209,3 +209,52 @@ async fn a_cancel_stops_a_copy() {
     assert_eq!(show(&client.until(b'Z').await), "H E(57014) Z(I)");
     assert_eq!(client.backend().await, pid);
 }
+
+#[tokio::test]
+async fn a_cancel_request_of_an_impossible_length_is_closed_without_a_word() {
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    let pid = client.backend().await;
+    client.send(&wire::query("SELECT pg_sleep(1000)")).await;
+    postgres.sleeps(&pid).await;
+    // Without a pid, with half of one, without a key, with three bytes of one, and with more than there can be.
+    let right = client.key_data.clone();
+    let too_long = [&right[..], &[0; 253]].concat();
+    for wrong in [&[][..], &right[..2], &right[..4], &right[..7], &too_long] {
+        for port in [postgres.port, sidepool.transaction().port, sidepool.session().port] {
+            let mut canceller = Wire::connect(port).await;
+            canceller.send(&wire::cancel_request(wrong)).await;
+            assert_eq!(canceller.bytes_until_closed().await, b"", "{} bytes, port {port}", wrong.len());
+        }
+    }
+    let mut watch = postgres.direct().wire().await;
+    assert_eq!(watch.value(&format!("SELECT state FROM pg_stat_activity WHERE pid = {pid}")).await, "active");
+    client.cancel().await;
+    assert_eq!(show(&client.until(b'Z').await), "T E(57014) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_43_a_long_key_counts_to_its_last_byte() {
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::with_one_server();
+    for endpoint in [sidepool.transaction(), sidepool.session()] {
+        let mut client = Wire::connect(endpoint.port).await;
+        client.send(&endpoint.packet(2)).await;
+        client.authenticate(&endpoint.password).await;
+        let pid = client.backend().await;
+        client.send(&wire::query("SELECT pg_sleep(1000)")).await;
+        postgres.sleeps(&pid).await;
+        let right = client.key_data.clone();
+        assert!(right.len() > 8, "protocol 3.2 has longer ones: {}", right.len());
+        for length in [8, right.len() - 1] {
+            client.key_data = right[..length].to_vec();
+            client.cancel().await;
+        }
+        let mut watch = postgres.direct().wire().await;
+        assert_eq!(watch.value(&format!("SELECT state FROM pg_stat_activity WHERE pid = {pid}")).await, "active");
+        client.key_data = right;
+        client.cancel().await;
+        assert_eq!(show(&client.until(b'Z').await), "T E(57014) Z(I)");
+    }
+}

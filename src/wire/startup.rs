@@ -29,7 +29,8 @@ pub enum FirstPacket {
     Startup(Startup),
     Ssl,
     Gss,
-    Cancel(CancelRequest),
+    /// `None`: of a length that it cannot have. PostgreSQL closes such a connection without a word, and so do we.
+    Cancel(Option<CancelRequest>),
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl FirstPacket {
             SSL_CODE if body.is_empty() => Ok(Self::Ssl),
             GSS_CODE if body.is_empty() => Ok(Self::Gss),
             SSL_CODE | GSS_CODE => Err(violation("invalid length of startup packet")),
-            CANCEL_CODE => CancelRequest::parse(body).map(Self::Cancel),
+            CANCEL_CODE => Ok(Self::Cancel(CancelRequest::parse(body))),
             version => {
                 supported(version)?;
                 Startup::parse(u16::from_be_bytes([c, d]), body).map(Self::Startup)
@@ -102,14 +103,11 @@ impl FirstPacket {
 }
 
 impl CancelRequest {
-    fn parse(body: &[u8]) -> Result<Self, PgError> {
+    fn parse(body: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(body);
-        let pid = reader.i32().ok_or_else(|| violation("invalid length of query cancel packet"))?;
+        let pid = reader.i32()?;
         let key = reader.rest();
-        if !CANCEL_KEY_BYTES.contains(&key.len()) {
-            return Err(violation("invalid length of query cancel packet"));
-        }
-        Ok(Self { pid, key: key.to_vec() })
+        CANCEL_KEY_BYTES.contains(&key.len()).then(|| Self { pid, key: key.to_vec() })
     }
 }
 

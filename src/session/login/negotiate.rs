@@ -23,6 +23,12 @@ pub(super) enum Opening {
     Startup(Box<Stream>, Startup),
 }
 
+impl Opening {
+    fn cancel(request: Option<CancelRequest>, stream: Stream) -> Self {
+        request.map_or(Self::Gone, |request| Self::Cancel(request, Box::new(stream)))
+    }
+}
+
 /// What was asked for, and denied, so far; as in PostgreSQL each may be asked for once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
@@ -50,9 +56,7 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<
         };
         asked = match (packet, tls, asked) {
             (FirstPacket::Startup(startup), ..) => return Ok(Opening::Startup(Box::new(Stream::Plain(socket)), startup)),
-            (FirstPacket::Cancel(request), ..) => {
-                return Ok(Opening::Cancel(request, Box::new(Stream::Plain(socket))));
-            }
+            (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, Stream::Plain(socket))),
             (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return secured(upgrade(socket, tls).await?).await,
             // ## Nothing => (Ssl), Gss => (Both)
             (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
@@ -71,7 +75,7 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<
 async fn secured(mut stream: Stream) -> Result<Opening, Failure> {
     match hello(&mut stream).await {
         Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(stream), startup)),
-        Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::Cancel(request, Box::new(stream))),
+        Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::cancel(request, stream)),
         Ok(Hello::Packet(again)) => stopped(stream, not_again(&again).into()).await,
         Ok(Hello::DirectTls(_)) => stopped(stream, not_a_packet().into()).await,
         Err(stop) => stopped(stream, stop).await,
