@@ -399,10 +399,9 @@ fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut ClientSide) 
         Note::Unnames(named) => client.names.insert(named),
         Note::Evicts(id) => server.statements.insert(id),
         Note::Doubts(id) => server.statements.doubt(id),
-        Note::Unnamed if fate == Fate::Unread => *server.unnamed = Holds::Anything,
         Note::Unnamed => {
             // A Parse destroys the unnamed statement first, and then fails.
-            *server.unnamed = Holds::Nothing;
+            *server.unnamed = if fate == Fate::Unread { Holds::Anything } else { Holds::Nothing };
             if entry.reply == Reply::Forward {
                 client.unnamed.live = None;
             }
