@@ -226,7 +226,8 @@ fn is_passing(error: &ConnectError) -> bool {
 
 fn refusal(error: &ConnectError) -> Refusal {
     match error {
-        ConnectError::Refused(server) => {
+        // Word for word, if it is one.
+        ConnectError::Refused(server) if server.fields().is_whole() => {
             let mut message = BytesMut::new();
             server.put(&mut message);
             Refusal::Upstream(message.split_off(HEADER_BYTES).freeze())

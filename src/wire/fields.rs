@@ -31,6 +31,14 @@ impl<'a> Fields<'a> {
         .take(FIELDS_MAX)
     }
 
+    /// Whether every client can read it: whole fields up to a terminator that is the last byte, and among them the three that
+    /// are always present.
+    pub fn is_whole(self) -> bool {
+        let fields: usize = self.iter().map(|(_, text)| 1 + text.len() + 1).sum();
+        let present = [b'S', b'C', b'M'].iter().all(|kind| self.get(*kind).is_some());
+        present && self.body.get(fields..) == Some(&[0])
+    }
+
     /// The first field of this kind (protocol chapter "Error and Notice Message Fields").
     pub fn get(self, kind: u8) -> Option<&'a [u8]> {
         self.iter().find_map(|(found, text)| (found == kind).then_some(text))
@@ -108,6 +116,14 @@ mod tests {
         assert_eq!(Fields::new(b"").severity(), None);
         assert_eq!(Fields::new(b"C123\0\0").sqlstate(), None);
         assert_eq!(Fields::new(&b"Xx\0".repeat(10_000)).iter().count(), FIELDS_MAX);
+    }
+
+    #[test]
+    fn whole_with_what_is_always_there_and_nothing_behind() {
+        assert!(Fields::new(b"SFATAL\0C57P03\0Mno\0\0").is_whole());
+        for broken in [&b""[..], b"\0", b"SFATAL\0C57P03\0Mno\0", b"SFATAL\0C57P03\0\0", b"SFATAL\0C57P03\0Mno\0\0x"] {
+            assert!(!Fields::new(broken).is_whole(), "{}", broken.escape_ascii());
+        }
     }
 
     #[test]
