@@ -113,5 +113,8 @@ async fn a_client_that_really_is_in_it_is_told_of() {
     let mut admin = sidepool.transaction().wire().await;
     assert_eq!(admin.shown("DROP DATABASE in_use").await, "E(55006) Z(I)");
     client.run("COMMIT").await;
+    // Once it was answered, servers stay with their clients again.
+    let kept = client.backend().await;
+    assert_eq!(client.backend().await, kept);
     assert_eq!(admin.shown("DROP DATABASE in_use").await, DROPPED);
 }

@@ -7,24 +7,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Health, Idle, Occupancy, Pool, Refusal, Told, Waiter, open};
+use super::{Health, Idle, Pool, Refusal, Told, Waiter, open};
 
 impl Pool {
     /// One sweep.
     pub fn keep(self: &Arc<Self>, now: Instant) {
-        self.end_vacancy(now);
         self.end_waits(now);
         self.close_old(now);
         self.check_idle(now);
         self.open_soon();
-    }
-
-    fn end_vacancy(&self, now: Instant) {
-        let mut state = self.state.lock();
-        if matches!(state.occupancy, Occupancy::Vacated { until } if until <= now) {
-            // ## Vacated => Open
-            state.occupancy = Occupancy::Open;
-        }
     }
 
     fn end_waits(&self, now: Instant) {

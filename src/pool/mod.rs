@@ -11,6 +11,7 @@ mod outbox;
 mod registry;
 mod server;
 mod ticket;
+mod vacancy;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,15 +26,12 @@ pub use outbox::Outbox;
 pub use registry::Registry;
 pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};
 pub use ticket::{Outcome, Refusal, Ticket};
+pub use vacancy::Vacancy;
 
 use crate::config::{Project, Settings};
 use crate::error::PgError;
 use crate::wire::exchange::{Catalog, Mode, Startup};
 use crate::wire::params::Params;
-
-/// How long a database that somebody wants for himself is left alone. PostgreSQL waits 5 s for others to go before it says
-/// 55006 (`CountOtherDBBackends` in procarray.c).
-const VACATED: Duration = Duration::from_secs(6);
 
 /// What makes a pool one: everybody in it may be given the same servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,17 +93,8 @@ struct State {
     health: Health,
     /// Parameters of the newest server: what a client is told at login without waiting for one.
     greeting: Option<Arc<Params>>,
-    occupancy: Occupancy,
-}
-
-/// Whether servers may stay in the database while nobody uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Occupancy {
-    Open,
-    /// Until then whatever goes idle is closed: somebody wants to drop, rename or copy the database.
-    Vacated {
-        until: Instant,
-    },
+    /// How many want the database for themselves.
+    vacancies: usize,
 }
 
 /// An idle server with what choosing among them needs, side by side in memory.
@@ -296,14 +285,6 @@ impl Pool {
         coldest.map(|idle| idle.server.close()).is_some()
     }
 
-    /// Keeps no idle server for a while, nor opens one that nobody waits for, so that PostgreSQL finds the database empty
-    /// before it gives up; how many were closed at once.
-    pub fn vacate(&self, now: Instant) -> usize {
-        // ## (Open | Vacated) => Vacated
-        self.state.lock().occupancy = Occupancy::Vacated { until: now + VACATED };
-        self.close_idle()
-    }
-
     /// Closes every idle server.
     pub fn close_idle(&self) -> usize {
         let idle = std::mem::take(&mut self.state.lock().idle);
@@ -346,12 +327,6 @@ impl Pool {
             waiting: state.waiters.len(),
             clients: self.clients.load(Ordering::Relaxed),
         }
-    }
-}
-
-impl State {
-    fn is_vacated(&self) -> bool {
-        self.occupancy != Occupancy::Open
     }
 }
 

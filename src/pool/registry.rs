@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::open::Opener;
-use super::{Budget, Health, Occupancy, Pool, PoolKey, State};
+use super::{Budget, Health, Pool, PoolKey, State, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
@@ -64,7 +64,7 @@ impl Registry {
             opening: 0,
             health: Health::Up,
             greeting: None,
-            occupancy: Occupancy::Open,
+            vacancies: 0,
         };
         let pool = Arc::new(Pool {
             key: key.clone(),
@@ -82,11 +82,9 @@ impl Registry {
         pool
     }
 
-    /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, close their idle
-    /// servers and keep none for a while.
-    pub fn vacate(&self, project: &Project, database: &str) {
-        let now = Instant::now();
-        self.neighbours(project).filter(|p| p.key.database == database).for_each(|p| _ = p.vacate(now));
+    /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, make way.
+    pub fn vacate(&self, project: &Project, database: &str) -> Vacancy {
+        Vacancy::of(self.neighbours(project).filter(|p| p.key.database == database).collect())
     }
 
     /// Closes idle servers in every database but the projects' own: one of them is in somebody's way.

@@ -16,7 +16,7 @@ use super::handle::{Handle, Membership, Stop};
 use super::patience::{Patience, Silence};
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Want};
+use crate::pool::{Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
 use crate::wire::exchange::{Broken, ClientSide, Startup, Unleased};
 use crate::wire::reply;
 
@@ -43,6 +43,8 @@ pub struct Relay {
     /// The server it had last.
     home: u64,
     state: State,
+    /// A database that its server's current statements want empty.
+    vacancy: Option<Vacancy>,
     patience: Patience,
 }
 
@@ -97,7 +99,21 @@ impl Relay {
         let Parts { client, side, pool, registry, membership, startup, settings, to_client, server, early, patience } = parts;
         let home = server.as_ref().map_or(0, |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
-        Self { client, side, carry: early, to_client, pool, registry, membership, startup, settings, home, state, patience }
+        Self {
+            client,
+            side,
+            carry: early,
+            to_client,
+            pool,
+            registry,
+            membership,
+            startup,
+            settings,
+            home,
+            state,
+            vacancy: None,
+            patience,
+        }
     }
 
     /// Runs until either side ends it.
@@ -292,7 +308,8 @@ impl Relay {
                     at += turn.consumed;
                     if let Some(database) = turn.empties {
                         // Before the statement leaves, so that PostgreSQL need not wait for them.
-                        self.registry.vacate(&self.pool.project, &String::from_utf8_lossy(&database));
+                        let database = String::from_utf8_lossy(&database);
+                        self.vacancy = Some(self.registry.vacate(&self.pool.project, &database));
                     }
                     server.send(&rest[turn.direct], cx)?;
                     if turn.terminated {
@@ -379,6 +396,10 @@ impl Relay {
         if turn.database_in_use {
             self.registry.close_idle_elsewhere(&self.pool.project);
         }
+        // In session mode, where the server stays.
+        if self.vacancy.is_some() && server.side.is_settled() {
+            self.vacancy = None;
+        }
         let released = self.release_if_idle();
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
         if released { self.feed_carry(cx) } else { Ok(()) }
@@ -394,6 +415,7 @@ impl Relay {
             && server.out.is_empty()
             && !self.side.owes_bytes();
         if may && let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
+            self.vacancy = None;
             self.pool.release(server);
         }
         may
