@@ -12,10 +12,11 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::end::End;
 use super::handle::{Membership, Sessions};
 use super::login::Login;
 use super::patience::Patience;
-use super::relay::{End, Parts, Relay};
+use super::relay::{Parts, Relay};
 use crate::config::Settings;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
+use super::end::End;
 use super::login::Login;
-use super::relay::End;
 use crate::config::Settings;
 use crate::error::{PgError, Severity, SqlState};
 use crate::net::stream::Stream;

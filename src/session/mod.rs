@@ -1,6 +1,7 @@
 //! One client: login, relay, recovery.
 
 mod admit;
+mod end;
 mod farewell;
 mod handle;
 mod patience;
@@ -12,9 +13,10 @@ pub mod login;
 use std::sync::Arc;
 
 pub use admit::{House, KnownStartups, admit};
+pub use end::End;
 pub use farewell::turn_away;
 pub use handle::{Handle, Sessions, Stop};
-pub use relay::{End, Relay};
+pub use relay::Relay;
 
 use crate::pool::PoolMode;
 

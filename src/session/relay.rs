@@ -4,7 +4,6 @@
 //! what one side sent is written to the other from there, and copied only where it cannot leave at once. The server goes
 //! back to the pool before the last bytes are written to the client: a slow client costs the pool nothing.
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,12 +11,13 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::end::End;
 use super::handle::{Handle, Membership, Stop};
 use super::patience::{Patience, Silence};
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::{Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
-use crate::wire::exchange::{Broken, ClientSide, Startup, Unleased};
+use crate::wire::exchange::{ClientSide, Startup, Unleased};
 use crate::wire::reply;
 
 /// Read from one side at once, in bytes. On the stack: an idle session holds no buffer.
@@ -55,21 +55,6 @@ enum State {
     /// In the pool's queue.
     Queued,
     Serving(Box<Server>),
-}
-
-/// Why a session ended.
-#[derive(Debug)]
-pub enum End {
-    /// The client said goodbye, or went without.
-    ClientLeft,
-    ClientFailed(io::Error),
-    /// The client is told this, and that is all.
-    Refused(PgError),
-    /// The same, in the upstream's own words: the body of an ErrorResponse.
-    RefusedUpstream(bytes::Bytes),
-    /// The server went in the middle of something. What it said is on its way to the client, and nothing is added.
-    ServerLost(Lost),
-    Stopped,
 }
 
 /// What the relay needs from login.
@@ -438,16 +423,6 @@ impl Server {
         match self.out.poll_send(&mut self.stream, cx) {
             Poll::Ready(Err(error)) => Err(End::ServerLost(Lost::Io(error))),
             _ => Ok(()),
-        }
-    }
-}
-
-impl End {
-    /// The settings of a new owner that the server would not take: its own words.
-    pub(super) fn replay_refused(&self) -> Option<&[u8]> {
-        match self {
-            Self::ServerLost(Lost::Broken(Broken::Replay(body))) => Some(body),
-            _ => None,
         }
     }
 }
