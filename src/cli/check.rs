@@ -183,6 +183,7 @@ fn login(auth: AuthMethod) -> &'static str {
         AuthMethod::CleartextPassword => "by password in clear",
         AuthMethod::Md5 => "by md5",
         AuthMethod::ScramSha256 => "by SCRAM-SHA-256",
+        AuthMethod::ScramSha256Plus => "by SCRAM-SHA-256-PLUS, bound to its certificate",
     }
 }
 

@@ -151,7 +151,7 @@ fn upstream(postgres: &Server) -> Upstream {
         user: PRISMA.0.to_owned(),
         password: Some(Password::new(PRISMA.1)),
         database: DATABASE.to_owned(),
-        tls: UpstreamTls { mode: SslMode::Disable, root_certificate: None, direct: false },
+        tls: UpstreamTls::new(SslMode::Disable),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt;
 
-use super::draft::Draft;
-use super::{ClientAuth, ClientTls, ConfigError, Host, Limits, Listen, Project};
+use super::draft::{Draft, DraftTls};
+use super::{
+    CertificateFiles, ClientAuth, ClientCert, ClientCertificates, ClientTls, ConfigError, Host, Limits, Listen, Project,
+};
 
 /// `sockaddr_un` has 108 bytes, of which `/.s.PGSQL.65535` and the final zero take 16.
 const SOCKET_DIR_BYTES_MAX: usize = 92;
@@ -69,25 +71,63 @@ pub(super) fn check_limits(table: &str, limits: &Limits) -> Result<(), ConfigErr
     Ok(())
 }
 
-/// Both files, neither (development), or off. With a note if there is nowhere to keep a development certificate.
+/// Certificates with their keys, neither (development), or off. With a note if there is nowhere to keep a development
+/// certificate.
 pub(super) fn client_tls(draft: &Draft) -> Result<(ClientTls, Option<String>), ConfigError> {
     let tls = &draft.client_tls;
-    let (certificate, key) = match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        (None, None) if !tls.enabled => return Ok((ClientTls::Off, None)),
-        (None, None) => return Ok(development(draft)),
-        (Some(_), None) => return Err(half("client_tls.certificate", "client_tls.key")),
-        (None, Some(_)) => return Err(half("client_tls.key", "client_tls.certificate")),
-    };
-    Ok((if tls.enabled { ClientTls::Files { certificate, key } } else { ClientTls::Off }, None))
+    let clients = client_certificates(tls)?;
+    match (tls.certificates.len(), tls.keys.len()) {
+        (0, 0) | (1.., 1..) => {}
+        (_, 0) => return Err(half("client_tls.certificate", "client_tls.key")),
+        (0, _) => return Err(half("client_tls.key", "client_tls.certificate")),
+    }
+    if tls.certificates.len() != tls.keys.len() {
+        let (certificates, keys) = (tls.certificates.len(), tls.keys.len());
+        let message = format!("client_tls.certificate names {certificates} files and client_tls.key {keys}");
+        return Err(ConfigError::new(message, "Give every certificate its key, in the same order."));
+    }
+    if !tls.enabled {
+        return Ok((ClientTls::Off, None));
+    }
+    if tls.certificates.is_empty() {
+        return development(draft, clients);
+    }
+    let pairs = tls.certificates.iter().zip(&tls.keys);
+    let certificates =
+        pairs.map(|(certificate, key)| CertificateFiles { certificate: certificate.clone(), key: key.clone() }).collect();
+    Ok((ClientTls::Files { certificates, clients }, None))
 }
 
-fn development(draft: &Draft) -> (ClientTls, Option<String>) {
+/// Who asks for certificates means it: whatever would silently ask for none is an error.
+fn client_certificates(tls: &DraftTls) -> Result<Option<ClientCertificates>, ConfigError> {
+    match (&tls.client_ca, tls.client_cert) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let message = "client_tls.client_cert is set and client_tls.client_ca is not";
+            Err(ConfigError::new(message, "Name the file with the authority that signs the clients' certificates."))
+        }
+        (Some(_), _) if !tls.enabled => {
+            let message = "client_tls.client_ca is set, but client_tls.enabled is false, so no client could show a certificate";
+            Err(ConfigError::new(message, "Enable TLS, or leave client_ca out."))
+        }
+        (Some(authority), demand) => {
+            let demand = demand.unwrap_or(ClientCert::VerifyFull);
+            Ok(Some(ClientCertificates { authority: authority.clone(), demand }))
+        }
+    }
+}
+
+fn development(draft: &Draft, clients: Option<ClientCertificates>) -> Result<(ClientTls, Option<String>), ConfigError> {
     match draft.state_dir.clone() {
-        Some(directory) => (ClientTls::Development { directory }, None),
+        Some(directory) => Ok((ClientTls::Development { directory, clients }, None)),
+        None if clients.is_some() => {
+            let message = "client_tls.client_ca is set, but neither HOME nor state_dir says where a development certificate \
+                           could be kept, so there would be no TLS";
+            Err(ConfigError::new(message, "Set client_tls.certificate and client_tls.key, or state_dir."))
+        }
         None => {
             let note = "TLS is off for clients: neither HOME nor state_dir says where a development certificate could be kept";
-            (ClientTls::Off, Some(note.to_owned()))
+            Ok((ClientTls::Off, Some(note.to_owned())))
         }
     }
 }

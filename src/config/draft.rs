@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientAuth, Limits, Listen, Log, LogFormat, Password, Timeouts};
+use super::{ClientAuth, ClientCert, Limits, Listen, Log, LogFormat, Password, Timeouts};
 
 /// One place per option. All of them are filled, since every option has a default or may be missing.
 #[derive(Clone, Debug)]
@@ -24,8 +24,10 @@ pub(crate) struct Draft {
 #[derive(Clone, Debug)]
 pub(crate) struct DraftTls {
     pub(crate) enabled: bool,
-    pub(crate) certificate: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
+    pub(crate) certificates: Vec<PathBuf>,
+    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
+    pub(crate) client_cert: Option<ClientCert>,
 }
 
 impl Draft {
@@ -43,7 +45,13 @@ impl Draft {
                 unix_socket_dir: None,
                 http: None,
             },
-            client_tls: DraftTls { enabled: false, certificate: None, key: None },
+            client_tls: DraftTls {
+                enabled: false,
+                certificates: Vec::new(),
+                keys: Vec::new(),
+                client_ca: None,
+                client_cert: None,
+            },
             limits: Limits {
                 max_clients: 0,
                 max_server_connections: 0,

@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Addresses(Place<Vec<IpAddr>>),
     Socket(Place<Option<SocketAddr>>),
     Path(Place<Option<PathBuf>>),
+    /// With commas between them or as a list.
+    Paths(Place<Vec<PathBuf>>),
     LogFilter(Place<String>),
     /// A URL, which may hold a password.
     Url(Place<Option<Password>>),
@@ -80,6 +82,7 @@ impl Kind {
             Self::Addresses(_) => "ADDRESS,…",
             Self::Socket(_) => "ADDRESS:PORT",
             Self::Path(_) => "PATH",
+            Self::Paths(_) => "PATH,…",
             Self::LogFilter(_) => "FILTER",
             Self::Url(_) => "URL",
         }
@@ -110,6 +113,7 @@ impl Kind {
             Self::Addresses(_) => "IP addresses, localhost, * (all) or off".to_owned(),
             Self::Socket(_) => "an IP address with its port, such as 127.0.0.1:9930, or off".to_owned(),
             Self::Path(_) => "a path".to_owned(),
+            Self::Paths(_) => "a path or several".to_owned(),
             Self::LogFilter(_) => "a log filter, such as info or info,sidepool::pool=debug".to_owned(),
             Self::Url(_) => "one URL".to_owned(),
         }
@@ -119,6 +123,10 @@ impl Kind {
     fn place(&self, given: &Given, draft: &mut Draft) -> Option<()> {
         if let Self::Addresses(place) = self {
             *place(draft) = addresses(given)?;
+            return Some(());
+        }
+        if let Self::Paths(place) = self {
+            *place(draft) = paths(given)?;
             return Some(());
         }
         let Given::One(text) = given else { return None };
@@ -137,7 +145,7 @@ impl Kind {
             }
             Self::Bool(place) => *place(draft) = boolean(text)?,
             Self::Choice(choices) => (choices.iter().find(|choice| choice.word == text)?.choose)(draft),
-            Self::Addresses(_) => return None,
+            Self::Addresses(_) | Self::Paths(_) => return None,
             Self::Socket(place) => *place(draft) = if text == "off" { None } else { Some(socket(text)?) },
             Self::Path(_) | Self::LogFilter(_) | Self::Url(_) if text.is_empty() => return None,
             Self::Path(place) => *place(draft) = Some(text.into()),
@@ -210,6 +218,16 @@ fn addresses(given: &Given) -> Option<Vec<IpAddr>> {
         }
     }
     Some(found)
+}
+
+/// A comma cannot stand in a path, which in a list it could, but then in no variable.
+fn paths(given: &Given) -> Option<Vec<PathBuf>> {
+    let texts: Vec<&str> = match given {
+        Given::One(text) => text.split(',').collect(),
+        Given::Many(texts) => texts.iter().map(String::as_str).collect(),
+    };
+    let path = |text: &str| (!text.trim().is_empty()).then(|| PathBuf::from(text.trim()));
+    texts.into_iter().map(path).collect::<Option<Vec<_>>>().filter(|paths| !paths.is_empty())
 }
 
 /// `tracing` takes any word for the name of a module, so that `--log inof` would show nothing at all, in silence.

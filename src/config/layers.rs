@@ -1,6 +1,7 @@
 //! The sources laid over each other, and which of them had the last word.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use ::config::{Config, ConfigError as MergeError, Environment, File, FileFormat, Source, Value, ValueKind};
 
@@ -92,10 +93,12 @@ impl Origin<'_> {
 
     /// A relative path in a file starts from the file: services are started in / or anywhere.
     fn anchor(&self, option: &Opt, draft: &mut Draft) {
-        if let (Self::File(file), Kind::Path(place)) = (self, &option.kind)
-            && let Some(path) = place(draft)
-        {
-            *path = file.directory.join(&*path);
+        let Self::File(file) = self else { return };
+        let anchor = |path: &mut PathBuf| *path = file.directory.join(&*path);
+        match &option.kind {
+            Kind::Path(place) => place(draft).iter_mut().for_each(anchor),
+            Kind::Paths(place) => place(draft).iter_mut().for_each(anchor),
+            _ => {}
         }
     }
 }

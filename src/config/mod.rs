@@ -20,8 +20,8 @@ pub use environment::Env;
 pub use error::ConfigError;
 pub use load::{Loaded, Prepared, Sources, load};
 pub use settings::{
-    ClientAuth, ClientTls, Host, Limits, Listen, Log, LogFormat, Password, Project, Secret, Settings, SslMode, Timeouts,
-    Upstream, UpstreamTls, User,
+    CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, Host, Limits, Listen, Log,
+    LogFormat, Password, Project, Secret, Settings, SslMode, Timeouts, Upstream, UpstreamTls, User,
 };
 
 #[cfg(test)]

@@ -63,11 +63,48 @@ pub enum ClientTls {
     /// A self-signed certificate made on first use and kept in this directory.
     Development {
         directory: PathBuf,
+        clients: Option<ClientCertificates>,
     },
     Files {
-        certificate: PathBuf,
-        key: PathBuf,
+        /// Never empty. The first is for clients that name no host, or one that none of them is good for.
+        certificates: Vec<CertificateFiles>,
+        clients: Option<ClientCertificates>,
     },
+}
+
+impl ClientTls {
+    /// What is asked of the clients' own certificates; `None` asks for none.
+    pub fn clients(&self) -> Option<&ClientCertificates> {
+        match self {
+            Self::Off => None,
+            Self::Development { clients, .. } | Self::Files { clients, .. } => clients.as_ref(),
+        }
+    }
+}
+
+/// A certificate chain and its private key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What clients have to show over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// Who may have signed them, PEM (PgBouncer: `client_tls_ca_file`).
+    pub authority: PathBuf,
+    pub demand: ClientCert,
+}
+
+/// PostgreSQL's `clientcert`, and its authentication method `cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCert {
+    VerifyCa,
+    /// It also names the user.
+    VerifyFull,
+    /// The same, and no password is asked for where it is known what logs in upstream.
+    Cert,
 }
 
 #[derive(Clone, Debug)]
@@ -174,8 +211,29 @@ pub struct UpstreamTls {
     pub mode: SslMode,
     /// `sslrootcert`; `None` is the system's roots.
     pub root_certificate: Option<PathBuf>,
+    /// `sslcert` and `sslkey`: what we show the server.
+    pub client_certificate: Option<CertificateFiles>,
     /// `sslnegotiation=direct` (PostgreSQL 17).
     pub direct: bool,
+    pub channel_binding: ChannelBinding,
+}
+
+impl UpstreamTls {
+    /// With the system's roots, without a certificate of our own.
+    pub fn new(mode: SslMode) -> Self {
+        let (root_certificate, client_certificate) = (None, None);
+        Self { mode, root_certificate, client_certificate, direct: false, channel_binding: ChannelBinding::Prefer }
+    }
+}
+
+/// libpq's `channel_binding`: whether a SCRAM login is bound to the server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    /// Where the server offers it.
+    Prefer,
+    /// A login without is refused.
+    Require,
 }
 
 /// libpq's `sslmode` (`allow` is taken as `prefer`).

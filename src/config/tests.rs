@@ -76,7 +76,7 @@ fn the_defaults() {
     assert_eq!((settings.listen.session_port, settings.listen.transaction_port), (Some(5432), Some(6543)));
     assert_eq!((&settings.listen.unix_socket_dir, settings.listen.http), (&None, None));
     assert_eq!((settings.client_auth, settings.workers), (ClientAuth::ScramSha256, 1));
-    assert_eq!(settings.client_tls, ClientTls::Development { directory: "/home/me/.local/state/sidepool".into() });
+    assert_eq!(settings.client_tls, ClientTls::Development { directory: "/home/me/.local/state/sidepool".into(), clients: None });
     let Limits {
         max_clients,
         max_server_connections,
@@ -149,12 +149,31 @@ fn the_file_is_the_flags_then_the_variables_then_the_one_here() {
 fn relative_paths_in_a_file_start_from_it() {
     let file = Try::new().file("[client_tls]\ncertificate = \"a.crt\"\nkey = \"/b.key\"");
     let directory = file.sources.directory.clone();
-    let ClientTls::Files { certificate, key } = file.settings().client_tls.clone() else { panic!("files were given") };
-    assert_eq!((certificate, key), (directory.join("a.crt"), "/b.key".into()));
-    let ClientTls::Files { certificate, .. } = file.flag("client_tls.certificate", "c.crt").settings().client_tls.clone() else {
-        panic!("files were given")
+    let certificates = |file: &Try| match file.settings().client_tls.clone() {
+        ClientTls::Files { certificates, .. } => certificates,
+        other => panic!("{other:?}"),
     };
-    assert_eq!(certificate, std::path::Path::new("c.crt"));
+    let pair = |certificate, key: &str| CertificateFiles { certificate, key: key.into() };
+    assert_eq!(certificates(&file), [pair(directory.join("a.crt"), "/b.key")]);
+    assert_eq!(certificates(&file.flag("client_tls.certificate", "c.crt")), [pair("c.crt".into(), "/b.key")]);
+    let file = Try::new().file("[client_tls]\ncertificate = [\"a.crt\", \"b, c.crt\"]\nkey = \"/a.key, /b.key\"");
+    let directory = file.sources.directory.clone();
+    assert_eq!(certificates(&file), [pair(directory.join("a.crt"), "/a.key"), pair(directory.join("b, c.crt"), "/b.key")]);
+}
+
+#[test]
+fn whoever_asks_for_client_certificates_gets_them_asked_for() {
+    let file = |demand: &str| Try::new().env("HOME", "/h").file(&format!("[client_tls]\nclient_ca = \"/ca.crt\"\n{demand}"));
+    let demand = |text: &str| {
+        let tls = file(text).settings().client_tls.clone();
+        let clients = tls.clients().expect("they are asked for");
+        assert_eq!(clients.authority, std::path::Path::new("/ca.crt"));
+        clients.demand
+    };
+    assert_eq!(demand(""), ClientCert::VerifyFull);
+    assert_eq!(demand("client_cert = \"verify-ca\""), ClientCert::VerifyCa);
+    assert_eq!(demand("client_cert = \"cert\""), ClientCert::Cert);
+    assert_eq!(Try::new().env("HOME", "/h").settings().client_tls.clients(), None);
 }
 
 #[test]
@@ -293,6 +312,20 @@ fn options_are_checked_against_each_other() {
         ),
         ("client_tls.certificate = \"/c\"", "client_tls.certificate is set and client_tls.key is not"),
         ("client_tls.key = \"/k\"", "client_tls.key is set and client_tls.certificate is not"),
+        (
+            "client_tls.certificate = \"/c, /d\"\nclient_tls.key = \"/k\"",
+            "client_tls.certificate names 2 files and client_tls.key 1",
+        ),
+        ("client_tls.client_cert = \"cert\"", "client_tls.client_cert is set and client_tls.client_ca is not"),
+        (
+            "client_tls.client_ca = \"/ca\"\nclient_tls.enabled = false",
+            "client_tls.client_ca is set, but client_tls.enabled is false, so no client could show a certificate",
+        ),
+        (
+            "client_tls.client_ca = \"/ca\"",
+            "client_tls.client_ca is set, but neither HOME nor state_dir says where a development certificate could be kept, so \
+             there would be no TLS",
+        ),
     ] {
         assert_eq!(Try::new().file(text).error(), message, "{text}");
     }
@@ -307,7 +340,7 @@ fn options_are_checked_against_each_other() {
 #[test]
 fn the_development_certificate_is_kept_where_the_environment_says() {
     let tls = |test: Try| test.settings().client_tls.clone();
-    let at = |path: &str| ClientTls::Development { directory: path.into() };
+    let at = |path: &str| ClientTls::Development { directory: path.into(), clients: None };
     assert_eq!(tls(Try::new().env("HOME", "/h").env("XDG_STATE_HOME", "/x")), at("/x/sidepool"));
     assert_eq!(tls(Try::new().env("HOME", "/h").env("XDG_STATE_HOME", "relative")), at("/h/.local/state/sidepool"));
     assert_eq!(tls(Try::new().env("HOME", "/h").flag("state_dir", "/s")), at("/s"));

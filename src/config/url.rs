@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::nearest::nearest;
-use super::{ConfigError, Host, Password, SslMode, Upstream, UpstreamTls};
+use super::{CertificateFiles, ChannelBinding, ConfigError, Host, Password, SslMode, Upstream, UpstreamTls};
 
 /// The longest URL that is looked at, in bytes. A startup packet holds 10 000.
 const URL_BYTES_MAX: usize = 8192;
@@ -24,8 +24,24 @@ const HOSTS: &str = "Write an IPv6 address in brackets ([::1]) and a Unix socket
 const SSL_MODES: &str = "Use one of disable, allow, prefer, require, verify-ca and verify-full.";
 
 /// The parameters that have an effect.
-const PARAMETERS: &[&str] =
-    &["host", "port", "user", "password", "dbname", "sslmode", "ssl", "sslrootcert", "sslnegotiation", "hostaddr"];
+const PARAMETERS: &[&str] = &[
+    "host",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "ssl",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslnegotiation",
+    "channel_binding",
+    "hostaddr",
+];
+
+/// libpq's, without effect here, and too near to ours to be told from slips of the hand.
+const NEAR_MISSES: &[&str] = &["sslcrl", "sslcrldir", "sslcertmode", "sslsni"];
 
 /// Reads `postgres://` and `postgresql://` URLs of one host. Missing parts: user `postgres`, database = user, host
 /// `localhost`, port 5432, `sslmode=prefer`.
@@ -102,7 +118,10 @@ struct Parts {
     database: Option<String>,
     ssl_mode: Option<SslMode>,
     root_certificate: Option<RootCertificate>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
     direct: bool,
+    channel_binding: Option<ChannelBinding>,
     unused: Vec<String>,
 }
 
@@ -165,6 +184,9 @@ impl Parts {
                 let system = path == "system";
                 self.root_certificate = Some(if system { RootCertificate::System } else { RootCertificate::File(path.into()) });
             }
+            "sslcert" => self.certificate = Some(decode("sslcert", value)?.into()),
+            "sslkey" => self.key = Some(decode("sslkey", value)?.into()),
+            "channel_binding" => self.channel_binding = Some(parse_channel_binding(value)?),
             "sslnegotiation" => self.direct = parse_negotiation(value)?,
             _ => self.unused(name)?,
         }
@@ -174,8 +196,9 @@ impl Parts {
     /// Drivers have dozens of parameters of their own, so a foreign name is no mistake; `sslmod=require` is one.
     fn unused(&mut self, name: String) -> Result<(), ConfigError> {
         let printable = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        let libpqs = NEAR_MISSES.contains(&name.as_str());
         let shown = printable && !name.is_empty() && name.len() <= PARAMETER_BYTES_MAX;
-        if let Some(known) = nearest(&name, PARAMETERS.iter().copied()).filter(|known| shown && *known != name) {
+        if let Some(known) = nearest(&name, PARAMETERS.iter().copied()).filter(|known| shown && *known != name && !libpqs) {
             let message = format!("the URL has an unknown parameter `{name}`; did you mean `{known}`?");
             return Err(ConfigError::new(message, "Correct it or leave it out."));
         }
@@ -186,8 +209,8 @@ impl Parts {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Upstream, Vec<String>), ConfigError> {
-        let tls = tls(self.ssl_mode, self.root_certificate, self.direct)?;
+    fn finish(mut self) -> Result<(Upstream, Vec<String>), ConfigError> {
+        let tls = self.tls()?;
         let user = self.user.unwrap_or_else(|| "postgres".to_owned());
         let upstream = Upstream {
             host: self.host.unwrap_or_else(|| Host::Tcp("localhost".to_owned())),
@@ -203,29 +226,45 @@ impl Parts {
         };
         Ok((upstream, notes))
     }
-}
 
-/// libpq's rules: the system's roots are worth nothing without the name check, a root certificate given with `require` is
-/// used, and direct TLS leaves nothing to be preferred.
-fn tls(mode: Option<SslMode>, root: Option<RootCertificate>, direct: bool) -> Result<UpstreamTls, ConfigError> {
-    let system = root == Some(RootCertificate::System);
-    let root_certificate = root.and_then(|root| match root {
-        RootCertificate::System => None,
-        RootCertificate::File(path) => Some(path),
-    });
-    let mode = match mode {
-        None if system => SslMode::VerifyFull,
-        Some(weak) if system && weak != SslMode::VerifyFull => {
-            return Err(ConfigError::new("the URL's sslrootcert=system needs sslmode=verify-full", "Set both or neither."));
+    /// libpq's rules: the system's roots are worth nothing without the name check, a root certificate given with `require` is
+    /// used, and direct TLS leaves nothing to be preferred.
+    fn tls(&mut self) -> Result<UpstreamTls, ConfigError> {
+        let root = self.root_certificate.take();
+        let system = root == Some(RootCertificate::System);
+        let root_certificate = root.and_then(|root| match root {
+            RootCertificate::System => None,
+            RootCertificate::File(path) => Some(path),
+        });
+        let mode = match self.ssl_mode {
+            None if system => SslMode::VerifyFull,
+            Some(weak) if system && weak != SslMode::VerifyFull => {
+                return Err(ConfigError::new("the URL's sslrootcert=system needs sslmode=verify-full", "Set both or neither."));
+            }
+            Some(SslMode::Require) if root_certificate.is_some() => SslMode::VerifyCa,
+            mode => mode.unwrap_or(SslMode::Prefer),
+        };
+        if self.direct && matches!(mode, SslMode::Disable | SslMode::Prefer) {
+            let message = "the URL's sslnegotiation=direct needs an sslmode that insists on TLS";
+            return Err(ConfigError::new(message, "Add sslmode=require, verify-ca or verify-full."));
         }
-        Some(SslMode::Require) if root_certificate.is_some() => SslMode::VerifyCa,
-        mode => mode.unwrap_or(SslMode::Prefer),
-    };
-    if direct && matches!(mode, SslMode::Disable | SslMode::Prefer) {
-        let message = "the URL's sslnegotiation=direct needs an sslmode that insists on TLS";
-        return Err(ConfigError::new(message, "Add sslmode=require, verify-ca or verify-full."));
+        let channel_binding = self.channel_binding.unwrap_or(ChannelBinding::Prefer);
+        if channel_binding == ChannelBinding::Require && mode == SslMode::Disable {
+            let message = "the URL's channel_binding=require needs TLS, which sslmode=disable rules out";
+            return Err(ConfigError::new(message, "Use sslmode=require, verify-ca or verify-full with it."));
+        }
+        let client_certificate = self.client_certificate()?;
+        Ok(UpstreamTls { mode, root_certificate, client_certificate, direct: self.direct, channel_binding })
     }
-    Ok(UpstreamTls { mode, root_certificate, direct })
+
+    /// Nothing is taken from a home directory, as libpq would: who runs a pooler has none to speak of.
+    fn client_certificate(&mut self) -> Result<Option<CertificateFiles>, ConfigError> {
+        match (self.certificate.take(), self.key.take()) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
+            _ => Err(ConfigError::new("the URL has one of sslcert and sslkey without the other", "Give both, or neither.")),
+        }
+    }
 }
 
 fn parse_ssl_mode(text: &str) -> Result<SslMode, ConfigError> {
@@ -244,6 +283,15 @@ fn parse_negotiation(text: &str) -> Result<bool, ConfigError> {
         "postgres" => Ok(false),
         "direct" => Ok(true),
         _ => Err(ConfigError::new("the URL's sslnegotiation is unknown", "Use postgres or direct.")),
+    }
+}
+
+fn parse_channel_binding(text: &str) -> Result<ChannelBinding, ConfigError> {
+    match text {
+        "disable" => Ok(ChannelBinding::Disable),
+        "prefer" => Ok(ChannelBinding::Prefer),
+        "require" => Ok(ChannelBinding::Require),
+        _ => Err(ConfigError::new("the URL's channel_binding is unknown", "Use disable, prefer or require.")),
     }
 }
 

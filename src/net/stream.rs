@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::{CipherSuite, ProtocolVersion};
@@ -9,12 +10,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
 use crate::net::socket::{Peer, Socket};
+use crate::net::tls::x509;
 
 /// An enum and no trait object, and only the rarer kind boxed: the relay reads and writes through it for every turn.
 #[derive(Debug)]
 pub enum Stream {
     Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<Secured>),
+}
+
+/// A TLS session, and what its own side has to remember of the handshake.
+#[derive(Debug)]
+pub struct Secured {
+    pub(super) tls: TlsStream<Socket>,
+    /// As a server: the channel binding of the certificate we showed.
+    pub(super) end_point: Option<Arc<[u8]>>,
 }
 
 /// For logs and `check`.
@@ -31,19 +41,42 @@ impl Stream {
 
     /// `None` without TLS.
     pub fn tls_facts(&self) -> Option<TlsFacts> {
-        let Self::Tls(tls) = self else { return None };
-        let (_, session) = tls.get_ref();
+        let Self::Tls(secured) = self else { return None };
+        let (_, session) = secured.tls.get_ref();
         Some(TlsFacts { version: session.protocol_version()?, cipher: session.negotiated_cipher_suite()?.suite() })
     }
 
     /// The name the client asked for (SNI), if this is the server's side of a TLS stream.
     pub fn server_name(&self) -> Option<&str> {
         match self {
-            Self::Tls(tls) => match &**tls {
+            Self::Tls(secured) => match &secured.tls {
                 TlsStream::Server(tls) => tls.get_ref().1.server_name(),
                 TlsStream::Client(_) => None,
             },
             Self::Plain(_) => None,
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The channel binding `tls-server-end-point` (RFC 5929): a hash of the certificate that the server's side showed, whichever
+    /// side this is. `None` without TLS, and for a certificate whose signature has no hash.
+    pub fn end_point(&self) -> Option<Arc<[u8]>> {
+        let Self::Tls(secured) = self else { return None };
+        match &secured.tls {
+            TlsStream::Server(_) => secured.end_point.clone(),
+            TlsStream::Client(tls) => x509::end_point(tls.get_ref().1.peer_certificates()?.first()?).map(Arc::from),
+        }
+    }
+
+    /// Whom a client's certificate names, if it showed one, which then was verified. `None` on the client's side.
+    pub fn client_names(&self) -> Option<Vec<String>> {
+        let Self::Tls(secured) = self else { return None };
+        match &secured.tls {
+            TlsStream::Server(tls) => tls.get_ref().1.peer_certificates()?.first().map(|leaf| x509::names(leaf)),
+            TlsStream::Client(_) => None,
         }
     }
 
@@ -54,14 +87,17 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.readable_now(),
             // A TLS session that wants nothing read has plaintext to give, or was closed by its peer.
-            Self::Tls(tls) => !tls.get_ref().1.wants_read() || tls.get_ref().0.readable_now(),
+            Self::Tls(secured) => {
+                let (socket, session) = secured.tls.get_ref();
+                !session.wants_read() || socket.readable_now()
+            }
         }
     }
 
     fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(secured) => secured.tls.get_ref().0,
         }
     }
 }
@@ -72,7 +108,7 @@ impl AsyncRead for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             // Many peers close without TLS's close_notify. The protocol above has its own end (Terminate), so a
             // truncation shows there, and this is the end of the stream like any other.
-            Self::Tls(tls) => match Pin::new(tls.as_mut()).poll_read(cx, buf) {
+            Self::Tls(secured) => match Pin::new(&mut secured.tls).poll_read(cx, buf) {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 polled => polled,
             },
@@ -84,35 +120,35 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+            Self::Tls(secured) => Pin::new(&mut secured.tls).poll_write(cx, buf),
         }
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Tls(secured) => Pin::new(&mut secured.tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
+            Self::Tls(secured) => secured.tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            Self::Tls(secured) => Pin::new(&mut secured.tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            Self::Tls(secured) => Pin::new(&mut secured.tls).poll_shutdown(cx),
         }
     }
 }

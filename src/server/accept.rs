@@ -152,7 +152,7 @@ fn too_many(limit: usize) -> PgError {
 }
 
 fn in_upstream(error: &TlsSetupError) -> StartError {
-    StartError::new(error.to_string(), "Correct sslrootcert in the upstream's URL.")
+    StartError::new(error.to_string(), "Correct sslrootcert, sslcert or sslkey in the upstream's URL.")
 }
 
 fn in_client_tls(error: &TlsSetupError) -> StartError {

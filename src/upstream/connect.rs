@@ -75,6 +75,8 @@ pub enum AuthMethod {
     CleartextPassword,
     Md5,
     ScramSha256,
+    /// Bound to the certificate that the server showed.
+    ScramSha256Plus,
 }
 
 /// Connects and logs in, over protocol 3.0. Not bounded in time: the caller's timeout is.

@@ -2,17 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::{Host, Upstream};
 use crate::net::socket::{Socket, TcpOptions};
 use crate::net::stream::Stream;
-use crate::net::tls::{TlsContext, handshake, has_alpn};
+use crate::net::tls::{TlsContext, UpstreamConfig, handshake, has_alpn};
 use crate::upstream::ConnectError;
 use crate::wire::request::SSL_REQUEST;
 
@@ -80,11 +78,11 @@ impl Dial<'_> {
         }
     }
 
-    async fn handshake(&self, config: &Arc<ClientConfig>, socket: Socket, host: &str) -> Result<Stream, ConnectError> {
+    async fn handshake(&self, config: &UpstreamConfig, socket: Socket, host: &str) -> Result<Stream, ConnectError> {
         handshake(config, socket, host).await.map_err(|error| self.failed(error.to_string()))
     }
 
-    async fn direct(&self, config: &Arc<ClientConfig>, socket: Socket, host: &str) -> Result<Stream, ConnectError> {
+    async fn direct(&self, config: &UpstreamConfig, socket: Socket, host: &str) -> Result<Stream, ConnectError> {
         let stream = self.handshake(config, socket, host).await?;
         if !has_alpn(&stream) {
             return Err(self.failed("the server did not agree on the ALPN protocol \"postgresql\", which direct TLS needs"));

@@ -87,7 +87,7 @@ impl ConnectError {
                 )
             }
             Self::Tls { .. } => PgError::fatal(SqlState::CONNECTION_FAILURE, "could not establish TLS with the upstream server")
-                .with_hint("The pooler's log says why; sslmode and sslrootcert are set in the upstream's URL."),
+                .with_hint("The pooler's log says why; sslmode, sslrootcert and sslcert are set in the upstream's URL."),
             Self::Protocol(_) => {
                 PgError::fatal(SqlState::PROTOCOL_VIOLATION, "the upstream server broke the protocol while logging in")
                     .with_hint("The pooler's log says how. Is it a PostgreSQL server?")

@@ -81,6 +81,10 @@ impl Intake {
         Ok(None)
     }
 
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// Whether nothing has arrived of a further message.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
@@ -126,6 +130,10 @@ impl Intake {
     }
 
     fn lost(&self, error: io::Error) -> ConnectError {
+        // Under TLS 1.3 a server refuses our certificate only after the handshake is over for us.
+        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return ConnectError::Tls { target: self.target.clone(), reason: error.to_string() };
+        }
         ConnectError::Unreachable { target: self.target.clone(), error }
     }
 }

@@ -6,9 +6,10 @@ use bytes::BytesMut;
 
 use crate::auth::keys::ScramKeys;
 use crate::auth::md5;
-use crate::auth::scram::MECHANISM;
-use crate::auth::scram::client::{Challenge, ScramClient};
-use crate::config::Password;
+use crate::auth::scram::client::{Binding, Challenge, ScramClient};
+use crate::auth::scram::{MECHANISM, MECHANISM_PLUS};
+use crate::config::{ChannelBinding, Password};
+use crate::net::stream::Stream;
 use crate::upstream::connect::{AuthMethod, ConnectSpec, Credential};
 use crate::upstream::derive::derive_keys;
 use crate::upstream::error::ConnectError;
@@ -16,12 +17,18 @@ use crate::upstream::intake::{Intake, Message};
 use crate::wire::authentication::Authentication;
 use crate::wire::request;
 
+const BINDING_HINT: &str =
+    "Let the server ask for scram-sha-256 over TLS (hostssl in its pg_hba.conf), or leave channel_binding out of the URL.";
 const NO_PASSWORD_HINT: &str = "Put the password into the upstream's URL: postgres://user:password@host/database.";
 
 /// Answers what the server asks, up to and with its AuthenticationOk.
 pub(super) async fn authenticate(intake: &mut Intake, spec: &ConnectSpec<'_>) -> Result<AuthMethod, ConnectError> {
     let message = intake.next().await?;
-    match parse(&message)? {
+    let asked = parse(&message)?;
+    if spec.upstream.tls.channel_binding == ChannelBinding::Require && !matches!(asked, Authentication::Sasl(_)) {
+        return Err(unbound("the server wants no SCRAM login"));
+    }
+    match asked {
         Authentication::Ok => Ok(AuthMethod::Trust),
         Authentication::CleartextPassword => {
             let password = password(spec, "a password")?;
@@ -34,15 +41,33 @@ pub(super) async fn authenticate(intake: &mut Intake, spec: &ConnectSpec<'_>) ->
             Ok(AuthMethod::Md5)
         }
         Authentication::Sasl(offered) => {
-            if !offered.contains(&MECHANISM) {
-                return Err(unknown_method(&format!("SASL with {}", offered.join(", "))));
-            }
-            scram(intake, spec).await?;
-            Ok(AuthMethod::ScramSha256)
+            let binding = choose(&offered, intake.stream(), spec.upstream.tls.channel_binding)?;
+            scram(intake, spec, binding).await
         }
         Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => Err(out_of_order()),
         Authentication::Other(code) => Err(unknown_method(&format!("authentication method {code}"))),
     }
+}
+
+/// Which mechanism, and what is said of binding, by libpq's rules.
+fn choose(offered: &[&str], stream: &Stream, wanted: ChannelBinding) -> Result<Binding, ConnectError> {
+    let (plain, plus) = (offered.contains(&MECHANISM), offered.contains(&MECHANISM_PLUS));
+    if plus && !stream.is_tls() {
+        // Nobody has a certificate to bind to there: the offer was made elsewhere, and somebody took the TLS away.
+        return Err(ConnectError::protocol("it offers SCRAM-SHA-256-PLUS on a connection without TLS"));
+    }
+    let binding = match (wanted, stream.end_point()) {
+        (ChannelBinding::Prefer | ChannelBinding::Require, Some(hash)) if plus => Binding::EndPoint(hash),
+        (ChannelBinding::Require, None) if stream.is_tls() => return Err(unbound("nothing says how to bind to its certificate")),
+        (ChannelBinding::Require, _) => return Err(unbound("the server does not offer SCRAM-SHA-256-PLUS")),
+        // To say `y` where it was offered would be taken for the trace of an attack.
+        (ChannelBinding::Prefer, Some(_)) => Binding::NotOffered,
+        (ChannelBinding::Prefer, None) | (ChannelBinding::Disable, _) => Binding::No,
+    };
+    if !plain && !matches!(binding, Binding::EndPoint(_)) {
+        return Err(unknown_method(&format!("SASL with {}", offered.join(", "))));
+    }
+    Ok(binding)
 }
 
 async fn answer(intake: &mut Intake, password: &str) -> Result<(), ConnectError> {
@@ -54,11 +79,12 @@ async fn answer(intake: &mut Intake, password: &str) -> Result<(), ConnectError>
 
 /// Each step waits for just the message that comes next: an AuthenticationOk before the server has proved itself is
 /// somebody who does not know the password.
-async fn scram(intake: &mut Intake, spec: &ConnectSpec<'_>) -> Result<(), ConnectError> {
+async fn scram(intake: &mut Intake, spec: &ConnectSpec<'_>, binding: Binding) -> Result<AuthMethod, ConnectError> {
     check_scram_credential(spec)?;
-    let client = ScramClient::new().map_err(|error| ConnectError::protocol(error.to_string()))?;
+    let method = if matches!(binding, Binding::EndPoint(_)) { AuthMethod::ScramSha256Plus } else { AuthMethod::ScramSha256 };
+    let client = ScramClient::new(binding).map_err(|error| ConnectError::protocol(error.to_string()))?;
     let mut out = BytesMut::new();
-    request::sasl_initial_response(&mut out, MECHANISM, client.client_first().as_bytes());
+    request::sasl_initial_response(&mut out, client.mechanism(), client.client_first().as_bytes());
     intake.send(&out).await?;
 
     let message = intake.next().await?;
@@ -73,7 +99,8 @@ async fn scram(intake: &mut Intake, spec: &ConnectSpec<'_>) -> Result<(), Connec
     let message = intake.next().await?;
     let Authentication::SaslFinal(server_final) = parse(&message)? else { return Err(out_of_order()) };
     signature.verify(server_final)?;
-    expect_ok(intake).await
+    expect_ok(intake).await?;
+    Ok(method)
 }
 
 async fn keys(spec: &ConnectSpec<'_>, challenge: &Challenge) -> Result<ScramKeys, ConnectError> {
@@ -121,6 +148,11 @@ fn parse(message: &Message) -> Result<Authentication<'_>, ConnectError> {
 
 fn out_of_order() -> ConnectError {
     ConnectError::protocol("an authentication message out of order")
+}
+
+fn unbound(why: &str) -> ConnectError {
+    let reason = format!("channel_binding=require is set in the upstream's URL, and {why}");
+    ConnectError::Credential { reason, hint: BINDING_HINT }
 }
 
 fn missing(asked: &str) -> ConnectError {

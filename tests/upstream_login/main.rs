@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use sidepool::auth::key_cache::KeyCache;
 use sidepool::auth::keys::ScramKeys;
 use sidepool::auth::verifier::Verifier;
-use sidepool::config::{Host, Password, SslMode, Upstream, UpstreamTls};
+use sidepool::config::{ChannelBinding, Host, Password, SslMode, Upstream, UpstreamTls};
 use sidepool::error::SqlState;
 use sidepool::net::tls::TlsContext;
 use sidepool::upstream::{AuthMethod, ConnectError, ConnectSpec, Connected, Credential, cancel, connect};
@@ -36,7 +36,7 @@ impl Bed {
             user: "postgres".into(),
             password: None,
             database: "postgres".into(),
-            tls: UpstreamTls { mode: SslMode::Disable, root_certificate: None, direct: false },
+            tls: UpstreamTls::new(SslMode::Disable),
         };
         Self { postgres, upstream, keys: Arc::new(KeyCache::new().unwrap()) }
     }
@@ -207,7 +207,7 @@ async fn tls_as_each_sslmode_has_it() {
         (SslMode::Disable, None, "localhost", false),
     ] {
         bed.upstream.host = Host::Tcp(host.into());
-        bed.upstream.tls = UpstreamTls { mode, root_certificate, direct: false };
+        bed.upstream.tls = UpstreamTls { root_certificate, ..UpstreamTls::new(mode) };
         let outcome = bed.login("encrypted", secret("s3cret")).await;
         assert_eq!(outcome.as_ref().is_ok_and(|connected| connected.tls.is_some()), encrypted, "{mode:?}: {outcome:?}");
         let Ok(mut connected) = outcome else { continue };
@@ -217,12 +217,42 @@ async fn tls_as_each_sslmode_has_it() {
 }
 
 #[tokio::test]
+async fn scram_is_bound_to_the_servers_certificate_where_that_is_not_switched_off() {
+    let mut bed = Bed::new().await;
+    bed.role("encrypted", "scram-sha-256", "s3cret").await;
+    for (channel_binding, method) in [
+        (ChannelBinding::Prefer, AuthMethod::ScramSha256Plus),
+        (ChannelBinding::Require, AuthMethod::ScramSha256Plus),
+        (ChannelBinding::Disable, AuthMethod::ScramSha256),
+    ] {
+        bed.upstream.tls = UpstreamTls { channel_binding, ..UpstreamTls::new(SslMode::Require) };
+        assert_eq!(bed.login("encrypted", secret("s3cret")).await.unwrap().auth, method);
+    }
+    // Keys that a client proved are bound as well as a password is.
+    let verifier: String = bed
+        .postgres
+        .admin()
+        .await
+        .query_one("SELECT rolpassword FROM pg_authid WHERE rolname = 'encrypted'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let verifier = Verifier::parse(&verifier).unwrap();
+    let keys = ScramKeys::derive("s3cret", &verifier.salt, verifier.iterations);
+    bed.upstream.tls = UpstreamTls { channel_binding: ChannelBinding::Require, ..UpstreamTls::new(SslMode::Require) };
+    assert!(bed.login("encrypted", Credential::ScramKeys(keys)).await.is_ok());
+    // PostgreSQL lets this one in without any proof.
+    let error = bed.login("trusting", Credential::None).await.unwrap_err();
+    assert!(error.to_string().contains("channel_binding=require"), "{error}");
+}
+
+#[tokio::test]
 async fn tls_with_somebody_elses_root_is_refused_by_us() {
     let mut bed = Bed::new().await;
     let other = tempfile::tempdir().unwrap();
     sidepool::net::dev_cert::load_or_create(other.path()).unwrap();
     let root_certificate = Some(other.path().join("ca.crt"));
-    bed.upstream.tls = UpstreamTls { mode: SslMode::VerifyCa, root_certificate, direct: false };
+    bed.upstream.tls = UpstreamTls { root_certificate, ..UpstreamTls::new(SslMode::VerifyCa) };
     match bed.login("trusting", Credential::None).await {
         Err(ConnectError::Tls { reason, .. }) => assert!(reason.contains("certificate"), "{reason}"),
         other => panic!("{other:?}"),

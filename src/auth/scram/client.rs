@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,14 +13,24 @@ use subtle::ConstantTimeEq;
 use crate::auth::keys::{KEY_BYTES, ScramKeys, hmac, xor};
 use crate::auth::process_secret::{NoRandomness, random};
 use crate::auth::scram::message::{Attributes, is_nonce};
+use crate::auth::scram::{GS2_END_POINT, MECHANISM, MECHANISM_PLUS, channel_binding};
 use crate::auth::verifier::{parse_iterations, parse_salt};
 
-/// base64 of `n,,`: no channel binding, which the server gets to see again under the proof.
-const BINDING: &str = "biws";
+/// Whether the exchange is bound to its TLS connection, which the server gets to see again under the proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// `n`: we do not bind.
+    No,
+    /// `y`: we would, but the server did not offer it. One that did offer it then knows that somebody took it out.
+    NotOffered,
+    /// `p`, with SCRAM-SHA-256-PLUS: the hash of the server's certificate (RFC 5929 §4.1).
+    EndPoint(Arc<[u8]>),
+}
 
 /// Begun; the server's first message is awaited.
 #[derive(Debug)]
 pub struct ScramClient {
+    binding: Binding,
     bare: String,
     nonce: String,
 }
@@ -28,6 +39,7 @@ pub struct ScramClient {
 pub struct Challenge {
     pub salt: Vec<u8>,
     pub iterations: NonZeroU32,
+    binding: Binding,
     nonce: String,
     /// client-first-bare and server-first, each with a comma behind it.
     said: String,
@@ -53,18 +65,26 @@ pub enum ServerFault {
 }
 
 impl ScramClient {
-    pub fn new() -> Result<Self, NoRandomness> {
+    pub fn new(binding: Binding) -> Result<Self, NoRandomness> {
         // PostgreSQL takes the user's name from the startup packet and wants none here.
-        Ok(Self::with("", &STANDARD.encode(random::<18>()?)))
+        Ok(Self::with(binding, "", &STANDARD.encode(random::<18>()?)))
     }
 
-    pub(super) fn with(user: &str, nonce: &str) -> Self {
-        Self { bare: format!("n={user},r={nonce}"), nonce: nonce.to_owned() }
+    pub(super) fn with(binding: Binding, user: &str, nonce: &str) -> Self {
+        Self { binding, bare: format!("n={user},r={nonce}"), nonce: nonce.to_owned() }
+    }
+
+    /// For SASLInitialResponse.
+    pub fn mechanism(&self) -> &'static str {
+        match self.binding {
+            Binding::No | Binding::NotOffered => MECHANISM,
+            Binding::EndPoint(_) => MECHANISM_PLUS,
+        }
     }
 
     /// For SASLInitialResponse.
     pub fn client_first(&self) -> String {
-        format!("n,,{}", self.bare)
+        format!("{}{}", self.binding.gs2_header(), self.bare)
     }
 
     pub fn server_first(self, message: &[u8]) -> Result<Challenge, ServerFault> {
@@ -79,16 +99,35 @@ impl ScramClient {
         Ok(Challenge {
             salt: parse_salt(salt).ok_or(ServerFault::Malformed("server-first-message has a bad salt"))?,
             iterations: parse_iterations(iterations).ok_or(ServerFault::Iterations)?,
+            binding: self.binding,
             nonce: nonce.to_owned(),
             said: format!("{},{text},", self.bare),
         })
     }
 }
 
+impl Binding {
+    fn gs2_header(&self) -> &'static str {
+        match self {
+            Self::No => "n,,",
+            Self::NotOffered => "y,,",
+            Self::EndPoint(_) => GS2_END_POINT,
+        }
+    }
+
+    fn text(&self) -> String {
+        let data: &[u8] = match self {
+            Self::No | Self::NotOffered => b"",
+            Self::EndPoint(hash) => hash,
+        };
+        channel_binding(self.gs2_header(), data)
+    }
+}
+
 impl Challenge {
     /// The text for SASLResponse, and what is to come.
     pub fn respond(self, keys: &ScramKeys) -> (String, AwaitingSignature) {
-        let without_proof = format!("c={BINDING},r={}", self.nonce);
+        let without_proof = format!("c={},r={}", self.binding.text(), self.nonce);
         let auth_message = format!("{}{without_proof}", self.said);
         let signature = hmac(keys.client.stored().reveal(), auth_message.as_bytes());
         let proof = STANDARD.encode(xor(keys.client.reveal(), &signature));

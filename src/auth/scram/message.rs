@@ -19,12 +19,25 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// `n,,n=user,r=nonce`, of a client that does not bind the channel.
+/// `n,,n=user,r=nonce`
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ClientFirst<'a> {
-    /// `n,,` or `y,,`, which the client has to repeat under its proof.
+    pub(super) flag: Flag,
+    /// `n,,` and the like, which the client has to repeat under its proof.
     pub(super) gs2_header: &'a str,
     pub(super) bare: &'a str,
+    pub(super) nonce: &'a str,
+}
+
+/// What a client says of channel binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flag {
+    /// `n`: it cannot.
+    No,
+    /// `y`: it can, but believes that the server cannot.
+    Could,
+    /// `p=tls-server-end-point`
+    EndPoint,
 }
 
 impl<'a> ClientFirst<'a> {
@@ -32,13 +45,13 @@ impl<'a> ClientFirst<'a> {
     /// As PostgreSQL's `read_client_first_message`.
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, PgError> {
         let message = utf8(message)?;
-        if message.starts_with("p=") {
-            return Err(malformed(
-                "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data.",
-            ));
-        }
-        let rest = message.strip_prefix("n,").or_else(|| message.strip_prefix("y,"));
-        let rest = rest.ok_or_else(|| malformed("Unexpected channel-binding flag."))?;
+        let (flag, rest) = match message.split_once(',') {
+            Some(("n", rest)) => (Flag::No, rest),
+            Some(("y", rest)) => (Flag::Could, rest),
+            Some(("p=tls-server-end-point", rest)) => (Flag::EndPoint, rest),
+            Some((other, _)) if other.starts_with("p=") => return Err(violation("unsupported SCRAM channel-binding type")),
+            _ => return Err(malformed("Unexpected channel-binding flag.")),
+        };
         if rest.starts_with("a=") {
             return Err(unsupported("client uses authorization identity, but it is not supported"));
         }
@@ -52,7 +65,7 @@ impl<'a> ClientFirst<'a> {
         if !is_nonce(nonce) {
             return Err(violation("non-printable characters in SCRAM nonce"));
         }
-        Ok(Self { gs2_header: &message[..3], bare })
+        Ok(Self { flag, gs2_header: &message[..message.len() - bare.len()], bare, nonce })
     }
 }
 

@@ -2,9 +2,9 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
-use super::client::{ScramClient, ServerFault};
+use super::client::{self, ScramClient, ServerFault};
 use super::message::{ClientFinal, ClientFirst};
-use super::server::{self, Candidate, Rejection};
+use super::server::{self, Binding, Candidate, Rejection};
 use crate::auth::keys::{ClientKey, ScramKeys, ServerKey};
 use crate::auth::process_secret::ProcessSecret;
 use crate::auth::verifier::Verifier;
@@ -22,8 +22,8 @@ fn known(password: &str) -> Candidate {
 
 /// The whole exchange between our client and our server.
 fn exchange(candidate: Candidate, client_keys: &ScramKeys) -> Result<ScramKeys, Rejection> {
-    let client = ScramClient::new().unwrap();
-    let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), candidate)?;
+    let client = ScramClient::new(client::Binding::No).unwrap();
+    let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), candidate, Binding::NotOffered)?;
     let (client_final, signature) = client.server_first(server_first.as_bytes()).unwrap().respond(client_keys);
     let proven = awaiting.finish(client_final.as_bytes())?;
     signature.verify(proven.server_final.as_bytes()).unwrap();
@@ -56,7 +56,7 @@ fn trap_59_an_unknown_user_fails_even_with_the_right_keys() {
 
 #[test]
 fn rfc_7677_example() {
-    let client = ScramClient::with("user", "rOprNGfwEbeRWgbNEkqO");
+    let client = ScramClient::with(client::Binding::No, "user", "rOprNGfwEbeRWgbNEkqO");
     assert_eq!(client.client_first(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
     let server_first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
     let challenge = client.server_first(server_first.as_bytes()).unwrap();
@@ -84,7 +84,7 @@ fn trap_63_first_messages_that_are_refused() {
         (b"n,,n=,r=a\0", SqlState::PROTOCOL_VIOLATION),
         (b"n,,n=,r=\xff", SqlState::PROTOCOL_VIOLATION),
     ] {
-        match server::begin(message, known("secret")).map(|(first, _)| first) {
+        match server::begin(message, known("secret"), Binding::NotOffered).map(|(first, _)| first) {
             Err(Rejection::Malformed(error)) => assert_eq!(error.code, code, "{message:?}"),
             other => panic!("{message:?}: {other:?}"),
         }
@@ -95,8 +95,8 @@ fn trap_63_first_messages_that_are_refused() {
 fn trap_63_the_flag_y_is_taken_and_must_be_repeated() {
     let run = |flag: &str, binding: &str| {
         let first = format!("{flag},,n=ignored,r=abc");
-        let (server_first, awaiting) = server::begin(first.as_bytes(), known("secret")).unwrap();
-        let client = ScramClient::with("ignored", "abc");
+        let (server_first, awaiting) = server::begin(first.as_bytes(), known("secret"), Binding::NotOffered).unwrap();
+        let client = ScramClient::with(client::Binding::No, "ignored", "abc");
         let (last, _) = client.server_first(server_first.as_bytes()).unwrap().respond(&keys("secret"));
         awaiting.finish(last.replace("c=biws", binding).as_bytes()).map(|_| ())
     };
@@ -108,10 +108,62 @@ fn trap_63_the_flag_y_is_taken_and_must_be_repeated() {
 }
 
 #[test]
+fn a_proof_bound_to_the_certificate_is_good_for_that_certificate_alone() {
+    let exchange = |theirs: &[u8], ours: &[u8]| {
+        let client = ScramClient::new(client::Binding::EndPoint(theirs.into())).unwrap();
+        assert_eq!(client.mechanism(), "SCRAM-SHA-256-PLUS");
+        let first = client.client_first();
+        let (server_first, awaiting) = server::begin(first.as_bytes(), known("secret"), Binding::EndPoint(ours)).unwrap();
+        let (last, signature) = client.server_first(server_first.as_bytes()).unwrap().respond(&keys("secret"));
+        let proven = awaiting.finish(last.as_bytes())?;
+        signature.verify(proven.server_final.as_bytes()).unwrap();
+        Ok(proven.keys)
+    };
+    assert_eq!(exchange(b"hash", b"hash"), Ok(keys("secret")));
+    let Err(Rejection::Malformed(error)) = exchange(b"hash", b"other") else { panic!("it was taken") };
+    assert_eq!((error.code, &*error.message), (SqlState::INVALID_AUTHORIZATION, "SCRAM channel binding check failed"));
+}
+
+#[test]
+fn trap_63_the_flag_has_to_fit_the_mechanism_and_y_is_a_downgrade() {
+    let begin = |flag: &str, binding| {
+        let first = format!("{flag},,n=,r=abc");
+        match server::begin(first.as_bytes(), known("secret"), binding) {
+            Ok(_) => None,
+            Err(Rejection::Malformed(error)) => Some(error.code),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let (downgrade, violation) = (Some(SqlState::INVALID_AUTHORIZATION), Some(SqlState::PROTOCOL_VIOLATION));
+    let end_point = "p=tls-server-end-point";
+    for (flag, not_offered, not_chosen, chosen) in [
+        ("n", None, None, violation),
+        ("y", None, downgrade, violation),
+        (end_point, violation, violation, None),
+        ("p=tls-unique", violation, violation, violation),
+    ] {
+        assert_eq!(begin(flag, Binding::NotOffered), not_offered, "{flag}");
+        assert_eq!(begin(flag, Binding::NotChosen), not_chosen, "{flag}");
+        assert_eq!(begin(flag, Binding::EndPoint(b"hash")), chosen, "{flag}");
+    }
+}
+
+#[test]
+fn what_a_client_says_of_binding() {
+    let first = |binding| ScramClient::with(binding, "", "abc").client_first();
+    assert_eq!(first(client::Binding::No), "n,,n=,r=abc");
+    assert_eq!(first(client::Binding::NotOffered), "y,,n=,r=abc");
+    assert_eq!(first(client::Binding::EndPoint((*b"hash").into())), "p=tls-server-end-point,,n=,r=abc");
+    let challenge = ScramClient::with(client::Binding::NotOffered, "", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap();
+    assert!(challenge.respond(&keys("secret")).0.starts_with("c=eSws,r=abcd,p="));
+}
+
+#[test]
 fn trap_63_last_messages_that_are_refused() {
     let last = |change: fn(String) -> String| {
-        let client = ScramClient::with("", "abc");
-        let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), known("secret")).unwrap();
+        let client = ScramClient::with(client::Binding::No, "", "abc");
+        let (server_first, awaiting) =
+            server::begin(client.client_first().as_bytes(), known("secret"), Binding::NotOffered).unwrap();
         let (message, _) = client.server_first(server_first.as_bytes()).unwrap().respond(&keys("secret"));
         awaiting.finish(change(message).as_bytes()).map(|_| ())
     };
@@ -129,7 +181,9 @@ fn trap_63_last_messages_that_are_refused() {
 
 #[test]
 fn a_hostile_server_gets_nowhere() {
-    let answer = |message: &str| ScramClient::with("", "abc").server_first(message.as_bytes()).map(|_| ()).unwrap_err();
+    let answer = |message: &str| {
+        ScramClient::with(client::Binding::No, "", "abc").server_first(message.as_bytes()).map(|_| ()).unwrap_err()
+    };
     assert_eq!(answer("r=abd,s=YQ==,i=1"), ServerFault::Nonce);
     assert_eq!(answer("r=abc,s=YQ==,i=1"), ServerFault::Nonce);
     assert_eq!(answer(&format!("r=abc{},s=YQ==,i=1", "x".repeat(2000))), ServerFault::Nonce);
@@ -144,7 +198,7 @@ fn a_hostile_server_gets_nowhere() {
 #[test]
 fn trap_68_a_server_that_does_not_know_the_password_is_noticed() {
     let signature = |last: &[u8]| {
-        let challenge = ScramClient::with("", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap();
+        let challenge = ScramClient::with(client::Binding::No, "", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap();
         challenge.respond(&keys("secret")).1.verify(last).unwrap_err()
     };
     assert_eq!(signature(b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), ServerFault::Signature);
@@ -155,8 +209,8 @@ fn trap_68_a_server_that_does_not_know_the_password_is_noticed() {
 
 #[test]
 fn nothing_secret_is_shown() {
-    let client = ScramClient::with("", "abc");
-    let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), known("secret")).unwrap();
+    let client = ScramClient::with(client::Binding::No, "", "abc");
+    let (server_first, awaiting) = server::begin(client.client_first().as_bytes(), known("secret"), Binding::NotOffered).unwrap();
     let challenge = client.server_first(server_first.as_bytes()).unwrap();
     let shown = format!("{awaiting:?} {challenge:?} {:?} {:?}", keys("secret"), challenge_signature());
     for hidden in ["secret", "Signature(", "[1", "[0x"] {
@@ -164,9 +218,9 @@ fn nothing_secret_is_shown() {
     }
 }
 
-fn challenge_signature() -> super::client::AwaitingSignature {
+fn challenge_signature() -> client::AwaitingSignature {
     let keys = ScramKeys { client: ClientKey::new([1; 32]), server: ServerKey::new([2; 32]) };
-    ScramClient::with("", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap().respond(&keys).1
+    ScramClient::with(client::Binding::No, "", "abc").server_first(b"r=abcd,s=YQ==,i=1").unwrap().respond(&keys).1
 }
 
 proptest! {
@@ -174,8 +228,8 @@ proptest! {
     fn parsers_never_panic(message: Vec<u8>, text in "[nyp],[a=]*,?(n=)?[a-z]*,?(r=)?[!-~]{0,20}(,p=)?[A-Za-z=]*") {
         for bytes in [&message[..], text.as_bytes()] {
             let _ = (ClientFirst::parse(bytes), ClientFinal::parse(bytes));
-            let _ = server::begin(bytes, known("x")).map(|(_, awaiting)| awaiting.finish(bytes).is_ok());
-            let _ = ScramClient::with("", "a").server_first(bytes).is_ok();
+            let _ = server::begin(bytes, known("x"), Binding::NotOffered).map(|(_, awaiting)| awaiting.finish(bytes).is_ok());
+            let _ = ScramClient::with(client::Binding::No, "", "a").server_first(bytes).is_ok();
             let _ = challenge_signature().verify(bytes);
         }
     }

@@ -1,7 +1,8 @@
 //! Where clients arrive, and TLS towards them.
 
 use super::Opt;
-use crate::config::kind::Kind;
+use crate::config::ClientCert;
+use crate::config::kind::{Choice, Kind};
 
 pub(super) const LISTEN: &[Opt] = &[
     Opt {
@@ -78,8 +79,10 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "",
         example: "/etc/sidepool/server.crt",
         elsewhere: &[("PgBouncer", "client_tls_cert_file"), ("Supavisor", "GLOBAL_DOWNSTREAM_CERT_PATH")],
-        kind: Kind::Path(|d| &mut d.client_tls.certificate),
-        doc: "File with the certificate chain shown to clients, PEM. Needs the key too.",
+        kind: Kind::Paths(|d| &mut d.client_tls.certificates),
+        doc: "File with the certificate chain shown to clients, PEM. Needs the key too. Several, as a list or with commas between \
+              them, are chosen by the host name that a client asks for (SNI): the first that is good for that name, else the \
+              first of all. Changed files are read again by themselves; where they are bad, the old ones stay in use.",
     },
     Opt {
         key: "client_tls.key",
@@ -88,7 +91,35 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "",
         example: "/etc/sidepool/server.key",
         elsewhere: &[("PgBouncer", "client_tls_key_file"), ("Supavisor", "GLOBAL_DOWNSTREAM_KEY_PATH")],
-        kind: Kind::Path(|d| &mut d.client_tls.key),
-        doc: "File with the certificate's private key, PEM.",
+        kind: Kind::Paths(|d| &mut d.client_tls.keys),
+        doc: "File with the certificate's private key, PEM. As many as there are certificates, in the same order.",
+    },
+    Opt {
+        key: "client_tls.client_ca",
+        flag: "client-tls-client-ca",
+        env: "SIDEPOOL_CLIENT_TLS_CLIENT_CA",
+        default: "",
+        example: "/etc/sidepool/clients.crt",
+        elsewhere: &[("PgBouncer", "client_tls_ca_file")],
+        kind: Kind::Path(|d| &mut d.client_tls.client_ca),
+        doc: "File with the authorities, PEM, one of which must have signed a client's own certificate. With it every client that \
+              comes over TCP needs one, and so TLS; Unix sockets are exempt. Not set, no client is asked for a certificate.",
+    },
+    Opt {
+        key: "client_tls.client_cert",
+        flag: "client-tls-client-cert",
+        env: "SIDEPOOL_CLIENT_TLS_CLIENT_CERT",
+        default: "",
+        example: "verify-full",
+        elsewhere: &[("PgBouncer", "client_tls_sslmode")],
+        kind: Kind::Choice(&[
+            Choice { word: "verify-ca", choose: |d| d.client_tls.client_cert = Some(ClientCert::VerifyCa) },
+            Choice { word: "verify-full", choose: |d| d.client_tls.client_cert = Some(ClientCert::VerifyFull) },
+            Choice { word: "cert", choose: |d| d.client_tls.client_cert = Some(ClientCert::Cert) },
+        ]),
+        doc: "What a client's certificate has to prove, where `client_ca` is set: that it was signed by that authority \
+              (`verify-ca`), or also that it names the user, as its common name or an alternative name (`verify-full`, the \
+              default). Both ask for the password as well. `cert` is `verify-full` without the password, for the upstream's own \
+              user and users listed with their password.",
     },
 ];

@@ -69,7 +69,7 @@ fn tls_parameters() {
         ("verify-ca", SslMode::VerifyCa),
         ("verify-full", SslMode::VerifyFull),
     ] {
-        assert_eq!(tls(&format!("sslmode={name}")), UpstreamTls { mode, root_certificate: None, direct: false });
+        assert_eq!(tls(&format!("sslmode={name}")), UpstreamTls::new(mode));
     }
     assert_eq!(tls("").mode, SslMode::Prefer);
     assert_eq!(tls("ssl=true").mode, SslMode::Require);
@@ -78,6 +78,13 @@ fn tls_parameters() {
     assert_eq!(tls("sslmode=require&sslrootcert=/ca.pem").mode, SslMode::VerifyCa);
     assert_eq!(tls("sslmode=verify-full&sslrootcert=%2Fca.pem").root_certificate, Some("/ca.pem".into()));
     assert!(tls("sslmode=require&sslnegotiation=direct").direct);
+    let own = CertificateFiles { certificate: "/me.crt".into(), key: "me key.pem".into() };
+    assert_eq!(tls("sslcert=/me.crt&sslkey=me%20key.pem").client_certificate, Some(own));
+    for (word, binding) in
+        [("disable", ChannelBinding::Disable), ("prefer", ChannelBinding::Prefer), ("require", ChannelBinding::Require)]
+    {
+        assert_eq!(tls(&format!("channel_binding={word}")).channel_binding, binding);
+    }
     for query in ["sslmode=no-verify", "sslnegotiation=direct", "sslnegotiation=x", "sslmode=require&sslrootcert=system"] {
         let _ = refusal(&format!("postgres://h/d?{query}"));
     }
@@ -97,9 +104,7 @@ fn parameters_of_drivers_are_noted_and_misspelt_ones_refused() {
     assert_eq!(parse("postgres://h/d").unwrap().1, Vec::<String>::new());
     assert_eq!(refusal("postgres://h/d?sslmod=require"), "the URL has an unknown parameter `sslmod`; did you mean `sslmode`?");
     // PostgreSQL's client looks these up elsewhere; here they change nothing, and near misses of ours they are not.
-    for name in
-        ["application_name", "target_session_attrs", "options", "passfile", "sslcert", "sslkey", "sslcrl", "supa", "schema"]
-    {
+    for name in ["application_name", "target_session_attrs", "options", "passfile", "sslcrl", "supa", "schema"] {
         assert!(parse(&format!("postgres://h/d?{name}=x")).unwrap().1[0].ends_with(name), "{name}");
     }
 }

@@ -1,18 +1,21 @@
 //! TLS both ways: rustls with the ring provider, which is passed explicitly (two providers in one binary would panic).
 
+mod certificates;
 mod client;
 mod server;
 mod verify;
+mod watched;
+pub(crate) mod x509;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use client::TlsContext;
+pub use client::{TlsContext, UpstreamConfig};
 pub(crate) use client::{handshake, has_alpn};
 pub use server::ServerTls;
 
@@ -54,7 +57,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// Every certificate of a PEM file, of which there must be one.
 pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
     let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| TlsSetupError::at(path, error));
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| illegible(path, &error));
     match certificates? {
         none if none.is_empty() => Err(TlsSetupError::at(path, "there is no certificate in this PEM file")),
         some => Ok(some),
@@ -62,7 +65,26 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
 }
 
 pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsSetupError::at(path, error))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| illegible(path, &error))
+}
+
+/// Of what is wrong with the text no word is shown: it may be that of a key.
+fn illegible(path: &Path, error: &pem::Error) -> TlsSetupError {
+    match error {
+        pem::Error::Io(error) => TlsSetupError::at(path, error),
+        pem::Error::NoItemsFound => TlsSetupError::at(path, "there is no private key in this PEM file, or only an encrypted one"),
+        _ => TlsSetupError::at(path, "this PEM file is damaged or cut off"),
+    }
+}
+
+/// Why a certificate and a key that could each be read cannot be used together.
+fn unfit(certificate: &Path, error: &rustls::Error) -> TlsSetupError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsSetupError::at(certificate, "the private key does not belong to this certificate")
+        }
+        other => TlsSetupError::at(certificate, other),
+    }
 }
 
 #[cfg(test)]

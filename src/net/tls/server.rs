@@ -1,99 +1,133 @@
 //! TLS towards clients.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use crate::config::ClientTls;
-use crate::net::dev_cert;
 use crate::net::socket::Socket;
-use crate::net::stream::Stream;
-use crate::net::tls::{ALPN, TlsSetupError, provider, read_certificates, read_key};
+use crate::net::stream::{Secured, Stream};
+use crate::net::tls::certificates::Certificates;
+use crate::net::tls::watched::Watched;
+use crate::net::tls::{ALPN, TlsSetupError, provider, read_certificates};
 
-/// The certificate clients are shown. It can be read again while connections are accepted.
+/// One is enough for a client that connects again; rustls would send two.
+const TICKETS: usize = 1;
+
+/// The certificates clients are shown, and what theirs are verified with. Changed files are read again, at most a second
+/// later and at the next handshake.
 #[derive(Debug)]
-pub struct ServerTls {
-    source: ClientTls,
-    config: RwLock<Arc<ServerConfig>>,
+pub struct ServerTls(Arc<Watched<Served>>);
+
+/// What one handshake is done with, from its beginning to its end.
+#[derive(Debug)]
+struct Served {
+    config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
 }
 
 impl ServerTls {
     /// `None` where TLS is off. Reads files: not for a data worker.
     pub fn load(source: &ClientTls) -> Result<Option<Self>, TlsSetupError> {
-        let config = match source {
-            ClientTls::Off => return Ok(None),
-            given => read(given)?,
-        };
-        Ok(Some(Self { source: source.clone(), config: RwLock::new(config) }))
+        if *source == ClientTls::Off {
+            return Ok(None);
+        }
+        let given = source.clone();
+        let watched = Watched::new("the certificate that clients are shown", files(source), move || read(&given))?;
+        Ok(Some(Self(watched)))
     }
 
     /// Reads the files again. Where they are bad, those read before stay in use.
     pub fn reload(&self) -> Result<(), TlsSetupError> {
-        let config = read(&self.source)?;
-        *self.config.write() = config;
-        Ok(())
+        self.0.reload()
     }
 
     /// The handshake after an SSLRequest that was answered with `S`.
     pub async fn accept(&self, socket: Socket) -> io::Result<Stream> {
-        finish(self.acceptor().accept(socket)).await
+        let served = self.0.current().await;
+        served.finish(served.acceptor().accept(socket)).await
     }
 
     /// The handshake of direct TLS, of which `head` was already read. The client has to name the protocol (ALPN), as
     /// with PostgreSQL: else a browser could be made to speak to a database.
     pub async fn accept_direct(&self, socket: Socket, head: &[u8]) -> io::Result<Stream> {
+        let served = self.0.current().await;
         let mut fed = Ok(0);
-        let accept = self.acceptor().accept_with(socket, |session| fed = session.read_tls(&mut &head[..]));
+        let accept = served.acceptor().accept_with(socket, |session| fed = session.read_tls(&mut &head[..]));
         if fed? != head.len() {
             return Err(io::Error::other("the TLS session did not take its first bytes"));
         }
-        let stream = finish(accept).await?;
+        let stream = served.finish(accept).await?;
         match &stream {
-            Stream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
+            Stream::Tls(secured) if secured.tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "direct TLS without ALPN protocol \"postgresql\"")),
         }
     }
+}
 
+impl Served {
     fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.read().clone())
+        TlsAcceptor::from(self.config.clone())
+    }
+
+    async fn finish(&self, accept: Accept<Socket>) -> io::Result<Stream> {
+        let tls = accept.await?;
+        // rustls does not say which certificate it showed; the name it was chosen by says so again.
+        let end_point = self.certificates.for_name(tls.get_ref().1.server_name()).end_point.clone();
+        Ok(Stream::Tls(Box::new(Secured { tls: tls.into(), end_point })))
     }
 }
 
-async fn finish(accept: Accept<Socket>) -> io::Result<Stream> {
-    Ok(Stream::Tls(Box::new(accept.await?.into())))
+/// The development certificate is nobody's to change.
+fn files(source: &ClientTls) -> Vec<PathBuf> {
+    let shown = match source {
+        ClientTls::Files { certificates, .. } => certificates.as_slice(),
+        ClientTls::Off | ClientTls::Development { .. } => &[],
+    };
+    let authority = source.clients().map(|clients| clients.authority.clone());
+    shown.iter().flat_map(|shown| [shown.certificate.clone(), shown.key.clone()]).chain(authority).collect()
 }
 
-fn read(source: &ClientTls) -> Result<Arc<ServerConfig>, TlsSetupError> {
-    match source {
-        ClientTls::Off => Err(TlsSetupError::general("TLS is off")),
-        ClientTls::Development { directory } => {
-            let (chain, key) = dev_cert::load_or_create(directory)?;
-            configure(chain, key, directory)
-        }
-        ClientTls::Files { certificate, key } => configure(read_certificates(certificate)?, read_key(key)?, certificate),
-    }
-}
-
-fn configure(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    path: &Path,
-) -> Result<Arc<ServerConfig>, TlsSetupError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(TlsSetupError::general)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| TlsSetupError::at(path, error))?;
+fn read(source: &ClientTls) -> Result<Served, TlsSetupError> {
+    let certificates = Arc::new(match source {
+        ClientTls::Off => return Err(TlsSetupError::general("TLS is off")),
+        ClientTls::Development { directory, .. } => Certificates::development(directory)?,
+        ClientTls::Files { certificates, .. } => Certificates::read(certificates)?,
+    });
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(TlsSetupError::general)?;
+    let builder = match source.clients() {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(client_verifier(&clients.authority)?),
+    };
+    let mut config = builder.with_cert_resolver(certificates.clone());
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // No client of PostgreSQL resumes a session; tickets would only cost bytes, and memory to remember them.
-    config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    config.send_tls13_tickets = 0;
+    // A ticket is all there is to remember, and the client keeps it. With it a client's certificate would go unverified
+    // for as long as it is good, so whoever verifies those does so each time.
+    if source.clients().is_none() {
+        config.ticketer = Ticketer::new().map_err(TlsSetupError::general)?;
+        config.send_tls13_tickets = TICKETS;
+    }
+    Ok(Served { config: Arc::new(config), certificates })
+}
+
+/// As PostgreSQL asks: a client need not have a certificate for the handshake, so that it can be told in the protocol's own
+/// words that it needs one; but one that it shows has to be good.
+fn client_verifier(authority: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsSetupError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(authority)? {
+        roots.add(certificate).map_err(|error| TlsSetupError::at(authority, error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| TlsSetupError::at(authority, error))
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
-use crate::config::{ClientTls, SslMode, UpstreamTls};
+use crate::config::{CertificateFiles, ClientTls, SslMode, UpstreamTls};
 use crate::net::socket::Socket;
 use crate::net::stream::Stream;
 
@@ -18,13 +18,13 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let source = ClientTls::Development { directory: directory.path().to_owned() };
+        let source = ClientTls::Development { directory: directory.path().to_owned(), clients: None };
         Self { server: ServerTls::load(&source).unwrap().unwrap(), directory }
     }
 
     fn context(&self, mode: SslMode, with_root: bool) -> TlsContext {
         let root_certificate = with_root.then(|| self.directory.path().join("ca.crt"));
-        TlsContext::load(&UpstreamTls { mode, root_certificate, direct: false }).unwrap()
+        TlsContext::load(&UpstreamTls { root_certificate, ..UpstreamTls::new(mode) }).unwrap()
     }
 
     async fn meet(&self, context: &TlsContext, host: &str) -> (io::Result<Stream>, io::Result<Stream>) {
@@ -34,6 +34,11 @@ impl Bed {
         let (ours, theirs) = UnixStream::pair().unwrap();
         tokio::join!(self.server.accept(Socket::unix(ours)), handshake(config, Socket::unix(theirs), host))
     }
+}
+
+fn files(pairs: &[(&Path, &Path)]) -> ClientTls {
+    let files = |(certificate, key): &(&Path, &Path)| CertificateFiles { certificate: certificate.into(), key: key.into() };
+    ClientTls::Files { certificates: pairs.iter().map(files).collect(), clients: None }
 }
 
 #[tokio::test]
@@ -83,9 +88,14 @@ async fn bytes_pass_and_both_sides_know_what_they_speak() {
 async fn trap_49_an_end_without_close_notify_is_an_end() {
     let bed = Bed::new();
     let (server, client) = bed.meet(&bed.context(SslMode::Prefer, false), "localhost").await;
-    drop(client.unwrap());
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    // With the ticket read there is nothing unread that would make it a reset.
+    server.write_all(b"x").await.unwrap();
+    server.flush().await.unwrap();
+    client.read_u8().await.unwrap();
+    drop(client);
     let mut rest = Vec::new();
-    assert_eq!(server.unwrap().read_to_end(&mut rest).await.unwrap(), 0);
+    assert_eq!(server.read_to_end(&mut rest).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -95,7 +105,7 @@ async fn trap_48_a_bad_new_certificate_leaves_the_old_one_in_use() {
     let (certificate, key) = (directory.join("site.crt"), directory.join("site.key"));
     fs::copy(directory.join("server.pem"), &certificate).unwrap();
     fs::copy(directory.join("server.pem"), &key).unwrap();
-    let source = ClientTls::Files { certificate: certificate.clone(), key: key.clone() };
+    let source = files(&[(&certificate, &key)]);
     let bed = Bed { server: ServerTls::load(&source).unwrap().unwrap(), directory: bed.directory };
     fs::write(&certificate, "-----BEGIN NOTHING-----").unwrap();
     let error = bed.server.reload().unwrap_err().to_string();
@@ -111,12 +121,80 @@ async fn trap_48_a_bad_new_certificate_leaves_the_old_one_in_use() {
     assert!(bed.meet(&context, "localhost").await.1.is_err());
 }
 
+/// A certificate for these names by an authority of its own, and the context of a client that trusts only that.
+fn site(directory: &Path, name: &str) -> (PathBuf, TlsContext) {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let path = directory.join(format!("{name}.pem"));
+    fs::write(&path, format!("{}{}", key.serialize_pem(), params.self_signed(&key).unwrap().pem())).unwrap();
+    let tls = UpstreamTls { root_certificate: Some(path.clone()), ..UpstreamTls::new(SslMode::VerifyFull) };
+    (path, TlsContext::load(&tls).unwrap())
+}
+
+#[tokio::test]
+async fn the_certificate_is_chosen_by_the_name_a_client_asks_for_and_the_channel_bound_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, knows_one) = site(directory.path(), "one.example");
+    let (two, knows_two) = site(directory.path(), "two.example");
+    let source = files(&[(&one, &one), (&two, &two)]);
+    let bed = Bed { server: ServerTls::load(&source).unwrap().unwrap(), directory };
+    for (context, host, good) in [
+        (&knows_one, "one.example", true),
+        (&knows_two, "two.example", true),
+        (&knows_one, "two.example", false),
+        // Nobody's: the first is shown, and is not good for it.
+        (&knows_one, "three.example", false),
+    ] {
+        let (server, client) = bed.meet(context, host).await;
+        assert_eq!(client.is_ok(), good, "{host}: {:?}", client.err());
+        let (Ok(server), Ok(client)) = (server, client) else { continue };
+        assert_eq!(server.end_point(), client.end_point());
+        assert_eq!(server.end_point().map(|hash| hash.len()), Some(32));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_again_resumes_its_session() {
+    let bed = Bed::new();
+    let mut config = (*bed.context(SslMode::VerifyFull, true).config()).clone();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(8);
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    for (time, kind) in [(1, rustls::HandshakeKind::Full), (2, rustls::HandshakeKind::Resumed)] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let (server, client) = tokio::join!(bed.server.accept(Socket::unix(ours)), connector.connect(name, theirs));
+        let (mut server, mut client) = (server.unwrap(), client.unwrap());
+        assert_eq!(client.get_ref().1.handshake_kind(), Some(kind), "time {time}");
+        // The ticket comes with the first bytes.
+        server.write_all(b"x").await.unwrap();
+        server.flush().await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+        assert!(server.end_point().is_some(), "the certificate is the same as the first time");
+    }
+}
+
+#[tokio::test]
+async fn trap_48_an_upstreams_new_roots_are_used_and_bad_ones_are_not() {
+    let (old, new) = (Bed::new(), Bed::new());
+    let root = old.directory.path().join("ca.crt");
+    let context = old.context(SslMode::VerifyFull, true);
+    fs::write(&root, "-----BEGIN NOTHING-----").unwrap();
+    let error = context.reload().unwrap_err().to_string();
+    assert!(error.ends_with("ca.crt: this PEM file is damaged or cut off"), "{error}");
+    assert!(old.meet(&context, "localhost").await.1.is_ok());
+    fs::copy(new.directory.path().join("ca.crt"), &root).unwrap();
+    context.reload().unwrap();
+    assert!(old.meet(&context, "localhost").await.1.is_err());
+    assert!(new.meet(&context, "localhost").await.1.is_ok());
+}
+
 #[test]
 fn trap_48_one_client_config_serves_all_connections() {
     let bed = Bed::new();
     let context = bed.context(SslMode::VerifyFull, true);
-    let (TlsContext::Require(one), TlsContext::Require(two)) = (&context, &context.clone()) else { panic!("not required") };
-    assert!(Arc::ptr_eq(one, two));
+    let copy = context.clone();
+    assert!(Arc::ptr_eq(&context.config(), &copy.config()));
 }
 
 #[tokio::test]
@@ -132,10 +210,10 @@ async fn a_self_signed_authority_may_be_its_own_server() {
         path
     };
     let (mine, other) = (make("mine.pem"), make("other.pem"));
-    let source = ClientTls::Files { certificate: mine.clone(), key: mine.clone() };
+    let source = files(&[(&mine, &mine)]);
     let bed = Bed { server: ServerTls::load(&source).unwrap().unwrap(), directory };
     let context = |root: &Path| {
-        TlsContext::load(&UpstreamTls { mode: SslMode::VerifyFull, root_certificate: Some(root.to_owned()), direct: false })
+        TlsContext::load(&UpstreamTls { root_certificate: Some(root.to_owned()), ..UpstreamTls::new(SslMode::VerifyFull) })
             .unwrap()
     };
     assert!(bed.meet(&context(&mine), "localhost").await.1.is_ok());
@@ -150,7 +228,7 @@ fn files_that_are_missing_or_empty_are_named() {
     let empty = directory.path().join("empty.crt");
     fs::write(&empty, "").unwrap();
     for path in [missing, empty] {
-        let tls = UpstreamTls { mode: SslMode::VerifyCa, root_certificate: Some(path.clone()), direct: false };
+        let tls = UpstreamTls { root_certificate: Some(path.clone()), ..UpstreamTls::new(SslMode::VerifyCa) };
         let error = TlsContext::load(&tls).unwrap_err().to_string();
         assert!(error.contains(&path.display().to_string()), "{error}");
     }

@@ -3,6 +3,7 @@
 //! Nothing here trusts a length or a name, and nothing is kept in memory that has not arrived. The time all of it may
 //! take is the caller's to bound, TLS handshake included (`client_login_timeout`): dropping the future drops the client.
 
+mod certificate;
 mod negotiate;
 mod prove;
 mod route;

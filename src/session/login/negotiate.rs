@@ -50,14 +50,14 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<
     loop {
         let packet = match hello(&mut socket).await {
             Ok(Hello::Packet(packet)) => packet,
-            Ok(Hello::DirectTls(head)) if asked == Asked::Nothing => return secured(direct(socket, &head, tls).await?).await,
+            Ok(Hello::DirectTls(head)) if asked == Asked::Nothing => return direct(socket, &head, tls).await,
             Ok(Hello::DirectTls(_)) => return stopped(Stream::Plain(socket), not_a_packet().into()).await,
             Err(stop) => return stopped(Stream::Plain(socket), stop).await,
         };
         asked = match (packet, tls, asked) {
             (FirstPacket::Startup(startup), ..) => return Ok(Opening::Startup(Box::new(Stream::Plain(socket)), startup)),
             (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, Stream::Plain(socket))),
-            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return secured(upgrade(socket, tls).await?).await,
+            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return upgrade(socket, tls).await,
             // ## Nothing => (Ssl), Gss => (Both)
             (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
             (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut socket, Asked::Both).await?,
@@ -103,17 +103,23 @@ async fn stopped(stream: Stream, stop: Stop) -> Result<Opening, Failure> {
     }
 }
 
-async fn upgrade(mut socket: Socket, tls: &ServerTls) -> Result<Stream, Failure> {
+async fn upgrade(mut socket: Socket, tls: &ServerTls) -> Result<Opening, Failure> {
     socket.write_all(b"S").await.map_err(|error| Failure::lost(&error))?;
-    tls.accept(socket).await.map_err(|error| tls_failed(&error))
+    match tls.accept(socket).await {
+        Ok(stream) => secured(stream).await,
+        Err(error) => tls_failed(error),
+    }
 }
 
-async fn direct(socket: Socket, head: &[u8; HEAD_BYTES], tls: Option<&ServerTls>) -> Result<Stream, Failure> {
+async fn direct(socket: Socket, head: &[u8; HEAD_BYTES], tls: Option<&ServerTls>) -> Result<Opening, Failure> {
     let Some(tls) = tls else {
         let reason = "the client began with TLS, which is switched off (client_tls)".to_owned();
         return Err(Failure { fault: Fault::Client, reason, told: None });
     };
-    tls.accept_direct(socket, head).await.map_err(|error| tls_failed(&error))
+    match tls.accept_direct(socket, head).await {
+        Ok(stream) => secured(stream).await,
+        Err(error) => tls_failed(error),
+    }
 }
 
 async fn deny(socket: &mut Socket, asked: Asked) -> Result<Asked, Failure> {
@@ -121,8 +127,13 @@ async fn deny(socket: &mut Socket, asked: Asked) -> Result<Asked, Failure> {
     Ok(asked)
 }
 
-fn tls_failed(error: &io::Error) -> Failure {
-    Failure { fault: Fault::Client, reason: format!("TLS handshake: {error}"), told: None }
+/// Who looks in, handshake and all, and leaves again is no failure (trap 49).
+fn tls_failed(error: io::Error) -> Result<Opening, Failure> {
+    let reason = format!("TLS handshake: {error}");
+    match Stop::from(error) {
+        Stop::Gone => Ok(Opening::Gone),
+        _ => Err(Failure { fault: Fault::Client, reason, told: None }),
+    }
 }
 
 fn incomplete() -> Stop {

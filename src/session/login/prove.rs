@@ -3,12 +3,13 @@
 use bytes::BytesMut;
 
 use crate::auth::keys::{ITERATIONS_DEFAULT, ScramKeys};
-use crate::auth::scram::MECHANISM;
-use crate::auth::scram::server::{self, Candidate, Rejection};
+use crate::auth::scram::server::{self, Binding, Candidate, Rejection};
+use crate::auth::scram::{MECHANISM, MECHANISM_PLUS};
 use crate::auth::verifier::{Verifier, VerifierError};
 use crate::config::{ClientAuth, Password, Secret};
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
+use crate::session::login::certificate::{self, Certified};
 use crate::session::login::route::Route;
 use crate::session::login::{LoginContext, Stop, fill, send};
 use crate::upstream::{Credential, derive_keys};
@@ -47,7 +48,9 @@ pub(super) async fn prove(stream: &mut Stream, context: &LoginContext, startup: 
     if startup.wants_negotiation() {
         reply::negotiate_protocol_version(&mut out, startup);
     }
+    let certified = certificate::check(stream, &context.settings.client_tls, route)?;
     let keys = match context.settings.client_auth {
+        _ if certified == Certified::Instead && is_known(route) => None,
         ClientAuth::Trust if stream.peer().is_local() => None,
         ClientAuth::Trust => return Err(trust_is_local(&route.user).into()),
         ClientAuth::ScramSha256 => Some(scram(stream, &mut out, context, route).await?),
@@ -66,6 +69,11 @@ fn credential(route: &Route, proven: Option<ScramKeys>) -> Credential {
         (None, Some(keys)) => Credential::ScramKeys(keys),
         (None, None) => Credential::None,
     }
+}
+
+/// Whether it is known what logs in upstream as this user, though it proved nothing that would.
+fn is_known(route: &Route) -> bool {
+    listed_password(route).is_some() || (route.project.upstream.user == route.user && listed_secret(route).is_none())
 }
 
 fn listed_secret(route: &Route) -> Option<&Secret> {
@@ -99,11 +107,13 @@ fn known(route: &Route) -> Known<'_> {
 
 /// The exchange; its last message is left in `out`, to go with what follows. An unknown user goes all the way, too.
 async fn scram(stream: &mut Stream, out: &mut BytesMut, context: &LoginContext, route: &Route) -> Result<ScramKeys, Stop> {
-    reply::authentication(out, &Authentication::Sasl(vec![MECHANISM]));
-    let client_first = ask_for_first(stream, out).await?;
+    let end_point = stream.end_point();
+    let offered = if end_point.is_some() { vec![MECHANISM_PLUS, MECHANISM] } else { vec![MECHANISM] };
+    reply::authentication(out, &Authentication::Sasl(offered));
+    let (binding, client_first) = ask_for_first(stream, out, end_point.as_deref()).await?;
     let known = known(route);
     let candidate = candidate(&known, context, route).await?;
-    let begun = server::begin(&client_first, candidate);
+    let begun = server::begin(&client_first, candidate, binding);
     let (server_first, awaiting) = begun.map_err(|rejection| rejected(rejection, &known, stream, route))?;
     reply::authentication(out, &Authentication::SaslContinue(server_first.as_bytes()));
     let client_final = ask(stream, out).await?;
@@ -125,20 +135,30 @@ async fn candidate(known: &Known<'_>, context: &LoginContext, route: &Route) -> 
     })
 }
 
-/// The client's first SCRAM message, which may come with its choice of mechanism or on a further request.
-async fn ask_for_first(stream: &mut Stream, out: &mut BytesMut) -> Result<Vec<u8>, Stop> {
+/// The client's choice of mechanism, and its first SCRAM message, which may come with that or on a further request.
+async fn ask_for_first<'a>(
+    stream: &mut Stream,
+    out: &mut BytesMut,
+    end_point: Option<&'a [u8]>,
+) -> Result<(Binding<'a>, Vec<u8>), Stop> {
     let body = ask(stream, out).await?;
     let initial = SaslInitialResponse::parse(&body).ok_or_else(|| violation("malformed SASLInitialResponse message"))?;
-    if initial.mechanism != MECHANISM.as_bytes() {
-        return Err(violation("client selected an invalid SASL authentication mechanism").into());
-    }
-    match initial.data {
-        Some(data) => Ok(data.to_vec()),
+    let binding = match end_point {
+        Some(hash) if initial.mechanism == MECHANISM_PLUS.as_bytes() => Binding::EndPoint(hash),
+        _ if initial.mechanism != MECHANISM.as_bytes() => {
+            return Err(violation("client selected an invalid SASL authentication mechanism").into());
+        }
+        Some(_) => Binding::NotChosen,
+        None => Binding::NotOffered,
+    };
+    let first = match initial.data {
+        Some(data) => data.to_vec(),
         None => {
             reply::authentication(out, &Authentication::SaslContinue(b""));
-            ask(stream, out).await
+            ask(stream, out).await?
         }
-    }
+    };
+    Ok((binding, first))
 }
 
 /// Sends what is in `out`, and reads the body of the `p` message that answers it.

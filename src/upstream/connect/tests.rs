@@ -1,16 +1,18 @@
 //! Against servers that are written here, message by message: the good, the slow and the hostile.
 //! Real PostgreSQL is in `tests/upstream_login.rs`.
 
+mod tls;
+
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::auth::scram::server::{self, Candidate};
+use crate::auth::scram::server::{self, Binding, Candidate, Rejection};
 use crate::auth::verifier::Verifier;
-use crate::config::{Host, SslMode, UpstreamTls};
+use crate::config::{ChannelBinding, Host, SslMode, UpstreamTls};
 use crate::error::{PgError, SqlState};
 use crate::upstream::cancel;
 use crate::wire::authentication::Authentication;
@@ -39,7 +41,7 @@ impl Fake {
                 script(stream).await;
             }
         });
-        let tls = UpstreamTls { mode: SslMode::Disable, root_certificate: None, direct: false };
+        let tls = UpstreamTls::new(SslMode::Disable);
         let host = Host::Tcp("127.0.0.1".into());
         let upstream = Upstream { host, port, user: "ann".into(), password: None, database: "shop".into(), tls };
         Self { upstream, keys: Arc::new(KeyCache::new().unwrap()), credential: Credential::None }
@@ -84,14 +86,14 @@ impl Fake {
     }
 }
 
-async fn read_startup(stream: &mut TcpStream) -> Vec<u8> {
+async fn read_startup(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let length = stream.read_u32().await.unwrap();
     let mut packet = vec![0; length as usize - 4];
     stream.read_exact(&mut packet).await.unwrap();
     packet
 }
 
-async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     assert_eq!(stream.read_u8().await.unwrap(), b'p');
     read_startup(stream).await
 }
@@ -217,17 +219,29 @@ fn md5_answer() -> String {
 
 /// A server that knows the verifier of `password`, up to the point where it would say so.
 async fn scram_server(stream: &mut TcpStream, password: &str) -> Option<String> {
+    scram_server_with(stream, password, &["SCRAM-SHA-256"], Binding::NotOffered).await.ok()
+}
+
+/// The same, with these mechanisms offered, of which the first is to be chosen.
+async fn scram_server_with(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    password: &str,
+    offered: &[&str],
+    binding: Binding<'_>,
+) -> Result<String, Rejection> {
     let keys = ScramKeys::derive(password, b"salt", ITERATIONS);
     let verifier = Verifier::from_keys(&keys, b"salt", ITERATIONS);
     read_startup(stream).await;
-    stream.write_all(&authentication(&Authentication::Sasl(vec!["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]))).await.unwrap();
+    stream.write_all(&authentication(&Authentication::Sasl(offered.to_vec()))).await.unwrap();
+    stream.flush().await.unwrap();
     let first = read_message(stream).await;
     let first = crate::wire::password::SaslInitialResponse::parse(&first).unwrap();
-    assert_eq!(first.mechanism, b"SCRAM-SHA-256");
-    let (server_first, awaiting) = server::begin(first.data.unwrap(), Candidate::Known(verifier)).unwrap();
+    assert_eq!(first.mechanism, offered[0].as_bytes());
+    let (server_first, awaiting) = server::begin(first.data.unwrap(), Candidate::Known(verifier), binding)?;
     stream.write_all(&authentication(&Authentication::SaslContinue(server_first.as_bytes()))).await.unwrap();
+    stream.flush().await.unwrap();
     let last = read_message(stream).await;
-    awaiting.finish(&last).ok().map(|proven| proven.server_final)
+    awaiting.finish(&last).map(|proven| proven.server_final)
 }
 
 #[tokio::test]
@@ -379,97 +393,4 @@ async fn a_server_that_goes_away() {
         Err(ConnectError::Unreachable { target, .. }) => assert!(target.starts_with("127.0.0.1:")),
         other => panic!("{other:?}"),
     }
-}
-
-#[tokio::test]
-async fn trap_47_servers_without_tls() {
-    let without_tls = || {
-        Fake::serving(|mut stream| async move {
-            let mut request = [0; 8];
-            stream.read_exact(&mut request).await.unwrap();
-            assert_eq!(request, SSL_REQUEST);
-            stream.write_all(b"N").await.unwrap();
-            if stream.read_u32().await.is_ok() {
-                let _ = stream.write_all(&greeting()).await;
-            }
-        })
-    };
-    assert!(without_tls().await.with_tls(SslMode::Prefer).connect().await.is_ok());
-    match without_tls().await.with_tls(SslMode::Require).connect().await {
-        Err(ConnectError::Tls { reason, .. }) => assert!(reason.contains("does not support TLS"), "{reason}"),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn trap_45_a_greeting_in_clear_behind_the_answer_to_ssl_request() {
-    let fake = Fake::serving(|mut stream| async move {
-        stream.read_exact(&mut [0; 8]).await.unwrap();
-        stream.write_all(&[b"S", &greeting()[..]].concat()).await.unwrap();
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    });
-    match fake.await.with_tls(SslMode::Require).connect().await {
-        Err(ConnectError::Tls { .. }) => {}
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn an_error_in_clear_before_tls_is_not_believed() {
-    let fake = Fake::serving(|mut stream| async move {
-        stream.read_exact(&mut [0; 8]).await.unwrap();
-        stream.write_all(b"EFATAL: send your password to mallory\0").await.unwrap();
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    });
-    let what = protocol_error(fake.await.with_tls(SslMode::Prefer).connect().await);
-    assert!(!what.contains("mallory"), "{what}");
-}
-
-/// A server that speaks TLS from the first byte, and agrees on `alpn`.
-async fn direct_tls_server(alpn: &[&[u8]]) -> Fake {
-    let directory = tempfile::tempdir().unwrap();
-    let (chain, key) = crate::net::dev_cert::load_or_create(directory.path()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let serving = Fake::serving(move |stream| {
-        let acceptor = acceptor.clone();
-        async move {
-            let Ok(mut stream) = acceptor.accept(stream).await else { return };
-            if let Ok(length) = stream.read_u32().await {
-                stream.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
-                stream.write_all(&greeting()).await.unwrap();
-                stream.flush().await.unwrap();
-            }
-        }
-    });
-    let mut fake = serving.await.with_tls(SslMode::Require);
-    fake.upstream.tls.direct = true;
-    fake
-}
-
-#[tokio::test]
-async fn trap_46_direct_tls_needs_a_server_that_agrees_on_the_protocol() {
-    let connected = direct_tls_server(&[b"postgresql"]).await.connect().await.unwrap();
-    assert!(connected.tls.is_some());
-    match direct_tls_server(&[]).await.connect().await {
-        Err(ConnectError::Tls { reason, .. }) => assert!(reason.contains("ALPN"), "{reason}"),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn trap_47_tls_that_is_only_preferred_may_fail() {
-    let flawed = || {
-        Fake::serving(|mut stream| async move {
-            let packet = read_startup(&mut stream).await;
-            let answer = if packet == SSL_REQUEST[4..] { b"Sno TLS after all".to_vec() } else { greeting().to_vec() };
-            stream.write_all(&answer).await.unwrap();
-        })
-    };
-    let connected = flawed().await.with_tls(SslMode::Prefer).connect().await.unwrap();
-    assert_eq!(connected.tls, None);
-    assert!(matches!(flawed().await.with_tls(SslMode::Require).connect().await, Err(ConnectError::Tls { .. })));
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::auth::key_cache::KeyCache;
 use crate::auth::keys::ScramKeys;
 use crate::auth::process_secret::ProcessSecret;
-use crate::auth::scram::client::{AwaitingSignature, ScramClient};
+use crate::auth::scram::client::{AwaitingSignature, Binding, ScramClient};
 use crate::config::*;
 use crate::net::socket::{Peer, Socket};
 use crate::net::tls::ServerTls;
@@ -25,7 +25,7 @@ use crate::wire::startup::{FirstPacket, Startup};
 pub(crate) const PASSWORD: &str = "s3cret";
 
 pub(crate) fn project(name: &str, user: &str) -> Project {
-    let tls = UpstreamTls { mode: SslMode::Disable, root_certificate: None, direct: false };
+    let tls = UpstreamTls::new(SslMode::Disable);
     let upstream = Upstream {
         host: Host::Tcp("localhost".into()),
         port: 5432,
@@ -125,7 +125,7 @@ impl Bed {
     }
 
     pub(crate) fn with_tls(mut self) -> Self {
-        let source = ClientTls::Development { directory: self.certificates.path().to_owned() };
+        let source = ClientTls::Development { directory: self.certificates.path().to_owned(), clients: None };
         self.context.tls = ServerTls::load(&source).unwrap().map(Arc::new);
         self
     }
@@ -212,12 +212,23 @@ pub(crate) async fn scram(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     password: &str,
 ) -> Result<AwaitingSignature, Message> {
+    scram_bound(stream, password, &["SCRAM-SHA-256"], Binding::No).await
+}
+
+/// The same with channel binding, by a client that expects these mechanisms to be offered.
+pub(crate) async fn scram_bound(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    password: &str,
+    offered: &[&str],
+    binding: Binding,
+) -> Result<AwaitingSignature, Message> {
     let offer = read(stream).await.unwrap();
-    if Authentication::parse(&offer.1) != Some(Authentication::Sasl(vec!["SCRAM-SHA-256"])) {
+    if Authentication::parse(&offer.1) != Some(Authentication::Sasl(offered.to_vec())) {
         return Err(offer);
     }
-    let client = ScramClient::new().unwrap();
-    write_request(stream, |out| request::sasl_initial_response(out, "SCRAM-SHA-256", client.client_first().as_bytes())).await;
+    let client = ScramClient::new(binding).unwrap();
+    let (mechanism, first) = (client.mechanism(), client.client_first());
+    write_request(stream, |out| request::sasl_initial_response(out, mechanism, first.as_bytes())).await;
     let message = read(stream).await.unwrap();
     let Some(Authentication::SaslContinue(server_first)) = Authentication::parse(&message.1) else { return Err(message) };
     let challenge = client.server_first(server_first).unwrap();

@@ -2,21 +2,18 @@
 
 pub(super) mod bed;
 mod real_clients;
+mod tls;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::auth::keys::{ITERATIONS_DEFAULT, ScramKeys};
 use crate::auth::verifier::Verifier;
-use crate::config::{Password, Secret, SslMode, UpstreamTls};
+use crate::config::{Password, Secret};
 use crate::error::SqlState;
 use crate::net::socket::Peer;
-use crate::net::tls::TlsContext;
 use crate::wire::authentication::Authentication;
 use crate::wire::password::SaslInitialResponse;
 use crate::wire::request::{self, SSL_REQUEST};
@@ -364,123 +361,6 @@ async fn trap_62_the_callers_timeout_covers_every_step() {
         // And the connection is closed with it.
         assert!(client.read_to_end(&mut Vec::new()).await.is_ok());
     }
-}
-
-// ---- TLS
-
-fn connector(bed: &Bed, alpn: bool) -> TlsConnector {
-    let root_certificate = Some(bed.certificates.path().join("ca.crt"));
-    let tls = UpstreamTls { mode: SslMode::VerifyFull, root_certificate, direct: false };
-    let TlsContext::Require(config) = TlsContext::load(&tls).unwrap() else { panic!("not required") };
-    let mut config = (*config).clone();
-    if !alpn {
-        config.alpn_protocols.clear();
-    }
-    TlsConnector::from(Arc::new(config))
-}
-
-fn localhost() -> ServerName<'static> {
-    ServerName::try_from("localhost").unwrap()
-}
-
-#[tokio::test]
-async fn a_login_over_tls_with_and_without_alpn() {
-    let bed = Bed::new().with_tls();
-    for alpn in [true, false] {
-        let (mut client, greeting) = bed.knock();
-        client.write_all(&SSL_REQUEST).await.unwrap();
-        assert_eq!(client.read_u8().await.unwrap(), b'S');
-        let mut client = connector(&bed, alpn).connect(localhost(), client).await.unwrap();
-        client.write_all(&startup_packet(0, "user\0postgres\0")).await.unwrap();
-        client.flush().await.unwrap();
-        assert!(scram(&mut client, PASSWORD).await.is_ok());
-        assert!(admitted(greeting.await.unwrap()).stream.tls_facts().is_some());
-    }
-}
-
-#[tokio::test]
-async fn tls_may_be_asked_for_after_gss_was_denied() {
-    let bed = Bed::trusting().with_tls();
-    let (mut client, greeting) = bed.knock();
-    for (request, answer) in [(GSS_REQUEST, b'N'), (SSL_REQUEST, b'S')] {
-        client.write_all(&request).await.unwrap();
-        assert_eq!(client.read_u8().await.unwrap(), answer);
-    }
-    let mut client = connector(&bed, true).connect(localhost(), client).await.unwrap();
-    client.write_all(&startup_packet(0, "user\0postgres\0")).await.unwrap();
-    client.flush().await.unwrap();
-    admitted(greeting.await.unwrap());
-}
-
-#[tokio::test]
-async fn trap_45_bytes_behind_ssl_request() {
-    let bed = Bed::trusting().with_tls();
-    let (mut client, greeting) = bed.knock();
-    let injected = startup_packet(0, "user\0injected\0");
-    client.write_all(&[&SSL_REQUEST[..], &injected].concat()).await.unwrap();
-    assert_eq!(client.read_u8().await.unwrap(), b'S');
-    let failure = failed(greeting.await.unwrap());
-    assert!(failure.reason.starts_with("TLS handshake:"), "{}", failure.reason);
-}
-
-#[tokio::test]
-async fn trap_45_requests_within_tls_are_refused() {
-    let bed = Bed::trusting().with_tls();
-    for request in [SSL_REQUEST, GSS_REQUEST] {
-        let (mut client, greeting) = bed.knock();
-        client.write_all(&SSL_REQUEST).await.unwrap();
-        client.read_u8().await.unwrap();
-        let mut client = connector(&bed, true).connect(localhost(), client).await.unwrap();
-        client.write_all(&request).await.unwrap();
-        client.flush().await.unwrap();
-        assert_eq!(read(&mut client).await.unwrap().error().0, "0A000");
-        failed(greeting.await.unwrap());
-    }
-}
-
-#[tokio::test]
-async fn trap_46_direct_tls_needs_alpn() {
-    let bed = Bed::trusting().with_tls();
-    let (client, greeting) = bed.knock();
-    let mut client = connector(&bed, true).connect(localhost(), client).await.unwrap();
-    client.write_all(&startup_packet(0, "user\0postgres\0")).await.unwrap();
-    client.flush().await.unwrap();
-    admitted(greeting.await.unwrap());
-
-    let (client, greeting) = bed.knock();
-    // Under TLS 1.3 the client may be done before the server has looked.
-    let _client = connector(&bed, false).connect(localhost(), client).await;
-    assert!(failed(greeting.await.unwrap()).reason.contains("without ALPN"));
-}
-
-#[tokio::test]
-async fn trap_46_direct_tls_where_tls_is_off() {
-    let bed = Bed::new();
-    let (mut client, greeting) = bed.knock();
-    client.write_all(b"\x16\x03\x01\0\x05\x01\0\0").await.unwrap();
-    assert!(failed(greeting.await.unwrap()).reason.contains("switched off"));
-}
-
-#[tokio::test]
-async fn a_cancel_request_may_come_over_tls() {
-    let bed = Bed::new().with_tls();
-    let (mut client, greeting) = bed.knock();
-    client.write_all(&SSL_REQUEST).await.unwrap();
-    client.read_u8().await.unwrap();
-    let mut client = connector(&bed, true).connect(localhost(), client).await.unwrap();
-    write_request(&mut client, |out| request::cancel(out, 12, &[7; 4])).await;
-    assert!(matches!(greeting.await.unwrap(), Ok(Arrival::Cancel(..))));
-}
-
-#[tokio::test]
-async fn trap_49_tls_clients_that_just_leave() {
-    let bed = Bed::new().with_tls();
-    let (mut client, greeting) = bed.knock();
-    client.write_all(&SSL_REQUEST).await.unwrap();
-    client.read_u8().await.unwrap();
-    let client = connector(&bed, true).connect(localhost(), client).await.unwrap();
-    drop(client);
-    gone(greeting.await.unwrap());
 }
 
 #[tokio::test]

@@ -57,7 +57,9 @@ async fn psql_with_and_without_tls() {
         ("user=postgres.abc sslmode=disable", true),
         ("user=postgres.abc dbname=shop sslmode=require", true),
         ("user=postgres dbname=shop sslmode=verify-full", true),
-        ("user=postgres dbname=shop sslmode=require channel_binding=require", false),
+        ("user=postgres dbname=shop sslmode=require channel_binding=require", true),
+        ("user=postgres dbname=shop sslmode=require channel_binding=disable", true),
+        ("user=postgres dbname=shop sslmode=disable channel_binding=require", false),
         ("user=nobody dbname=shop sslmode=disable", false),
         ("user=postgres dbname=stop sslmode=prefer options=reference=def gssencmode=prefer", true),
     ] {
@@ -65,7 +67,10 @@ async fn psql_with_and_without_tls() {
         assert_eq!(output.status.success(), good, "{rest}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let seen = serving.await.unwrap();
-    assert_eq!(seen, ["*/postgres/postgres", "*/postgres/shop", "*/postgres/shop", "*/postgres/stop"]);
+    assert_eq!(
+        seen,
+        ["*/postgres/postgres", "*/postgres/shop", "*/postgres/shop", "*/postgres/shop", "*/postgres/shop", "*/postgres/stop"]
+    );
 }
 
 #[tokio::test]
