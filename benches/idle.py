@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
-"""Memory of idle clients: RSS of a pooler before and after N plain connections, each of which ran one query.
+"""Memory of idle clients: RSS of a pooler before and after N connections, each of which ran one query.
 
-    benches/idle.py PID PORT [clients, 2000]
+    benches/idle.py [--tls] PID PORT [clients, 2000]
 
 The pooler must let user postgres in without a password (client_auth = "trust"); loopback only.
 """
 
 import socket
+import ssl
 import struct
 import sys
 
-pid, port = int(sys.argv[1]), int(sys.argv[2])
-count = int(sys.argv[3]) if len(sys.argv) > 3 else 2000
+arguments = [argument for argument in sys.argv[1:] if argument != "--tls"]
+pid, port = int(arguments[0]), int(arguments[1])
+count = int(arguments[2]) if len(arguments) > 2 else 2000
+tls = None
+if "--tls" in sys.argv:
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
 
 
 def rss_kib():
@@ -32,6 +38,11 @@ def until_ready(connection):
 
 def connect():
     connection = socket.create_connection(("127.0.0.1", port))
+    if tls:
+        connection.sendall(struct.pack("!ii", 8, 80877103))
+        if connection.recv(1) != b"S":
+            sys.exit("the pooler has no TLS")
+        connection = tls.wrap_socket(connection)
     body = struct.pack("!i", 196608) + b"user\0postgres\0database\0postgres\0\0"
     connection.sendall(struct.pack("!i", len(body) + 4) + body)
     until_ready(connection)
@@ -47,4 +58,4 @@ for client in clients:
     client.sendall(b"Q" + struct.pack("!i", len(query) + 4) + query)
     until_ready(client)
 after = rss_kib()
-print(f"{count} clients: {(idle - before) / count:.2f} KiB each after login, {(after - before) / count:.2f} KiB each after a query")
+print(f"{count} {'TLS ' if tls else ''}clients: {(idle - before) / count:.2f} KiB each after login, {(after - before) / count:.2f} KiB each after a query")
