@@ -190,6 +190,16 @@ async fn pipelines() {
             batch(&[run("t", &[])]),
         ]),
         batch(&[run("u", &[])]),
+        // What a name means here hangs on batches whose outcome is not known when it is sent, and no server is free in between.
+        at_once(&[
+            q("BEGIN"),
+            batch(&[wire::parse("w", "SELECT 'w'")]),
+            batch(&[run("w", &[]), wire::close_statement("w")]),
+            batch(&[unnamed("SELECT 1/0"), wire::parse("w", "SELECT 'never'")]),
+            batch(&[run("w", &[])]),
+            q("ROLLBACK"),
+            batch(&[run("w", &[])]),
+        ]),
         at_once(&(0..40).map(|i| q(&format!("SELECT {i}"))).collect::<Vec<_>>()),
     ])
     .await;
@@ -209,9 +219,16 @@ async fn sql_level_names() {
         batch(&[run("s", &[])]),
         q("DEALLOCATE never"),
         q("PREPARE p AS SELECT 1; EXECUTE p; DEALLOCATE p"),
+        batch(&[wire::parse("s", "SELECT 1"), wire::parse("t", "SELECT 2")]),
+        q("BEGIN; DEALLOCATE s; COMMIT"),
+        batch(&[run("s", &[])]),
+        q("BEGIN; DEALLOCATE t; SELECT 1/0"),
+        q("ROLLBACK"),
+        batch(&[run("t", &[])]),
         q("BEGIN; DECLARE c CURSOR FOR SELECT generate_series(1, 5); FETCH 2 FROM c; CLOSE c; COMMIT"),
         batch(&[wire::parse("named", "SELECT 'by name'")]),
         q("EXECUTE named"),
+        q("BEGIN; EXECUTE named; SAVEPOINT s; EXECUTE named; COMMIT"),
         q("DEALLOCATE named"),
         q("EXECUTE named"),
     ])

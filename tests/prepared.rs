@@ -299,9 +299,74 @@ async fn trap_34_thousands_of_statements_per_client_and_an_error_beyond() {
     for i in 0..5 {
         client.shown_batch(&[wire::parse(&format!("s{i}"), "SELECT 1"), wire::sync()], 1).await;
     }
-    client.send(&[wire::parse("s5", "SELECT 1"), wire::sync()].concat()).await;
-    assert_eq!(show(&client.until_closed().await), "E(54000)");
-    assert_eq!(sidepool.transaction().value("SELECT 'next'").await, "next");
+    // An error like any other: the rest of the batch is skipped, its work and an open transaction are lost, and that is all.
+    let too_many =
+        [unnamed("SELECT 1"), wire::parse("s5", "SELECT 1"), wire::bind("", "s5", &[]), wire::execute("", 0), wire::sync()];
+    assert_eq!(client.shown_batch(&too_many, 1).await, "1 2 D C(SELECT 1) E(54000) Z(I)");
+    client.run("BEGIN").await;
+    let behind = [too_many.concat(), wire::query("SELECT 1")];
+    assert_eq!(client.shown_batch(&behind, 2).await, "1 2 D C(SELECT 1) E(54000) Z(E) E(25P02) Z(E)");
+    client.run("ROLLBACK").await;
+    let room = [wire::close_statement("s0"), wire::parse("s5", "SELECT 5"), run_statement("s5", &[])];
+    assert_eq!(show_in_full(&client.exchange(&room).await), "3 1 2 D(5) C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
+async fn trap_29_names_behind_other_statements_of_one_query() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    let parse = |name| wire::parse(name, "SELECT 'shared'");
+    for forgets in ["BEGIN; DEALLOCATE t; COMMIT", "BEGIN; DEALLOCATE t; ROLLBACK"] {
+        client.shown_batch(&[parse("t"), parse("u"), wire::sync()], 1).await;
+        change_owner(&sidepool.transaction()).await;
+        assert_eq!(
+            client.shown("BEGIN; EXECUTE t; EXPLAIN EXECUTE u; COMMIT").await,
+            "C(BEGIN) T D C(SELECT 1) T D C(EXPLAIN) C(COMMIT) Z(I)"
+        );
+        assert!(client.shown(forgets).await.starts_with("C(BEGIN) C(DEALLOCATE) C("));
+        assert_eq!(client.shown_batch(&[run_statement("t", &[])], 1).await, "E(26000) Z(I)", "{forgets}");
+        // It was the same statement under another name.
+        assert_eq!(client.shown_batch(&[run_statement("u", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+        client.shown_batch(&[wire::close_statement("u"), wire::sync()], 1).await;
+    }
+}
+
+#[tokio::test]
+async fn trap_29_names_in_a_query_of_several_statements_are_postgresqls_in_every_word() {
+    let sidepool = Sidepool::with_one_server();
+    let mut direct = Postgres::shared().direct().wire().await;
+    let mut pooled = sidepool.transaction().wire().await;
+    let prepares =
+        [wire::parse("t", "SELECT $1::int"), wire::parse("u", "SELECT 1"), wire::parse("T", "SELECT 'T'"), wire::sync()];
+    for text in [
+        "BEGIN; DEALLOCATE t; EXECUTE t; COMMIT",
+        "EXECUTE u; EXECUTE t",
+        "SELECT 1; EXECUTE t(1, 2)",
+        "SELECT 1; EXECUTE t; DEALLOCATE t",
+        "PREPARE u AS SELECT 2; EXECUTE u",
+        "PREPARE u AS SELECT 2",
+        "DEALLOCATE u; PREPARE u AS SELECT 2; EXECUTE u; DEALLOCATE u",
+        "DEALLOCATE t; DEALLOCATE PREPARE u; SELECT 1/0; DEALLOCATE \"T\"",
+        "EXECUTE t(1); DEALLOCATE ALL; EXECUTE t(1)",
+        "SELECT '; EXECUTE u'; EXECUTE \"T\"",
+        "DO $$ BEGIN; EXECUTE 'SELECT 1'; END $$; EXECUTE u",
+        "BEGIN; SELECT 1/0; DEALLOCATE t",
+        "DEALLOCATE never; DEALLOCATE t",
+    ] {
+        let mut told = Vec::new();
+        for wire in [&mut direct, &mut pooled] {
+            let mut said = show_in_full(&wire.exchange(&prepares).await);
+            said += &show_in_full(&wire.exchange(&[wire::query(text)]).await);
+            wire.run("ROLLBACK").await;
+            for (name, values) in [("t", &[Some("1")][..]), ("u", &[]), ("T", &[])] {
+                said += &show_in_full(&wire.exchange(&[run_statement(name, values)]).await);
+            }
+            wire.run("DEALLOCATE ALL").await;
+            told.push(said);
+        }
+        assert_eq!(told[1], told[0], "{text}");
+        change_owner(&sidepool.transaction()).await;
+    }
 }
 
 #[tokio::test]

@@ -240,7 +240,7 @@ impl Server {
             if let Poll::Ready(Err(error)) = self.out.poll_send(&mut self.stream, cx) {
                 return Poll::Ready(Err(Lost::Io(error)));
             }
-            if self.out.is_empty() && self.side.is_settled() && self.input.is_empty() {
+            if self.out.is_empty() && self.side.has_answered() && self.input.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let mut room = [MaybeUninit::uninit(); DRAINED_BYTES];

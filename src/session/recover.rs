@@ -41,9 +41,11 @@ async fn cancel(server: &Server, pool: &Arc<Pool>, id: u64) {
 }
 
 async fn bring_back(server: &mut Server, side: &mut ClientSide, mode: PoolMode) -> bool {
-    server.side.wind_up(server.out.buffer());
-    if server.drain(side).await.is_err() {
-        return false;
+    while !server.side.is_settled() {
+        server.side.wind_up(server.out.buffer());
+        if server.drain(side).await.is_err() {
+            return false;
+        }
     }
     if server.side.status() != Status::Idle {
         server.side.roll_back(server.out.buffer());

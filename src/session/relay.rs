@@ -24,7 +24,7 @@ use crate::wire::reply;
 const READ_BYTES: usize = 16 * 1024;
 /// One side is not read while the other has more than this unwritten, in bytes.
 const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
-/// What a client may send while it waits for a server, in bytes.
+/// What a client may send while it waits for a server, or for what its server owes, in bytes.
 pub(super) const QUEUED_BYTES_MAX: usize = 64 * 1024;
 
 /// One client and, while it has one, its server.
@@ -223,9 +223,9 @@ impl Relay {
         }
         if let State::Serving(server) = &mut self.state {
             server.flush(cx)?;
-            if server.out.pending_bytes() <= UNWRITTEN_BYTES_MAX
-                && let Step::Again = self.read_client(cx)?
-            {
+            let has_room = server.out.pending_bytes() <= UNWRITTEN_BYTES_MAX
+                && !(self.side.is_waiting() && self.carry.len() > QUEUED_BYTES_MAX);
+            if has_room && let Step::Again = self.read_client(cx)? {
                 step = Step::Again;
             }
         }
@@ -387,7 +387,7 @@ impl Relay {
         }
         let released = self.release_if_idle();
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
-        if released { self.feed_carry(cx) } else { Ok(()) }
+        if released || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
     }
 
     /// ## Serving => (Serving | Idle): all four conditions of trap 1.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::statement::{ClientNames, Displaced, Named};
+use super::names::{ClientNames, Displaced, Named};
 use super::tag::server;
 
 /// Entries kept allocated for the next transaction.
@@ -102,21 +102,31 @@ pub enum Note {
     Evicts(u64),
     /// Our Close of a statement the server may have or not.
     Doubts(u64),
-    /// Parse of the unnamed statement, the client's or an injected one; or our Close of it.
-    Unnamed,
+    /// Parse of the client's unnamed statement of this number, by the client or injected; or our Close of another's.
+    Unnamed(u64),
     /// `DEALLOCATE name`: forgotten when it was sent, and remembered if it was not done.
     Forgets(Arc<Named>),
     /// `DEALLOCATE ALL`, `DISCARD ALL`: likewise.
     Clears(Box<Cleared>),
+    /// `DEALLOCATE name` of what the server knows under that name.
+    Own,
+    /// A note for each DEALLOCATE of a query of several statements, in the order of their tags.
+    InTurn(Box<InTurn>),
+    /// The client holds as many statements as it may: what stands here for its Parse will fail.
+    Refuses(usize),
     /// Settings of a new owner.
     Replay,
 }
+
+/// Boxed, so that a plan of many entries stays small.
+#[derive(Debug)]
+pub struct InTurn(pub VecDeque<Note>);
 
 /// What a client and its server knew before everything was deallocated.
 #[derive(Debug)]
 pub struct Cleared {
     pub names: ClientNames,
-    /// The moment in the server's account ([`ServerStatements::doubt_all`](super::statement::ServerStatements::doubt_all)).
+    /// The moment in the server's account ([`ServerStatements::doubt_all`](super::names::ServerStatements::doubt_all)).
     pub moment: u64,
 }
 
@@ -181,6 +191,8 @@ enum Sent {
     Whole,
     /// Inside a batch whose Sync is still to come: its implicit transaction is open, whatever the last status was.
     Batch,
+    /// The same, and with a Flush of ours behind it.
+    FlushedBatch,
 }
 
 /// A message that answers nothing that was asked: the server, or our account of it, is broken.
@@ -195,6 +207,12 @@ pub struct Plan {
     sent: Sent,
     /// ReadyForQuery that will be forwarded.
     awaited: usize,
+    /// CopyDone and CopyFail among what is owed.
+    copy_ends: usize,
+    /// Batches that have ended in what was sent; a query is one.
+    batch: u64,
+    /// How many had when something was last asked of a server that owed nothing.
+    settled: u64,
     /// Syncs of which nobody knows whether the server read them inside a COPY that failed, and ignored them, or behind
     /// it: PostgreSQL does either (a BEFORE STATEMENT trigger fails before the first of the data is read). That many
     /// more ReadyForQuery may come; until a reply to something later tells, the server stays with its client.
@@ -209,6 +227,9 @@ impl Default for Plan {
             reading: Reading::Messages,
             sent: Sent::Whole,
             awaited: 0,
+            copy_ends: 0,
+            batch: 0,
+            settled: 0,
             doubtful: 0,
         }
     }
@@ -232,7 +253,28 @@ impl Plan {
 
     /// Messages of the extended protocol were sent since the last Sync.
     pub fn is_in_batch(&self) -> bool {
-        self.sent == Sent::Batch
+        self.sent != Sent::Whole
+    }
+
+    /// The number of the batch that is being sent.
+    pub fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// That batch has been sent, and whether it was done or dropped is not known yet.
+    #[inline]
+    pub fn is_pending(&self, batch: u64) -> bool {
+        !self.owed.is_empty() && (self.settled..self.batch).contains(&batch)
+    }
+
+    /// The server is to answer what was sent of a batch: whether that takes a Flush.
+    pub fn needs_flush(&mut self) -> bool {
+        let needs = self.sent == Sent::Batch;
+        if needs {
+            // ## Batch => FlushedBatch
+            self.sent = Sent::FlushedBatch;
+        }
+        needs
     }
 
     /// Nothing more is to be asked before some of what is owed has come.
@@ -253,12 +295,36 @@ impl Plan {
         self.reading == Reading::CopyIn
     }
 
+    /// How many ReadyForQuery come before a reply that stands here is known: no COPY is under way, nor did one just fail.
+    pub fn knows_order(&self) -> bool {
+        self.doubtful == 0 && self.copy_ends == 0 && !matches!(self.reading, Reading::CopyIn | Reading::CopyFailed(_))
+    }
+
+    /// The end of a COPY was sent behind a Sync, and whether that was data's neighbour or a Sync is not known: so is what
+    /// becomes of anything behind it but another Sync.
+    #[inline]
+    pub fn is_undecided(&self) -> bool {
+        self.copy_ends > 0 && self.owed.iter().any(|e| e.kind == Kind::Sync)
+    }
+
+    /// The server waits for the end of a COPY, and nothing has been sent that it would take for it, or stumble over.
+    pub fn wants_data(&self) -> bool {
+        let is_ignored = |entry: &Entry| matches!(entry.kind, Kind::Sync | Kind::Synthesize(_));
+        self.reading == Reading::CopyIn && self.owed.iter().skip(1).all(is_ignored)
+    }
+
     pub fn head(&self) -> Option<&Entry> {
         self.owed.front()
     }
 
     pub fn head_note(&mut self) -> Option<&mut Note> {
         self.owed.front_mut().map(|e| &mut e.note)
+    }
+
+    /// What was sent later displaced the client's unnamed statement of this number.
+    pub fn later_displaced(&mut self, number: u64) -> Option<&mut Displaced> {
+        let displaced = self.owed.iter_mut().filter_map(|e| e.displaced.as_deref_mut());
+        displaced.into_iter().find(|d| d.client.number == number)
     }
 
     /// Nothing that could do anything was sent behind the head.
@@ -282,13 +348,20 @@ impl Plan {
         if entry.kind == Kind::CopyEnd && (self.owed.is_empty() || self.reading == Reading::SkipToSync) {
             return;
         }
-        // ## (Whole | Batch) => (Whole | Batch)
+        if self.owed.is_empty() {
+            self.settled = self.batch;
+        }
+        // ## (Whole | Batch | FlushedBatch) => (Whole | Batch)
         match entry.kind {
-            kind if kind.ends_batch() => self.sent = Sent::Whole,
+            kind if kind.ends_batch() => {
+                self.sent = Sent::Whole;
+                self.batch += 1;
+            }
             Kind::CopyEnd | Kind::Synthesize(_) => {}
             _ => self.sent = Sent::Batch,
         }
         self.awaited += entry.is_awaited();
+        self.copy_ends += usize::from(entry.kind == Kind::CopyEnd);
         self.owed.push_back(entry);
     }
 
@@ -298,7 +371,10 @@ impl Plan {
             match self.owed.front()?.kind {
                 Kind::Synthesize(reply) => return self.owed.pop_front().map(|e| (reply, e.note)),
                 // The server was not copying when it came: ignored there, nothing owed here (trap 19).
-                Kind::CopyEnd => _ = self.owed.pop_front(),
+                Kind::CopyEnd => {
+                    self.owed.pop_front();
+                    self.copy_ends -= 1;
+                }
                 _ => return None,
             }
         }
@@ -395,6 +471,7 @@ impl Plan {
         let kept = self.owed.split_off(sync.unwrap_or(self.owed.len()));
         while let Some(entry) = self.owed.pop_back() {
             self.awaited -= entry.is_awaited();
+            self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
             dropped(entry, if self.owed.is_empty() { Fate::Failed } else { Fate::Unread });
         }
         self.owed.extend(kept);
@@ -408,12 +485,34 @@ impl Plan {
         }
     }
 
-    /// Drops the Syncs between the head and the end of its copy, and that end if it was sent; how many there were.
+    /// Drops the Syncs between the head and the end of its copy, and that end if it was sent; how many there were. None
+    /// where something else was sent behind them: a server that is still copying would not survive that, so it read them
+    /// as Syncs.
     fn forget_ignored(&mut self) -> usize {
-        let syncs = self.owed.iter().skip(1).take_while(|e| e.kind == Kind::Sync).count();
-        let end = 1 + syncs + usize::from(self.owed.get(1 + syncs).is_some_and(|e| e.kind == Kind::CopyEnd));
-        let dropped = self.owed.drain(1..end).map(|e| e.is_awaited()).sum::<usize>();
-        self.awaited -= dropped;
+        let mut end = self.owed.len();
+        for (at, entry) in self.owed.iter().enumerate().skip(1) {
+            match entry.kind {
+                Kind::Sync | Kind::Synthesize(_) => {}
+                Kind::CopyEnd => {
+                    end = at + 1;
+                    break;
+                }
+                _ => return 0,
+            }
+        }
+        let kept = self.owed.split_off(end);
+        let (mut at, mut syncs) = (0, 0);
+        self.owed.retain(|entry| {
+            at += 1;
+            let goes = at > 1 && !matches!(entry.kind, Kind::Synthesize(_));
+            if goes {
+                syncs += usize::from(entry.kind == Kind::Sync);
+                self.awaited -= entry.is_awaited();
+                self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
+            }
+            !goes
+        });
+        self.owed.extend(kept);
         syncs
     }
 }

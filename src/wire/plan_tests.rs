@@ -1,5 +1,10 @@
 use super::*;
 
+#[test]
+fn an_entry_is_as_small_as_the_bound_says() {
+    assert!(size_of::<Entry>() <= 48);
+}
+
 fn plan(kinds: &[Kind]) -> Plan {
     let mut plan = Plan::default();
     kinds.iter().for_each(|k| plan.push(Entry::forward(*k)));

@@ -4,15 +4,15 @@
 //! same for everybody who prepared the same text.
 
 use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::sql::{Leaves, Scan};
+use super::sql::Scan;
 
 /// Every server-side name starts with this; a client's own name that does so too is kept apart in `exchange`.
 pub const SERVER_NAME_PREFIX: &str = "sidepool_";
@@ -151,233 +151,6 @@ impl Table {
     }
 }
 
-/// A statement under a client's name for it.
-#[derive(Debug)]
-pub struct Named {
-    pub name: Box<[u8]>,
-    pub statement: Arc<Statement>,
-    pub about: About,
-}
-
-/// What running a statement does to other prepared statements of its client.
-#[derive(Clone, Debug, Default)]
-pub enum About {
-    #[default]
-    Nothing,
-    /// `EXECUTE name`
-    Executes(Arc<Named>),
-    /// `DEALLOCATE name`
-    Forgets(Arc<Named>),
-    /// `DEALLOCATE ALL`, `DISCARD ALL`
-    ForgetsAll,
-}
-
-impl About {
-    /// The statement whose server-side name stands in the text.
-    pub fn statement(&self) -> Option<&Arc<Statement>> {
-        match self {
-            Self::Executes(named) | Self::Forgets(named) => Some(&named.statement),
-            Self::Nothing | Self::ForgetsAll => None,
-        }
-    }
-}
-
-/// One client's names.
-#[derive(Debug, Default)]
-pub struct ClientNames(HashSet<ByName>);
-
-#[derive(Debug)]
-struct ByName(Arc<Named>);
-
-impl Borrow<[u8]> for ByName {
-    fn borrow(&self) -> &[u8] {
-        &self.0.name
-    }
-}
-
-impl Hash for ByName {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.name.hash(state);
-    }
-}
-
-impl PartialEq for ByName {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.name == other.0.name
-    }
-}
-
-impl Eq for ByName {}
-
-impl ClientNames {
-    #[inline]
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<Named>> {
-        self.0.get(name).map(|n| &n.0)
-    }
-
-    pub fn insert(&mut self, named: Arc<Named>) {
-        self.0.replace(ByName(named));
-    }
-
-    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Named>> {
-        self.0.take(name).map(|n| n.0)
-    }
-
-    /// Takes back an [`insert`](Self::insert), unless the name means something else by now.
-    pub fn take_back(&mut self, named: &Arc<Named>) {
-        if self.get(&named.name).is_some_and(|now| Arc::ptr_eq(now, named)) {
-            self.0.remove(&*named.name);
-        }
-    }
-
-    /// Names that were not given up after all; one that was given anew keeps its new meaning.
-    pub fn restore(&mut self, names: Self) {
-        names.0.into_iter().for_each(|n| _ = self.0.insert(n));
-    }
-
-    /// All of them, and the table's memory: an idle client that deallocated everything holds nothing.
-    pub fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// A client's name for the statement the server calls `server_name`.
-    pub fn client_name_of(&self, server_name: &[u8]) -> Option<&[u8]> {
-        self.0.iter().find(|n| n.0.statement.name.as_bytes() == server_name).map(|n| &*n.0.name)
-    }
-}
-
-/// A client's last unnamed Parse, kept because its Bind may come in another transaction, on another server (trap 28).
-#[derive(Debug, Default)]
-pub struct Unnamed {
-    /// Its number among the client's; `None` when the statement is gone.
-    pub live: Option<u32>,
-    /// The Parse body after the name.
-    pub rest: Vec<u8>,
-    pub leaves: Leaves,
-    pub about: About,
-}
-
-/// The unnamed statement of a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Holds {
-    #[default]
-    Nothing,
-    /// The client with this id parsed it, as its so many-th.
-    Of(u64, u32),
-    /// Some statement, or none.
-    Anything,
-}
-
-/// The unnamed statement as it was before a message that the server may never look at.
-#[derive(Debug)]
-pub struct Displaced {
-    pub server: Holds,
-    pub client: Unnamed,
-}
-
-/// What one server has prepared, least recently used first out.
-#[derive(Debug, Default)]
-pub struct ServerStatements {
-    used: HashMap<u64, Slot, BuildHasherDefault<IdHasher>>,
-    clock: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    used_at: u64,
-    held: Held,
-}
-
-/// Whether a server has a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    Surely,
-    /// It may have been deallocated. A Close is no error either way, so Close and Parse make it sure.
-    Perhaps,
-}
-
-impl ServerStatements {
-    /// Whether the server has it; it counts as used now.
-    #[inline]
-    pub fn touch(&mut self, id: u64) -> Option<Held> {
-        self.clock += 1;
-        let slot = self.used.get_mut(&id)?;
-        slot.used_at = self.clock;
-        Some(slot.held)
-    }
-
-    pub fn insert(&mut self, id: u64) {
-        self.put(id, Held::Surely);
-    }
-
-    /// Nobody knows any more.
-    pub fn doubt(&mut self, id: u64) {
-        self.put(id, Held::Perhaps);
-    }
-
-    fn put(&mut self, id: u64, held: Held) {
-        self.clock += 1;
-        self.used.insert(id, Slot { used_at: self.clock, held });
-    }
-
-    /// Nobody knows of any any more; the moment, for [`forget_doubtful`](Self::forget_doubtful).
-    pub fn doubt_all(&mut self) -> u64 {
-        self.used.values_mut().for_each(|slot| slot.held = Held::Perhaps);
-        self.clock
-    }
-
-    /// What was doubted and not used since that moment is gone.
-    pub fn forget_doubtful(&mut self, since: u64) {
-        self.used.retain(|_, slot| slot.held == Held::Surely || slot.used_at > since);
-    }
-
-    pub fn remove(&mut self, id: u64) {
-        self.used.remove(&id);
-    }
-
-    /// It was deallocated, unless it was prepared again since it was doubted.
-    pub fn remove_doubtful(&mut self, id: u64) {
-        if self.used.get(&id).is_some_and(|slot| slot.held == Held::Perhaps) {
-            self.used.remove(&id);
-        }
-    }
-
-    pub fn clear(&mut self) {
-        self.used.clear();
-    }
-
-    /// The least recently used one, taken out, where there are more than `limit`.
-    pub fn evict(&mut self, limit: usize) -> Option<(u64, Held)> {
-        if self.used.len() <= limit {
-            return None;
-        }
-        let (&id, &Slot { held, .. }) = self.used.iter().min_by_key(|(_, slot)| slot.used_at)?;
-        self.used.remove(&id);
-        Some((id, held))
-    }
-
-    /// Ids, and whether the server surely has them.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, Held)> {
-        self.used.iter().map(|(id, slot)| (*id, slot.held))
-    }
-
-    pub fn len(&self) -> usize {
-        self.used.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.used.is_empty()
-    }
-}
-
 /// The server-side name of statement `id`.
 pub fn server_name(id: u64) -> String {
     let mut name = String::with_capacity(SERVER_NAME_PREFIX.len() + 20);
@@ -443,34 +216,5 @@ mod tests {
         }
         assert!(all.len() <= SWEEP_AT_LEAST + 1, "{}", all.len());
         assert!(Arc::ptr_eq(&kept, &intern(&all, b"kept\0\0\0")));
-    }
-
-    #[test]
-    fn eviction_takes_the_least_recently_used() {
-        let mut server = ServerStatements::default();
-        for id in 1..=3 {
-            server.insert(id);
-        }
-        assert_eq!(server.touch(1), Some(Held::Surely));
-        assert_eq!(server.evict(2), Some((2, Held::Surely)));
-        assert_eq!(server.evict(2), None);
-        assert_eq!(server.touch(2), None);
-    }
-
-    #[test]
-    fn what_is_doubted_goes_unless_it_was_prepared_again() {
-        let mut server = ServerStatements::default();
-        (1..=3).for_each(|id| server.insert(id));
-        let moment = server.doubt_all();
-        assert_eq!(server.touch(1), Some(Held::Perhaps));
-        server.insert(1);
-        server.insert(4);
-        server.doubt(4);
-        server.forget_doubtful(moment);
-        let mut left: Vec<_> = server.iter().collect();
-        left.sort_by_key(|(id, _)| *id);
-        assert_eq!(left, [(1, Held::Surely), (4, Held::Perhaps)]);
-        [1, 4].into_iter().for_each(|id| server.remove_doubtful(id));
-        assert_eq!(server.iter().next(), Some((1, Held::Surely)));
     }
 }

@@ -74,7 +74,7 @@ pub(super) const LIMITS: &[Opt] = &[
         example: "",
         elsewhere: &[],
         kind: Kind::Integer { min: 1, max: 1_000_000, place: |d| &mut d.limits.prepared_statements_per_client },
-        doc: "Prepared statements one client may hold. The next one is an error (54000): nothing is forgotten in silence.",
+        doc: "Prepared statements one client may hold. The next one is an error (54000) of its batch, and the client stays: nothing is forgotten in silence.",
     },
     Opt {
         key: "limits.statement_bytes",

@@ -1,5 +1,7 @@
 //! What a client sends.
 
+mod held;
+mod mentions;
 mod prepared;
 mod unleased;
 
@@ -8,9 +10,9 @@ use std::ops::Range;
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
+use super::super::names::{About, Displaced, KNOWN, Unnamed};
 use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
 use super::super::sql::{self, Leaves, Scan, Verb};
-use super::super::statement::{About, Displaced};
 use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
@@ -20,8 +22,8 @@ pub use unleased::Unleased;
 /// What one turn over a client's bytes came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ClientTurn {
-    /// The rest waits for more of the client's bytes or, where [`ServerSide::is_full`], for the server's replies: then it
-    /// is to be tried again after a turn of the server's.
+    /// The rest waits for more of the client's bytes, or for the server's replies: what is left over is to be tried again
+    /// after each turn of the server's.
     pub consumed: usize,
     /// A stretch of the input that may be written to the server as it is; empty if all went into the buffer.
     pub direct: Range<usize>,
@@ -45,6 +47,10 @@ impl ClientSide {
         to_server: &mut Vec<u8>,
         to_client: &mut Vec<u8>,
     ) -> Result<ClientTurn, PgError> {
+        if self.intake == Intake::Waits {
+            // ## Waits => Boundary
+            self.intake = Intake::Boundary;
+        }
         let mut walk =
             Walk { client: self, server, input, at: 0, out: Cut::new(input, to_server), to_client, turn: ClientTurn::default() };
         loop {
@@ -88,11 +94,16 @@ impl Walk<'_, '_> {
             return Ok(false);
         }
         if self.server.plan.is_full() {
-            return Ok(false);
+            return Ok(self.wait());
         }
         if self.server.plan.is_skipping() && header.tag != tag::SYNC {
             self.skip(header);
             return Ok(true);
+        }
+        if self.server.plan.is_undecided() && !matches!(header.tag, tag::SYNC | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
+        {
+            self.flush();
+            return Ok(self.wait());
         }
         match header.tag {
             tag::QUERY => self.query(header),
@@ -179,7 +190,10 @@ impl Walk<'_, '_> {
     }
 
     fn query(&mut self, header: Header) -> Result<bool, PgError> {
-        let Some(body) = self.body(header, SCANNED_BYTES) else { return Ok(false) };
+        let input = self.input;
+        let start = self.at + HEADER_BYTES;
+        let Some(length) = self.body(header, SCANNED_BYTES).map(<[u8]>::len) else { return Ok(false) };
+        let body = &input[start..start + length];
         let is_whole = body.len() == header.body as usize;
         let text = cstr(body).map_or(body, |(text, _)| text);
         let Scan { leaves, verb } = sql::scan(text);
@@ -188,14 +202,18 @@ impl Walk<'_, '_> {
             self.note_verb(verb);
             return Ok(self.pass_query(header, Note::None));
         }
+        if matches!(verb, Verb::DeallocateAll | Verb::ForgetsAll) && self.must_wait_for_all() {
+            return Ok(false);
+        }
         Ok(match verb {
             Verb::DeallocateAll if self.may_answer_deallocate_all() => self.deallocate_all(header),
             Verb::DeallocateAll | Verb::ForgetsAll => {
                 let note = self.clear_names();
                 self.pass_query(header, note)
             }
-            Verb::Deallocate(name) => self.query_naming(header, name, Naming::Deallocate),
-            Verb::Execute(name) => self.query_naming(header, name, Naming::Execute),
+            Verb::Deallocate(name) => self.query_naming(header, &name, Naming::Deallocate),
+            Verb::Execute(name) => self.query_naming(header, &name, Naming::Execute),
+            Verb::Mentions => self.query_mentioning(header, text),
             verb => {
                 self.note_verb(verb);
                 self.pass_query(header, Note::None)
@@ -204,7 +222,7 @@ impl Walk<'_, '_> {
     }
 
     fn pass_query(&mut self, header: Header, note: Note) -> bool {
-        let displaced = self.displace_unnamed();
+        let displaced = self.displace_unnamed(None);
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
         self.forward(header)
     }
@@ -216,10 +234,10 @@ impl Walk<'_, '_> {
     }
 
     /// Whether a reply of ours is what the server would say, which in a failed transaction it is not: the status must be
-    /// known, and not be that.
+    /// known, and not be that; and its place among the server's replies must be.
     fn may_synthesize(&self) -> bool {
         let plan = &self.server.plan;
-        plan.knows_status() && plan.status() != Status::Failed
+        plan.knows_status() && plan.status() != Status::Failed && plan.knows_order()
     }
 
     /// What PREPARE made is there to be deallocated, and a query that ends a batch has to reach the server.
@@ -229,22 +247,35 @@ impl Walk<'_, '_> {
 
     /// `DEALLOCATE ALL` is about this client's names; the server's statements are everybody's (trap 29).
     fn deallocate_all(&mut self, header: Header) -> bool {
-        let server = self.server.unnamed;
-        let client = std::mem::take(&mut self.client.unnamed);
-        let note = Note::Clears(Box::new(Cleared { names: self.client.names.take(), moment: 0 }));
+        // With nothing owed it is done at once.
+        let batch = if self.server.plan.owes_nothing() { KNOWN } else { self.server.plan.batch() };
+        self.client.unnamed_changes += 1;
+        let by = self.client.unnamed_changes;
+        let none = Unnamed { number: by, batch, ..Unnamed::default() };
+        let client = std::mem::replace(&mut self.client.unnamed, none);
+        let displaced = Displaced { by, server: self.server.unnamed, client };
+        let note = Note::Clears(Box::new(Cleared { names: self.client.names.take(batch), moment: 0 }));
         self.skip(header);
         let entry = Entry::forward(Kind::Synthesize(Synthetic::DeallocatedAll)).noting(note);
-        self.synthesize(entry.displacing(Some(Box::new(Displaced { server, client }))));
+        self.synthesize(entry.displacing(Some(Box::new(displaced))));
         true
     }
 
     /// Everything is about to be deallocated. Taken for done at once, because what the client sends next counts on it.
     fn clear_names(&mut self) -> Note {
         let moment = self.server.statements.doubt_all();
-        Note::Clears(Box::new(Cleared { names: self.client.names.take(), moment }))
+        Note::Clears(Box::new(Cleared { names: self.client.names.take(self.server.plan.batch()), moment }))
     }
 
     fn execute(&mut self, header: Header) -> bool {
+        let waits = match &self.client.bound {
+            About::Nothing | About::Executes(_) => false,
+            About::Forgets(named) => self.must_wait(self.client.names.batch_of(&named.name)),
+            About::ForgetsAll => self.must_wait_for_all(),
+        };
+        if waits {
+            return false;
+        }
         let note = match std::mem::take(&mut self.client.bound) {
             About::Nothing | About::Executes(_) => Note::None,
             About::Forgets(named) => self.forget(named),
@@ -252,6 +283,35 @@ impl Walk<'_, '_> {
         };
         self.server.plan.push(Entry::forward(Kind::Execute).noting(note));
         self.forward(header)
+    }
+
+    /// What came of an earlier batch decides what the next message means, and is not known yet: it waits for the answers,
+    /// as it would have waited behind them in the server's own queue.
+    fn must_wait(&mut self, batch: u64) -> bool {
+        if !self.server.plan.is_pending(batch) || self.server.plan.wants_data() {
+            return false;
+        }
+        self.flush();
+        !self.wait()
+    }
+
+    /// The message is tried again when the server has said more; not now.
+    fn wait(&mut self) -> bool {
+        // ## Boundary => Waits
+        self.client.intake = Intake::Waits;
+        false
+    }
+
+    /// The same for what concerns every name: any earlier batch.
+    fn must_wait_for_all(&mut self) -> bool {
+        self.server.plan.batch().checked_sub(1).is_some_and(|last| self.must_wait(last))
+    }
+
+    /// What was sent is to be answered.
+    fn flush(&mut self) {
+        if self.server.plan.needs_flush() {
+            write_message(tag::FLUSH, &[], 0, self.out.settle());
+        }
     }
 
     /// A reply of ours, at its place among the server's (trap 7).
@@ -309,9 +369,4 @@ fn malformed(message: &str) -> PgError {
 fn too_large(bytes: u32, limit: usize) -> PgError {
     PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("a statement of {bytes} bytes is longer than {limit} bytes"))
         .with_hint("Raise limits.statement_bytes, or send large values as parameters.")
-}
-
-fn too_many_statements(limit: usize) -> PgError {
-    PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("this client holds {limit} prepared statements, the most it may"))
-        .with_hint("Close statements that are no longer used, or raise limits.prepared_statements_per_client.")
 }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
 
+use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
 use super::params::{ParamSets, Params};
 use super::plan::{Plan, Status};
 use super::sql::Leaves;
-use super::statement::{About, ClientNames, Holds, ServerStatements, Statements, Unnamed};
+use super::statement::Statements;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
 pub const SCANNED_BYTES: usize = 16 * 1024;
@@ -58,8 +59,10 @@ pub struct ClientSide {
     intake: Intake,
     names: ClientNames,
     unnamed: Unnamed,
-    /// Unnamed Parses so far.
-    parses: u32,
+    /// Servers it has taken over so far.
+    leases: u64,
+    /// What made or destroyed an unnamed statement so far.
+    unnamed_changes: u64,
     /// What the portal bound last does to names when it is executed.
     bound: About,
     /// Reported parameters as this client has been told them.
@@ -72,7 +75,20 @@ pub struct ClientSide {
 impl ClientSide {
     pub fn new(id: u64, mode: Mode, catalog: Arc<Catalog>, params: Arc<Params>, startup: Startup, bounds: Bounds) -> Self {
         let (names, unnamed, bound) = (ClientNames::default(), Unnamed::default(), About::Nothing);
-        Self { id, mode, intake: Intake::Boundary, names, unnamed, parses: 0, bound, params, startup, catalog, bounds }
+        Self {
+            id,
+            mode,
+            intake: Intake::Boundary,
+            names,
+            unnamed,
+            leases: 0,
+            unnamed_changes: 0,
+            bound,
+            params,
+            startup,
+            catalog,
+            bounds,
+        }
     }
 
     /// A stand-in for when the pooler itself talks to a server.
@@ -91,6 +107,11 @@ impl ClientSide {
         matches!(self.intake, Intake::Forward(_))
     }
 
+    /// The next message waits for the server's replies, not for bytes of its own: there is no use in reading many more.
+    pub fn is_waiting(&self) -> bool {
+        self.intake == Intake::Waits
+    }
+
     pub fn prepared_statements(&self) -> usize {
         self.names.len()
     }
@@ -100,6 +121,8 @@ impl ClientSide {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
     Boundary,
+    /// A message waits for what the server still owes.
+    Waits,
     /// Bytes of a body to let through.
     Forward(u32),
     /// Bytes of a body to drop.
@@ -117,6 +140,8 @@ pub struct ServerSide {
     intake: Intake,
     statements: ServerStatements,
     unnamed: Holds,
+    /// The batch that last changed it.
+    unnamed_batch: u64,
     params: Arc<Params>,
     /// As they were after login: what RESET ALL returns to.
     initial: Arc<Params>,
@@ -126,9 +151,17 @@ pub struct ServerSide {
     initial_startup: Startup,
     /// Session state its owner may have left.
     leaves: Leaves,
-    owner: Option<u64>,
+    owner: Option<Owner>,
     /// A schema change whose transaction has not ended.
     schema: Schema,
+}
+
+/// The client whose state a server carries, and the number of its lease: state that it made on another server since is
+/// not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    client: u64,
+    lease: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +178,7 @@ impl ServerSide {
             intake: Intake::Boundary,
             statements: ServerStatements::default(),
             unnamed: Holds::Nothing,
+            unnamed_batch: KNOWN,
             initial: Arc::clone(&params),
             params,
             initial_startup: Arc::clone(&startup),
@@ -182,6 +216,11 @@ impl ServerSide {
         self.plan.is_full()
     }
 
+    /// Nothing more comes of what was sent, whether or not it is all at an end.
+    pub fn has_answered(&self) -> bool {
+        self.plan.owes_nothing() && self.intake == Intake::Boundary
+    }
+
     pub fn owes_nothing(&self) -> bool {
         self.plan.owes_nothing()
     }
@@ -193,7 +232,7 @@ impl ServerSide {
     }
 
     pub fn owner(&self) -> Option<u64> {
-        self.owner
+        self.owner.map(|o| o.client)
     }
 
     pub fn params(&self) -> &Arc<Params> {

@@ -1,17 +1,26 @@
 //! What a server sends.
 
+mod facts;
+mod undo;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::cut::Cut;
 use super::super::extended::write_message;
-use super::super::frame::{HEADER_BYTES, Header, cstr};
+use super::super::frame::{HEADER_BYTES, Header};
+use super::super::names::KNOWN;
 use super::super::params::{self, Params};
 use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpected};
+use super::super::reply;
 use super::super::sql::Leaves;
-use super::super::statement::{Holds, SERVER_NAME_PREFIX, ServerStatements};
+use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Mode, Schema, ServerSide};
+use crate::error::{PgError, SqlState};
+use facts::{Effect, Facts, effect_of};
+use undo::{Account, undo};
 
 /// Messages up to this size are looked into; longer ones pass by their header, in bytes.
 const INSPECTED_BYTES_MAX: u32 = 64 * 1024;
@@ -140,7 +149,7 @@ impl Walk<'_, '_> {
         let (body, forwards) = match self.server.intake {
             Intake::Forward(body) => (body, true),
             Intake::Drop(body) => (body, false),
-            Intake::Boundary | Intake::Refuse | Intake::RefuseBatch(_) => return true,
+            Intake::Boundary | Intake::Waits | Intake::Refuse | Intake::RefuseBatch(_) => return true,
         };
         let taken = left.min(body as usize);
         if forwards {
@@ -208,20 +217,30 @@ impl Walk<'_, '_> {
 
     /// After a reply: what hangs on it, and the replies of ours that stand next.
     fn completed(&mut self, done: Entry) {
+        let ServerSide { statements, unnamed, .. } = &mut *self.server;
         match done.note {
             Note::Replay => {
                 self.turn.replayed = true;
                 self.adopt_params();
             }
             // Still there: no tag said that it was done.
-            Note::Forgets(_) | Note::Clears(_) => {
-                let ServerSide { statements, unnamed, .. } = &mut *self.server;
-                undo(done, Fate::Failed, Account { statements, unnamed }, self.client);
+            Note::Forgets(_) | Note::Clears(_) | Note::InTurn(_) => {
+                _ = undo(done, Fate::Failed, Account { statements, unnamed }, self.client)
             }
             Note::Introduces(named) => named.statement.prove(),
             _ => {}
         }
         self.emit_synthetic();
+        self.settle();
+    }
+
+    /// With everything answered, what was sent has been done, or was taken back.
+    #[inline]
+    fn settle(&mut self) {
+        if self.server.plan.owes_nothing() {
+            self.server.statements.settle();
+            self.client.names.settle();
+        }
     }
 
     /// Never inside a message that is still on its way through.
@@ -233,6 +252,7 @@ impl Walk<'_, '_> {
         if matches!(self.server.plan.head(), Some(Entry { kind: Kind::Synthesize(_) | Kind::CopyEnd, .. })) {
             let out = self.out.settle();
             self.server.emit_synthetic(out);
+            self.settle();
         }
     }
 
@@ -273,19 +293,21 @@ impl Walk<'_, '_> {
                 *schema = Schema::Changing;
                 self.client.catalog.statements.schema_changed();
             }
-            Effect::Deallocate => match plan.head_note().map(std::mem::take) {
-                Some(Note::Forgets(named)) => statements.remove_doubtful(named.statement.id),
+            Effect::Deallocate => match take_note(plan) {
+                Note::Forgets(named) => statements.remove_unless_sure(named.statement.id),
+                // One that stood in for a statement of ours, or the client's own.
+                Note::Unnames(_) | Note::Own => {}
                 note => {
                     put_back(plan, note);
                     statements.doubt_all();
                 }
             },
             Effect::DeallocateAll | Effect::DiscardAll => {
-                match plan.head_note().map(std::mem::take) {
-                    Some(Note::Clears(cleared)) => statements.forget_doubtful(cleared.moment),
+                match take_note(plan) {
+                    Note::Clears(cleared) => statements.forget_doubtful(cleared.moment),
                     note => {
                         put_back(plan, note);
-                        self.client.names.take();
+                        self.client.names.take(KNOWN);
                         statements.doubt_all();
                     }
                 }
@@ -326,10 +348,12 @@ impl Walk<'_, '_> {
         self.turn.fatal |= facts.fatal;
         self.turn.database_in_use |= facts.code == b"55006";
         self.mark_stale(&facts);
-        let renamed = self.renamed(&body, &facts);
+        let renamed = self.refused(&facts).or_else(|| self.renamed(&body, &facts));
         let ServerSide { plan, statements, unnamed, .. } = &mut *self.server;
         let client = &mut *self.client;
-        let reply = plan.error(|entry, fate| undo(entry, fate, Account { statements, unnamed }, client));
+        let mut corrections = Vec::new();
+        let reply = plan.error(|entry, fate| corrections.extend(undo(entry, fate, Account { statements, unnamed }, client)));
+        corrections.into_iter().for_each(|c| c.apply(plan));
         let more = match renamed {
             Some(message) if reply == Reply::Forward => {
                 self.out.insert(&message);
@@ -351,6 +375,14 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// The error that the client gets in place of the one that was provoked.
+    fn refused(&self, facts: &Facts<'_>) -> Option<Vec<u8>> {
+        let Some(Entry { note: Note::Refuses(limit), .. }) = self.server.plan.head() else { return None };
+        let mut message = bytes::BytesMut::new();
+        reply::error(&mut message, &too_many_statements(*limit));
+        (facts.code == b"26000").then(|| message.to_vec())
+    }
+
     /// The error with the client's name for the statement in place of ours.
     fn renamed(&self, body: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
         if self.client.mode == Mode::Session {
@@ -365,6 +397,7 @@ impl Walk<'_, '_> {
             {
                 &named.name
             }
+            (None, Some(Entry { note: Note::InTurn(notes), .. })) if let Some(own) = name_in(&notes.0, name) => own,
             _ => self.client.names.client_name_of(name)?,
         };
         let offset = memchr::memmem::find(body, name)?;
@@ -375,104 +408,33 @@ impl Walk<'_, '_> {
     }
 }
 
-fn put_back(plan: &mut Plan, note: Option<Note>) {
-    if let (Some(place), Some(note)) = (plan.head_note(), note) {
-        *place = note;
+/// The note of what is done now: of a query of several statements, the next one's.
+fn take_note(plan: &mut Plan) -> Note {
+    match plan.head_note() {
+        Some(Note::InTurn(notes)) => notes.0.pop_front().unwrap_or_default(),
+        Some(note) => std::mem::take(note),
+        None => Note::None,
     }
 }
 
-/// The part of a server's state that follows what was sent and not what was answered.
-struct Account<'a> {
-    statements: &'a mut ServerStatements,
-    unnamed: &'a mut Holds,
+/// The client's name for the server's, among what a query of several statements forgets.
+fn name_in<'a>(notes: &'a VecDeque<Note>, server_name: &[u8]) -> Option<&'a [u8]> {
+    notes.iter().find_map(|note| match note {
+        Note::Uses(named) | Note::Unnames(named) if named.statement.name.as_bytes() == server_name => Some(&*named.name),
+        _ => None,
+    })
 }
 
-/// Takes back what was noted for a message that failed, or that the server never processed (trap 6).
-fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut ClientSide) {
-    match entry.note {
-        Note::Learns(id) => server.statements.remove(id),
-        Note::Introduces(named) => {
-            server.statements.remove(named.statement.id);
-            client.names.take_back(&named);
-        }
-        Note::Names(named) => client.names.take_back(&named),
-        Note::Unnames(named) => client.names.insert(named),
-        Note::Evicts(id) => server.statements.insert(id),
-        Note::Doubts(id) => server.statements.doubt(id),
-        Note::Unnamed => {
-            // A Parse destroys the unnamed statement first, and then fails.
-            *server.unnamed = if fate == Fate::Unread { Holds::Anything } else { Holds::Nothing };
-            if entry.reply == Reply::Forward {
-                client.unnamed.live = None;
-            }
-        }
-        Note::Forgets(named) if client.names.get(&named.name).is_none() => client.names.insert(named),
-        Note::Clears(cleared) => client.names.restore(cleared.names),
-        Note::None | Note::Uses(_) | Note::Forgets(_) | Note::Replay => {}
-    }
-    if let (Some(displaced), Fate::Unread) = (entry.displaced, fate) {
-        *server.unnamed = displaced.server;
-        client.unnamed = displaced.client;
+fn put_back(plan: &mut Plan, note: Note) {
+    match plan.head_note() {
+        None | Some(Note::InTurn(_)) => {}
+        Some(place) => *place = note,
     }
 }
 
-/// What a CommandComplete tag tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    None,
-    Leaves(Leaves),
-    Schema,
-    Deallocate,
-    DeallocateAll,
-    DiscardAll,
-}
-
-#[inline]
-fn effect_of(body: &[u8]) -> Effect {
-    match body {
-        // The tags of nearly everything, out of the way first.
-        [b'S', b'E', b'L', ..] | [b'I', ..] | [b'U', b'P', ..] | [b'B', ..] => Effect::None,
-        b"SET\0" | b"RESET\0" => Effect::Leaves(Leaves::SETTINGS),
-        b"DISCARD ALL\0" => Effect::DiscardAll,
-        b"DEALLOCATE ALL\0" => Effect::DeallocateAll,
-        b"DEALLOCATE\0" => Effect::Deallocate,
-        b"LISTEN\0" => Effect::Leaves(Leaves::LISTEN),
-        b"PREPARE\0" => Effect::Leaves(Leaves::STATEMENTS),
-        b"DO\0" | b"CALL\0" | b"LOAD\0" => Effect::Leaves(Leaves::ANYTHING),
-        [b'A', b'L', b'T', b'E', b'R', ..] | [b'D', b'R', b'O', b'P', ..] | [b'C', b'R', b'E', b'A', b'T', b'E', ..] => {
-            Effect::Schema
-        }
-        _ => Effect::None,
-    }
-}
-
-/// The fields of an ErrorResponse that we act upon; each may be missing (CVE-2026-6666).
-#[derive(Debug, Default)]
-struct Facts<'a> {
-    fatal: bool,
-    code: &'a [u8],
-    message: &'a [u8],
-    routine: &'a [u8],
-}
-
-impl<'a> Facts<'a> {
-    fn read(mut body: &'a [u8]) -> Self {
-        let mut facts = Self::default();
-        while let Some((&kind, rest)) = body.split_first()
-            && kind != 0
-            && let Some((value, rest)) = cstr(rest)
-        {
-            match kind {
-                b'V' => facts.fatal = matches!(value, b"FATAL" | b"PANIC"),
-                b'C' => facts.code = value,
-                b'M' => facts.message = value,
-                b'R' => facts.routine = value,
-                _ => {}
-            }
-            body = rest;
-        }
-        facts
-    }
+fn too_many_statements(limit: usize) -> PgError {
+    PgError::error(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("this client holds {limit} prepared statements, the most it may"))
+        .with_hint("Close statements that are no longer used, or raise limits.prepared_statements_per_client.")
 }
 
 /// ParameterStatus for everything that is other in `new`.

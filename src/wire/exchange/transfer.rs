@@ -3,29 +3,30 @@
 use std::sync::Arc;
 
 use super::super::extended::write_message;
+use super::super::names::Holds;
 use super::super::params::{self, Params, is_settable};
 use super::super::plan::{Entry, Kind, Note};
 use super::super::sql::Leaves;
-use super::super::statement::Holds;
 use super::super::tag::client as tag;
 use super::server::write_changes;
-use super::{ClientSide, ServerSide, Startup};
+use super::{ClientSide, Owner, ServerSide, Startup};
 
 impl ServerSide {
     /// Makes this server `client`'s. What must run first goes to `to_server`, to leave in one write with the client's own
     /// bytes; its replies are swallowed. What changed on the server's side alone is told to the client.
     ///
-    /// Nothing happens where the server was the client's already: state stays with its owner until somebody else needs
+    /// Nothing happens where this is the server the client had last: state stays with its owner until somebody else needs
     /// the server.
     pub fn take_over(&mut self, client: &mut ClientSide, to_server: &mut Vec<u8>, to_client: &mut Vec<u8>) {
-        if self.owner == Some(client.id) {
+        if self.owner == Some(Owner { client: client.id, lease: client.leases }) {
             if !Arc::ptr_eq(&self.params, &client.params) {
                 write_changes(&client.params, &self.params, to_client);
                 client.params = Arc::clone(&self.params);
             }
             return;
         }
-        self.owner = Some(client.id);
+        client.leases += 1;
+        self.owner = Some(Owner { client: client.id, lease: client.leases });
         if self.has_nothing_to_change(client) {
             return;
         }
@@ -104,19 +105,25 @@ impl ServerSide {
     }
 
     /// Ends whatever a client that left had begun: a COPY fails, and the transaction of a batch without its Sync is rolled
-    /// back, as the server does when a client's connection ends. After it the server owes replies, and then is settled.
+    /// back, as the server does when a client's connection ends. To be called again when all of it is answered
+    /// ([`has_answered`](Self::has_answered)), until the server is settled: what is to be done next depends on the answers.
     pub fn wind_up(&mut self, to_server: &mut Vec<u8>) {
         if self.is_settled() {
             return;
         }
-        if !self.is_skipping() {
+        if self.is_skipping() {
+            write_message(tag::SYNC, &[], 0, to_server);
+            self.plan.push(Entry::swallow(Kind::Sync));
+        } else if !self.owes_nothing() {
+            // Not a Sync: that would commit what its client had not ended.
             write_message(tag::COPY_FAIL, &[b"client left\0"], 0, to_server);
+            write_message(tag::FLUSH, &[], 0, to_server);
             self.plan.push(Entry::swallow(Kind::CopyEnd));
+        } else if self.plan.is_in_batch() {
             self.roll_back(to_server);
+        } else {
+            self.check(to_server);
         }
-        // Should the batch fail before it gets to the ROLLBACK, everything up to here is skipped.
-        write_message(tag::SYNC, &[], 0, to_server);
-        self.plan.push(Entry::swallow(Kind::Sync));
     }
 
     /// Ends a transaction that was left open.

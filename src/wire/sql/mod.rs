@@ -4,10 +4,12 @@
 //! which costs a cleaning later; the tags of CommandComplete back it up where it sees nothing.
 
 mod leaves;
+mod mentions;
 mod verb;
 mod words;
 
 pub use leaves::Leaves;
+pub use mentions::{Backslash, Mention, mentions};
 pub use verb::Verb;
 pub use words::identifier;
 
@@ -28,12 +30,10 @@ pub fn scan(text: &[u8]) -> Scan {
         // The pieces below may begin inside a literal or a comment; what has no tag of its own is looked for in all of it.
         leaves |= leaves::hidden(text);
     }
-    for statement in (Statements { text, at }) {
+    for (nth, statement) in (Statements { text, at }).enumerate() {
         let statement = &text[statement];
         leaves |= leaves::by_verb(statement);
-        if verb == Verb::Other && verb::forgets_all(statement) {
-            verb = Verb::ForgetsAll;
-        }
+        verb = verb.and(statement, nth);
     }
     if leaves.has(Leaves::SETTINGS) && has_word(text, b"pg_temp") {
         // A search_path that makes tables temporary without another word.

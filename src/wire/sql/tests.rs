@@ -35,6 +35,26 @@ fn execute_also_behind_explain() {
 }
 
 #[test]
+fn names_behind_other_statements_are_for_an_exact_look() {
+    for text in [
+        "begin; deallocate t; commit",
+        "EXECUTE a; EXECUTE b",
+        "deallocate a; deallocate all",
+        "select 1; /* x */ explain execute a",
+        "discard all; execute a",
+        "prepare a as select 1",
+        "-- x\nprepare a as select 1",
+        "select '; execute a'",
+    ] {
+        assert_eq!(verb(text), Verb::Mentions, "{text}");
+    }
+    for text in ["begin; delete from t; commit", "select 1; explain select 1; drop table t", "execute('a'); end"] {
+        assert_eq!(verb(text), Verb::Other, "{text}");
+    }
+    assert_eq!(named("execute a; commit"), Some("+a".into()));
+}
+
+#[test]
 fn databases_that_must_be_empty() {
     let empties = |text: &str| match verb(text) {
         Verb::EmptiesDatabase(name) => Some(String::from_utf8_lossy(&name).into_owned()),

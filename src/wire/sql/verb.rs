@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::words::{Words, identifier};
 
-/// What the first statement does that a pooler must act upon.
+/// What a text does that a pooler must act upon: its first statement, where none behind it has to do with names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verb {
     #[default]
@@ -17,8 +17,40 @@ pub enum Verb {
     Deallocate(Range<usize>),
     /// `EXECUTE name`, `EXPLAIN … EXECUTE name`.
     Execute(Range<usize>),
+    /// PREPARE, or names of prepared statements behind another statement: [`mentions`](super::mentions()) tells which,
+    /// and whether it is so.
+    Mentions,
     /// DROP DATABASE, or anything else that wants the database to itself.
     EmptiesDatabase(Box<[u8]>),
+}
+
+impl Verb {
+    /// The verb of the text up to here with its next piece, which is not looked at twice unless it begins like one that
+    /// matters.
+    pub(super) fn and(self, statement: &[u8], nth: usize) -> Self {
+        let (forgets, mentions) = match statement.trim_ascii_start().first() {
+            Some(b'd' | b'D') => (forgets_all(statement), nth > 0 && is_about_one(statement)),
+            Some(b'e' | b'E') => (false, nth > 0 && is_about_one(statement)),
+            Some(b'p' | b'P') => (false, prepares(statement)),
+            Some(b'/' | b'-') => (forgets_all(statement), nth > 0 && is_about_one(statement) || prepares(statement)),
+            _ => return self,
+        };
+        match self {
+            Self::Other if forgets => Self::ForgetsAll,
+            Self::Execute(_) | Self::Deallocate(_) if forgets || mentions => Self::Mentions,
+            Self::Other | Self::ForgetsAll if mentions => Self::Mentions,
+            verb => verb,
+        }
+    }
+}
+
+fn is_about_one(statement: &[u8]) -> bool {
+    matches!(first(statement).0, Verb::Deallocate(_) | Verb::Execute(_))
+}
+
+fn prepares(statement: &[u8]) -> bool {
+    let mut words = Words { text: statement, at: 0 };
+    words.next_word().is_some_and(|word| statement[word].eq_ignore_ascii_case(b"prepare"))
 }
 
 /// What the text's first words say, and where they begin. It may begin with a parenthesis or a semicolon just as well.
@@ -72,7 +104,7 @@ fn deallocate(words: &mut Words<'_>) -> Verb {
     }
 }
 
-fn explain(words: &mut Words<'_>) -> Verb {
+pub(super) fn explain(words: &mut Words<'_>) -> Verb {
     words.skip_parenthesis();
     while let Some(word) = words.next_word() {
         let word = &words.text[word];
@@ -128,10 +160,7 @@ fn copied(words: &mut Words<'_>) -> Option<Vec<u8>> {
 }
 
 /// `DISCARD ALL`, `DEALLOCATE [PREPARE] ALL`.
-pub(super) fn forgets_all(statement: &[u8]) -> bool {
-    if !matches!(statement.trim_ascii_start().first(), Some(b'd' | b'D' | b'/' | b'-')) {
-        return false;
-    }
+fn forgets_all(statement: &[u8]) -> bool {
     let mut words = Words { text: statement, at: 0 };
     let Some(verb) = words.next_word() else { return false };
     let what = match &statement[verb] {
@@ -143,7 +172,7 @@ pub(super) fn forgets_all(statement: &[u8]) -> bool {
 }
 
 /// The name in `DEALLOCATE [PREPARE] name`, behind its verb.
-fn deallocated(words: &mut Words<'_>) -> Option<Range<usize>> {
+pub(super) fn deallocated(words: &mut Words<'_>) -> Option<Range<usize>> {
     let name = words.next_word()?;
     match words.text[name.clone()].eq_ignore_ascii_case(b"prepare") {
         true => words.next_word().or(Some(name)),

@@ -37,6 +37,12 @@ impl Words<'_> {
         Some(start..start + length)
     }
 
+    /// The first byte that is neither white space nor of a comment.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        self.skip_blank();
+        self.text.get(self.at).copied()
+    }
+
     pub(super) fn at_end(&mut self) -> bool {
         self.skip_blank();
         self.text[self.at..].iter().all(|b| matches!(b, b';' | b'\0') || b.is_ascii_whitespace())
@@ -57,7 +63,7 @@ impl Words<'_> {
         }
     }
 
-    fn skip_blank(&mut self) {
+    pub(super) fn skip_blank(&mut self) {
         loop {
             let rest = &self.text[self.at..];
             let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();

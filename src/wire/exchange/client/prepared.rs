@@ -1,20 +1,22 @@
 //! Prepared statements: the client's names in, the server's names out.
 //!
 //! The account of what a client and its server have is that of the moment when everything sent has been done: the client
-//! goes on from there without waiting. What turns out not to have been done is taken back (`undo` in `server.rs`).
+//! goes on from there without waiting. What turns out not to have been done is taken back (`undo` in `server.rs`). Only
+//! a message that means one thing if an earlier batch was done, and another if it was dropped, waits to know.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Walk, malformed, too_large, too_many_statements};
+use super::{Walk, malformed, too_large};
 use crate::error::PgError;
 use crate::wire::exchange::{Intake, Mode, SCANNED_BYTES};
 use crate::wire::extended::{BindNames, Parse, Target, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header, cstr};
+use crate::wire::names::{About, Held, Holds, KNOWN, Named};
 use crate::wire::plan::{Entry, Kind, Note, Synthetic};
 use crate::wire::sql::{self, Leaves, Scan, Verb};
-use crate::wire::statement::{About, Displaced, Held, Holds, Named, SERVER_NAME_PREFIX, Statement, server_name};
+use crate::wire::statement::{SERVER_NAME_PREFIX, Statement};
 use crate::wire::tag::client as tag;
 
 /// What a text does with the statement it names.
@@ -26,27 +28,29 @@ pub(super) enum Naming {
 
 impl Walk<'_, '_> {
     /// `EXECUTE s0`, `DEALLOCATE s0` about a statement prepared by protocol message: with the server's name for it.
-    pub(super) fn query_naming(&mut self, header: Header, name: Range<usize>, naming: Naming) -> bool {
+    pub(super) fn query_naming(&mut self, header: Header, name: &Range<usize>, naming: Naming) -> bool {
         let start = self.at + HEADER_BYTES;
         let body = &self.input[start..start + header.body as usize];
         let client_name = sql::identifier(&body[name.clone()]);
+        if self.name_must_wait(&client_name) {
+            return false;
+        }
         let Some(named) = self.client.names.get(&client_name).cloned() else {
+            let note = if naming == Naming::Deallocate { Note::Own } else { Note::None };
             if !is_ours(&client_name) {
-                return self.pass_query(header, Note::None);
+                return self.pass_query(header, note);
             }
-            let displaced = self.displace_unnamed();
-            self.server.plan.push(Entry::forward(Kind::Query).displacing(displaced));
+            let displaced = self.displace_unnamed(None);
+            self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
             self.write_query(&[&body[..name.start], &quoted(&estranged(&client_name)), &body[name.end..]]);
             self.at += header.message_bytes();
             return true;
         };
         let in_batch = self.server.plan.is_in_batch();
-        if self.ensure(&named.statement) && !in_batch {
-            // An error of this Parse is not to skip the query.
-            write_message(tag::SYNC, &[], 0, self.out.settle());
-            self.server.plan.push(Entry::swallow(Kind::Sync));
+        if self.ensure_named(&named) && !in_batch {
+            self.sync();
         }
-        let displaced = self.displace_unnamed();
+        let displaced = self.displace_unnamed(None);
         self.write_query(&[&body[..name.start], named.statement.name.as_bytes(), &body[name.end..]]);
         let note = match naming {
             Naming::Deallocate => self.forget(named),
@@ -60,10 +64,33 @@ impl Walk<'_, '_> {
         true
     }
 
+    /// A Sync of ours: an error of what was injected is not to skip the query behind it.
+    pub(super) fn sync(&mut self) {
+        write_message(tag::SYNC, &[], 0, self.out.settle());
+        self.server.plan.push(Entry::swallow(Kind::Sync));
+    }
+
+    /// Whether a name means what it seems to mean, and its statement is where it seems to be, is still to be seen.
+    pub(super) fn name_must_wait(&mut self, name: &[u8]) -> bool {
+        let waits = self.must_wait(self.client.names.batch_of(name));
+        waits
+            || self.client.names.get(name).cloned().is_some_and(|named| self.statements_must_wait(&named.statement, &named.about))
+    }
+
+    fn statements_must_wait(&mut self, statement: &Statement, about: &About) -> bool {
+        self.statement_must_wait(statement) || about.statement().is_some_and(|s| self.statement_must_wait(s))
+    }
+
+    pub(super) fn statement_must_wait(&mut self, statement: &Statement) -> bool {
+        self.must_wait(self.server.statements.batch_of(statement.id))
+    }
+
     /// A statement of the client is about to be deallocated. Taken for done at once, because what the client sends next
     /// counts on it.
     pub(super) fn forget(&mut self, named: Arc<Named>) -> Note {
-        self.client.names.take_back(&named);
+        if self.client.names.get(&named.name).is_some_and(|now| Arc::ptr_eq(now, &named)) {
+            self.client.names.remove(&named.name, self.server.plan.batch());
+        }
         self.server.statements.doubt(named.statement.id);
         Note::Forgets(named)
     }
@@ -79,6 +106,11 @@ impl Walk<'_, '_> {
         let input = self.input;
         let Some(parse) = Parse::read(&input[start..start + header.body as usize]) else { return Err(malformed("Parse")) };
         let scan = sql::scan(parse.text);
+        if let Verb::Deallocate(name) | Verb::Execute(name) = &scan.verb
+            && self.name_must_wait(&sql::identifier(&parse.text[name.clone()]))
+        {
+            return Ok(false);
+        }
         let (rest, about) = match &scan.verb {
             Verb::DeallocateAll | Verb::ForgetsAll => (Cow::Borrowed(parse.rest), About::ForgetsAll),
             Verb::Deallocate(name) => self.with_server_name(&parse, name.clone(), About::Forgets),
@@ -99,7 +131,7 @@ impl Walk<'_, '_> {
         let with = |name_sent: &[u8]| [&parse.rest[..name.start], name_sent, &parse.rest[name.end..]].concat().into();
         match self.client.names.get(&client_name).cloned() {
             Some(named) => {
-                self.ensure(&named.statement);
+                self.ensure_named(&named);
                 (with(named.statement.name.as_bytes()), about(named))
             }
             None if is_ours(&client_name) => (with(&quoted(&estranged(&client_name))), About::Nothing),
@@ -111,33 +143,42 @@ impl Walk<'_, '_> {
         if name.is_empty() {
             return Ok(self.parse_unnamed(header, rest, scan, about));
         }
+        if self.name_must_wait(name) {
+            return Ok(false);
+        }
         if let Some(used) = self.client.names.get(name).cloned() {
             // The server says 42P05, after whatever it says of the text first.
-            self.ensure(&used.statement);
+            self.ensure_named(&used);
             self.write_parse(&used.statement.name, &rest);
             self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Uses(used)));
         } else {
-            self.parse_named(name, &rest, scan, about)?;
+            return self.parse_named(header, name, &rest, scan, about);
         }
         self.at += header.message_bytes();
         Ok(true)
     }
 
-    fn parse_named(&mut self, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<(), PgError> {
+    fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, PgError> {
         if self.client.names.len() >= self.client.bounds.statements_per_client {
-            return Err(too_many_statements(self.client.bounds.statements_per_client));
+            return Ok(!self.must_wait_for_all() && self.refuse_parse(header));
         }
         let statement = self.client.catalog.statements.intern(rest, || scan);
+        if self.statement_must_wait(&statement) {
+            return Ok(false);
+        }
         let id = statement.id;
-        let named = Arc::new(Named { name: name.into(), statement, about });
-        match self.server.statements.touch(id) {
+        let held = self.server.statements.touch(id);
+        let is_answered = held == Some(Held::Surely) && self.may_synthesize() && self.server.plan.owes_nothing();
+        let batch = if is_answered { KNOWN } else { self.server.plan.batch() };
+        let named = Arc::new(Named { name: name.into(), statement, about, batch });
+        match held {
             Some(Held::Surely) if self.may_synthesize() => {
                 let entry = Entry::forward(Kind::Synthesize(Synthetic::ParseComplete));
                 self.synthesize(entry.noting(Note::Names(Arc::clone(&named))));
             }
             Some(Held::Surely) => {
                 // In a failed transaction only the server knows which statements it still takes: asked under no name.
-                self.server.unnamed = Holds::Anything;
+                self.server_holds(Holds::Anything);
                 self.write_parse("", rest);
                 self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Names(Arc::clone(&named))));
             }
@@ -145,26 +186,35 @@ impl Walk<'_, '_> {
                 self.close_doubtful(id, held);
                 self.write_parse(&named.statement.name, rest);
                 self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Introduces(Arc::clone(&named))));
-                self.server.statements.insert(id);
-                self.evict();
+                self.server.statements.insert(id, batch);
+                self.evict(named.about.statement().map(|s| s.id).as_slice());
             }
         }
         self.client.names.insert(named);
-        Ok(())
+        self.at += header.message_bytes();
+        Ok(true)
+    }
+
+    /// One statement too many is an error like any other: what follows is skipped up to the Sync, the transaction fails.
+    /// The server is made to do all that by a Bind that cannot succeed, and its error gives way to ours.
+    fn refuse_parse(&mut self, header: Header) -> bool {
+        let unknown = estranged(SERVER_NAME_PREFIX.as_bytes());
+        write_message(tag::BIND, &[b"\0", &unknown, b"\0\0\0\0\0\0\0"], 0, self.out.settle());
+        let note = Note::Refuses(self.client.bounds.statements_per_client);
+        self.server.plan.push(Entry::forward(Kind::Bind).noting(note));
+        self.at += header.message_bytes();
+        true
     }
 
     fn parse_unnamed(&mut self, header: Header, rest: Cow<'_, [u8]>, scan: Scan, about: About) -> bool {
-        let displaced = self.displace_unnamed();
-        self.client.parses = self.client.parses.wrapping_add(1);
+        let displaced = self.displace_unnamed(Some(&rest));
         let unnamed = &mut self.client.unnamed;
-        unnamed.live = Some(self.client.parses);
-        unnamed.rest.clear();
-        unnamed.rest.extend_from_slice(&rest);
         unnamed.leaves = scan.leaves;
         unnamed.about = about;
-        self.server.unnamed = Holds::Of(self.client.id, self.client.parses);
+        let number = unnamed.number;
+        self.server_holds(Holds::Of(self.client.id, number));
         self.note_verb(scan.verb);
-        self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Unnamed).displacing(displaced));
+        self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Unnamed(number)).displacing(displaced));
         match rest {
             Cow::Borrowed(_) => self.forward(header),
             Cow::Owned(rest) => {
@@ -205,16 +255,21 @@ impl Walk<'_, '_> {
             };
         };
         if names.statement.is_empty() {
+            if self.unnamed_must_wait() {
+                return Ok(false);
+            }
             self.ensure_unnamed();
             self.server.leaves |= self.client.unnamed.leaves;
             self.client.bound = self.client.unnamed.about.clone();
             return Ok(self.pass(header, Kind::Bind));
         }
+        if self.name_must_wait(names.statement) {
+            return Ok(false);
+        }
         let Some(named) = self.client.names.get(names.statement).cloned() else {
             return Ok(self.bind_unknown(header, names));
         };
-        self.ensure_about(&named.about);
-        self.ensure(&named.statement);
+        self.ensure_named(&named);
         self.server.leaves |= named.statement.scan.leaves;
         self.note_verb(named.statement.scan.verb.clone());
         self.client.bound = named.about.clone();
@@ -259,9 +314,13 @@ impl Walk<'_, '_> {
             Some(Target::Portal(_)) => Ok(self.pass(header, kind)),
             Some(Target::Statement(b"")) if closes => Ok(self.close_unnamed(header)),
             Some(Target::Statement(b"")) => {
+                if self.unnamed_must_wait() {
+                    return Ok(false);
+                }
                 self.ensure_unnamed();
                 Ok(self.pass(header, kind))
             }
+            Some(Target::Statement(name)) if self.name_must_wait(name) => Ok(false),
             Some(Target::Statement(name)) if closes => Ok(self.close(header, name)),
             Some(Target::Statement(name)) => Ok(self.describe(header, name)),
         }
@@ -270,8 +329,7 @@ impl Walk<'_, '_> {
     fn describe(&mut self, header: Header, name: &[u8]) -> bool {
         let (server_name, note) = match self.client.names.get(name).cloned() {
             Some(named) => {
-                self.ensure_about(&named.about);
-                self.ensure(&named.statement);
+                self.ensure_named(&named);
                 (named.statement.name.as_bytes().to_vec(), Note::Uses(named))
             }
             None if is_ours(name) => (estranged(name), Note::None),
@@ -283,120 +341,44 @@ impl Walk<'_, '_> {
         true
     }
 
-    /// Closing a name that means nothing is no error either (trap 25).
+    /// Closing a name that means nothing is no error either (trap 25); where only the server knows when to say so, it is
+    /// asked to close such a one.
     fn close(&mut self, header: Header, name: &[u8]) -> bool {
-        let closed = self.client.names.remove(name);
+        let closed = self.client.names.remove(name, self.server.plan.batch());
         if closed.is_none() && self.server.leaves.has(Leaves::STATEMENTS) && !is_ours(name) {
             return self.pass(header, Kind::Close);
         }
-        self.skip(header);
-        let entry = Entry::forward(Kind::Synthesize(Synthetic::CloseComplete));
-        self.synthesize(entry.noting(closed.map_or(Note::None, Note::Unnames)));
+        let note = closed.map_or(Note::None, Note::Unnames);
+        if self.server.plan.knows_order() {
+            self.skip(header);
+            self.synthesize(Entry::forward(Kind::Synthesize(Synthetic::CloseComplete)).noting(note));
+        } else {
+            write_message(tag::CLOSE, &[b"S", &estranged(SERVER_NAME_PREFIX.as_bytes()), b"\0"], 0, self.out.settle());
+            self.server.plan.push(Entry::forward(Kind::Close).noting(note));
+            self.at += header.message_bytes();
+        }
         true
     }
 
     fn close_unnamed(&mut self, header: Header) -> bool {
-        let displaced = self.displace_unnamed();
+        let displaced = self.displace_unnamed(None);
         self.server.plan.push(Entry::forward(Kind::Close).displacing(displaced));
         self.forward(header)
-    }
-
-    /// Makes sure the server has the statement before what follows; whether it had to be sent (trap 23).
-    fn ensure(&mut self, statement: &Statement) -> bool {
-        let held = self.server.statements.touch(statement.id);
-        if held == Some(Held::Surely) {
-            return false;
-        }
-        self.close_doubtful(statement.id, held);
-        self.write_parse(&statement.name, &statement.rest);
-        self.server.plan.push(Entry::swallow(Kind::Parse).noting(Note::Learns(statement.id)));
-        self.server.statements.insert(statement.id);
-        self.evict();
-        true
-    }
-
-    /// A statement that may be there or not is closed before it is parsed: that is no error either way.
-    fn close_doubtful(&mut self, id: u64, held: Option<Held>) {
-        if held == Some(Held::Perhaps) {
-            self.write_close(id, Note::Doubts(id));
-        }
-    }
-
-    fn ensure_about(&mut self, about: &About) {
-        if let Some(statement) = about.statement() {
-            self.ensure(statement);
-            self.server.leaves |= statement.scan.leaves;
-        }
-    }
-
-    /// Makes sure that the server's unnamed statement is this client's, or none at all (trap 28).
-    fn ensure_unnamed(&mut self) {
-        let about = self.client.unnamed.about.clone();
-        self.ensure_about(&about);
-        let mine = self.client.unnamed.live.map_or(Holds::Nothing, |number| Holds::Of(self.client.id, number));
-        if self.server.unnamed == mine {
-            return;
-        }
-        if mine == Holds::Nothing {
-            write_message(tag::CLOSE, &[b"S\0"], 0, self.out.settle());
-            self.server.plan.push(Entry::swallow(Kind::Close).noting(Note::Unnamed));
-        } else {
-            let rest = std::mem::take(&mut self.client.unnamed.rest);
-            self.write_parse("", &rest);
-            self.client.unnamed.rest = rest;
-            self.server.plan.push(Entry::swallow(Kind::Parse).noting(Note::Unnamed));
-        }
-        self.server.unnamed = mine;
-    }
-
-    /// The unnamed statement goes: a Parse of another, a Close, and every simple query destroys it (protocol chapter
-    /// "Extended Query"). What was there is kept as long as the server may not come to look at the message.
-    pub(super) fn displace_unnamed(&mut self) -> Option<Box<Displaced>> {
-        let server = std::mem::take(&mut self.server.unnamed);
-        let client = &mut self.client.unnamed;
-        let was_there = client.live.is_some() || server != Holds::Nothing;
-        if !was_there || self.server.plan.owes_nothing() {
-            client.live = None;
-            client.leaves = Leaves::NOTHING;
-            client.about = About::Nothing;
-            return None;
-        }
-        Some(Box::new(Displaced { server, client: std::mem::take(client) }))
-    }
-
-    /// Closes what is over the server's limit; should the Close not be processed, the statement is still there (trap 26).
-    fn evict(&mut self) {
-        while let Some((id, held)) = self.server.statements.evict(self.client.bounds.statements_per_server) {
-            self.write_close(id, if held == Held::Surely { Note::Evicts(id) } else { Note::Doubts(id) });
-        }
-    }
-
-    fn write_close(&mut self, id: u64, note: Note) {
-        write_message(tag::CLOSE, &[b"S", server_name(id).as_bytes(), b"\0"], 0, self.out.settle());
-        self.server.plan.push(Entry::swallow(Kind::Close).noting(note));
-    }
-
-    fn write_parse(&mut self, name: &str, rest: &[u8]) {
-        write_message(tag::PARSE, &[name.as_bytes(), b"\0", rest], 0, self.out.settle());
-    }
-
-    fn write_query(&mut self, parts: &[&[u8]]) {
-        write_message(tag::QUERY, parts, 0, self.out.settle());
     }
 }
 
 /// A client's own name that looks like one of ours.
-fn is_ours(name: &[u8]) -> bool {
+pub(super) fn is_ours(name: &[u8]) -> bool {
     name.starts_with(SERVER_NAME_PREFIX.as_bytes())
 }
 
 /// A name no server has, from which the client's own is found again.
-fn estranged(name: &[u8]) -> Vec<u8> {
+pub(super) fn estranged(name: &[u8]) -> Vec<u8> {
     [name, b"?"].concat()
 }
 
 /// As an identifier in a text.
-fn quoted(name: &[u8]) -> Vec<u8> {
+pub(super) fn quoted(name: &[u8]) -> Vec<u8> {
     let mut quoted = vec![b'"'];
     for &byte in name {
         quoted.extend(std::iter::repeat_n(byte, if byte == b'"' { 2 } else { 1 }));

@@ -7,9 +7,9 @@ use crate::error::PgError;
 use crate::wire::exchange::{ClientSide, Intake, Mode};
 use crate::wire::extended::{Parse, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header};
+use crate::wire::names::{About, KNOWN, Named};
 use crate::wire::plan::Status;
 use crate::wire::sql::Verb;
-use crate::wire::statement::{About, Named};
 use crate::wire::tag::{client as tag, server};
 
 impl ClientSide {
@@ -18,7 +18,7 @@ impl ClientSide {
         let mut at = 0;
         loop {
             at += self.drop_body(&input[at..], to_client)?;
-            if at == input.len() && !matches!(self.intake, Intake::Boundary) {
+            if at == input.len() && !matches!(self.intake, Intake::Boundary | Intake::Waits) {
                 return Ok((at, Unleased::More));
             }
             let Some(header) = checked_header(&input[at..])? else { return Ok((at, Unleased::More)) };
@@ -58,7 +58,7 @@ impl ClientSide {
         if statement.scan.verb != Verb::Other {
             return false;
         }
-        self.names.insert(Arc::new(Named { name: parse.name.into(), statement, about: About::Nothing }));
+        self.names.insert(Arc::new(Named { name: parse.name.into(), statement, about: About::Nothing, batch: KNOWN }));
         true
     }
 
@@ -76,7 +76,7 @@ impl ClientSide {
         loop {
             let rest = &input[at..];
             let (taken, intake) = match self.intake {
-                Intake::Boundary | Intake::Forward(_) => return Ok(at),
+                Intake::Boundary | Intake::Waits | Intake::Forward(_) => return Ok(at),
                 Intake::Drop(body) => match left(body, rest) {
                     // ## Drop => Boundary
                     (taken, 0) => (taken, Intake::Boundary),

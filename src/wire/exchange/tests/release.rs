@@ -95,25 +95,33 @@ fn a_batch_the_server_never_saw_keeps_no_server() {
 /// What a client leaves, what winds it up, and what the server says to it; all of that is for nobody.
 #[test]
 fn trap_10_what_a_client_left_in_the_middle_is_wound_up() {
-    let all = "f(client left) Q(ROLLBACK) S";
-    let rolled_back = "N(25P01 no transaction) C(ROLLBACK) Z(I) Z(I)";
-    for (left, said, sent, answers) in [
-        ("P(,insert) B(,) E", "", all, format!("1 2 C(INSERT 0 1) {rolled_back}")),
-        ("P(,insert) B(,) E H", "1 2 C(INSERT 0 1)", all, rolled_back.into()),
-        ("P(,insert) B(,) E", "", all, "1 2 E(23505 duplicate) Z(I)".into()),
-        ("B(,nope) H", "E(26000 no such statement)", "S", "Z(I)".into()),
-        ("Q(copy t from stdin)", "G", all, format!("E(57014 COPY failed) Z(I) {rolled_back}")),
-        ("Q(copy t from stdin)", "", all, format!("G E(57014 COPY failed) Z(I) {rolled_back}")),
-        ("P(,copy t from stdin) B(,) E H", "1 2 G", all, "E(57014 COPY failed) Z(I)".into()),
-        ("Q(select 1) Q(select 2)", "T D(1)", all, format!("C(SELECT 1) Z(I) T D(2) C(SELECT 1) Z(I) {rolled_back}")),
+    let (end, rolls_back) = ("f(client left) H", ("Q(ROLLBACK)", "C(ROLLBACK) Z(I)"));
+    for (left, said, rounds) in [
+        ("P(,insert) B(,) E", "", &[(end, "1 2 C(INSERT 0 1)"), rolls_back][..]),
+        ("P(,insert) B(,) E H", "1 2 C(INSERT 0 1)", &[rolls_back]),
+        ("P(,insert) B(,) E", "", &[(end, "1 2 E(23505 duplicate)"), ("S", "Z(I)")]),
+        ("B(,nope) H", "E(26000 no such statement)", &[("S", "Z(I)")]),
+        ("Q(copy t from stdin)", "G", &[(end, "E(57014 COPY failed) Z(I)")]),
+        ("Q(copy t from stdin)", "", &[(end, "G E(57014 COPY failed) Z(I)")]),
+        ("P(,copy t from stdin) B(,) E H", "1 2 G", &[(end, "E(57014 COPY failed)"), ("S", "Z(I)")]),
+        // The Sync within the COPY was ignored, or it was read, for the COPY had failed before it began.
+        ("P(,copy t from stdin) B(,) E S", "1 2 G", &[(end, "E(57014 COPY failed)"), ("S", "Z(I)"), ("Q()", "I Z(I)")]),
+        ("P(,copy t from stdin) B(,) E S", "1 2 G", &[(end, "E(P0001 boom)"), ("S", "Z(I)"), ("Q()", "Z(I) I Z(I)")]),
+        // Ignored it was, and the batch never ended.
+        ("P(,copy t from stdin) B(,) E S c", "", &[(end, "1 2 G C(COPY 0)"), rolls_back]),
+        ("Q(select 1) Q(select 2)", "T D(1)", &[(end, "C(SELECT 1) Z(I) T D(2) C(SELECT 1) Z(I)")]),
     ] {
         in_pieces(|rig| {
             let (a, s) = rig.pair();
             rig.round(a, left, said);
-            let mut end = Vec::new();
-            rig.server_side_mut(s).wind_up(&mut end);
-            assert_eq!(show_client(&end), sent, "{left}");
-            rig.answer_bytes(a, &from_server(&answers)).unwrap();
+            for (sent, answers) in rounds {
+                rig.is_busy(s);
+                let mut end = Vec::new();
+                rig.server_side_mut(s).wind_up(&mut end);
+                assert_eq!(show_client(&end), *sent, "{left}");
+                rig.answer_bytes(a, &from_server(answers)).unwrap();
+                assert!(rig.server_side(s).has_answered(), "{left}");
+            }
             rig.is_idle(s);
             rig.used_by_another(s);
         });
@@ -204,10 +212,11 @@ fn what_the_caller_must_know_is_told() {
 
 #[test]
 fn a_database_is_emptied_for_prepared_statements_too() {
-    for statement in ["P(,drop database a) B(,) E S", "P(s1,drop database a) S B(,s1) E S"] {
+    for (name, parsed_as) in [("", ""), ("s1", "sidepool_1")] {
         in_pieces(|rig| {
             let (a, _) = rig.pair();
-            rig.ask_bytes(a, &from_client(statement)).unwrap();
+            rig.round_as(a, &format!("P({name},drop database a) S"), &format!("P({parsed_as},drop database a) S"), "1 Z(I)");
+            rig.ask_bytes(a, &from_client(&format!("B(,{name}) E S"))).unwrap();
             assert_eq!(rig.told.empties.as_deref(), Some(&b"a"[..]));
         });
     }

@@ -86,10 +86,10 @@ fn trap_32_replies_of_any_length_pass() {
 
 #[test]
 fn a_whole_session_cut_at_every_byte() {
-    let says = "Q(select 1) P(s1,select 2) B(,s1) DS(s1) E CS(s1) S B(,s1) E S Q(copy t from stdin) d(abc) c";
+    let says = "Q(select 1) P(s1,select 2) B(,s1) DS(s1) E CS(s1) S B(,s2) E S Q(copy t from stdin) d(abc) c";
     let to_server =
-        "Q(select 1) P(sidepool_1,select 2) B(,sidepool_1) DS(sidepool_1) E S B(,s1) E S Q(copy t from stdin) d(abc) c";
-    let answers = "T D(1) C(SELECT 1) Z(I) 1 2 t T D(2) C(SELECT 1) Z(I) E(26000 no s1) Z(I) G C(COPY 1) Z(I)";
+        "Q(select 1) P(sidepool_1,select 2) B(,sidepool_1) DS(sidepool_1) E S B(,s2) E S Q(copy t from stdin) d(abc) c";
+    let answers = "T D(1) C(SELECT 1) Z(I) 1 2 t T D(2) C(SELECT 1) Z(I) E(26000 no s2) Z(I) G C(COPY 1) Z(I)";
     let heard = answers.replacen("C(SELECT 1) Z(I) E", "C(SELECT 1) 3 Z(I) E", 1);
     let (asked, answered) = (from_client(says), from_server(answers));
     for cut in 0..asked.len().max(answered.len()) {

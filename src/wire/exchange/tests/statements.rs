@@ -74,13 +74,11 @@ fn trap_26_eviction_counts_what_is_in_flight() {
         );
         rig.answer(a, "1 3 2 D(2) C(SELECT 1) 1 3 2 D(1) C(SELECT 1) Z(I)", "1 2 D(2) C(SELECT 1) 2 D(1) C(SELECT 1) Z(I)");
         // In its own batch: the portal outlives the statement, the next Bind brings it back.
-        rig.ask(
-            a,
-            "B(,s2) S B(,s1) S",
-            "P(sidepool_2,select 2) CS(sidepool_1) B(,sidepool_2) S P(sidepool_1,select 1) CS(sidepool_2) B(,sidepool_1) S",
-            "",
-        );
-        rig.answer(a, "1 3 2 Z(I) 1 3 2 Z(I)", "2 Z(I) 2 Z(I)");
+        rig.ask(a, "B(,s2) S B(,s1) S", "P(sidepool_2,select 2) CS(sidepool_1) B(,sidepool_2) S", "");
+        rig.answer(a, "1 3 2 Z(I)", "2 Z(I)");
+        // Only now is it known that the Close was read.
+        rig.go_on(a, "P(sidepool_1,select 1) CS(sidepool_2) B(,sidepool_1) S", "");
+        rig.answer(a, "1 3 2 Z(I)", "2 Z(I)");
         rig.is_idle(s);
     });
 }
@@ -360,13 +358,11 @@ fn trap_29_a_pipeline_behind_deallocate_all_starts_anew() {
             // Npgsql prepends DISCARD ALL to the next command of a pooled connection.
             let (tag, row) =
                 if all.contains("discard") { ("DISCARD ALL", "") } else { ("DEALLOCATE ALL", "T D(1) C(SELECT 1) ") };
-            rig.ask(
-                a,
-                &format!("{all} P(s1,select 2) B(,s1) E S P(,select 3) S"),
-                &format!("{all} P(sidepool_2,select 2) B(,sidepool_2) E S P(,select 3) S"),
-                "",
-            );
-            rig.answer_through(a, &format!("{row}C({tag}) Z(I) 1 2 D(2) C(SELECT 1) Z(I) 1 Z(I)"));
+            rig.ask(a, &format!("{all} P(s1,select 2) B(,s1) E S P(,select 3) S"), all, "");
+            rig.answer_through(a, &format!("{row}C({tag}) Z(I)"));
+            // Had it failed, the name would be in use.
+            rig.go_on(a, "P(sidepool_2,select 2) B(,sidepool_2) E S P(,select 3) S", "");
+            rig.answer_through(a, "1 2 D(2) C(SELECT 1) Z(I) 1 Z(I)");
             rig.round_as(a, "B(,s1) S B(,) S", "B(,sidepool_2) S B(,) S", "2 Z(I) 2 Z(I)");
             // And what was there before is gone from the server.
             rig.ask(a, "P(x,select 1) S", "P(sidepool_1,select 1) S", "");
@@ -381,8 +377,10 @@ fn trap_29_deallocate_all_behind_unread_replies_is_asked_of_the_server() {
     in_pieces(|rig| {
         let (a, s) = prepared(rig);
         // Nobody can know yet whether the transaction fails.
-        rig.ask_through(a, "Q(begin) Q(select error) Q(deallocate all) Q(rollback)");
-        rig.answer_through(a, "C(BEGIN) Z(T) E(22012 no) Z(E) E(25P02 aborted) Z(E) C(ROLLBACK) Z(I)");
+        rig.ask(a, "Q(begin) Q(select error) Q(deallocate all) Q(rollback)", "Q(begin) Q(select error)", "");
+        rig.answer_through(a, "C(BEGIN) Z(T) E(22012 no) Z(E)");
+        rig.go_on(a, "Q(deallocate all) Q(rollback)", "");
+        rig.answer_through(a, "E(25P02 aborted) Z(E) C(ROLLBACK) Z(I)");
         rig.ask(a, "B(,s1) S", "CS(sidepool_1) P(sidepool_1,select 1) B(,sidepool_1) S", "");
         rig.answer(a, "3 1 2 Z(I)", "2 Z(I)");
         rig.is_idle(s);
@@ -403,17 +401,10 @@ fn trap_29_deallocate_all_ends_an_open_batch_at_the_server() {
 fn trap_29_deallocate_all_by_extended_query() {
     in_pieces(|rig| {
         let (a, s) = prepared(rig);
-        rig.ask(
-            a,
-            "P(,deallocate all) B(,) E S P(s1,select 1) B(,s1) E S",
-            "P(,deallocate all) B(,) E S CS(sidepool_1) P(sidepool_1,select 1) B(,sidepool_1) E S",
-            "",
-        );
-        rig.answer(
-            a,
-            "1 2 C(DEALLOCATE ALL) Z(I) 3 1 2 D(1) C(SELECT 1) Z(I)",
-            "1 2 C(DEALLOCATE ALL) Z(I) 1 2 D(1) C(SELECT 1) Z(I)",
-        );
+        rig.ask(a, "P(,deallocate all) B(,) E S P(s1,select 1) B(,s1) E S", "P(,deallocate all) B(,) E S", "");
+        rig.answer_through(a, "1 2 C(DEALLOCATE ALL) Z(I)");
+        rig.go_on(a, "P(sidepool_1,select 1) B(,sidepool_1) E S", "");
+        rig.answer_through(a, "1 2 D(1) C(SELECT 1) Z(I)");
         rig.is_idle(s);
         // Executed, but not done.
         rig.round(a, "P(,discard all) B(,) E S", "1 2 E(25001 not in a pipeline) Z(I)");
@@ -474,11 +465,115 @@ fn trap_29_a_deallocate_that_was_not_done_forgot_nothing() {
 fn trap_29_a_deallocate_we_did_not_understand_leaves_doubt() {
     in_pieces(|rig| {
         let (a, s) = prepared(rig);
-        rig.round(a, "Q(select 1; deallocate sidepool_1)", "T D(1) C(SELECT 1) C(DEALLOCATE) Z(I)");
+        rig.round_as(a, "P(n,deallocate own) S", "P(sidepool_2,deallocate own) S", "1 Z(I)");
+        rig.round_as(a, "Q(execute n)", "Q(execute sidepool_2)", "C(DEALLOCATE) Z(I)");
         let b = rig.client();
         rig.lease(b, s, "", "");
         rig.ask(b, "P(b,select 1) S", "CS(sidepool_1) P(sidepool_1,select 1) S", "");
         rig.answer(b, "3 1 Z(I)", "1 Z(I)");
+    });
+}
+
+#[test]
+fn names_behind_other_statements_of_a_query() {
+    in_pieces(|rig| {
+        let (a, s) = prepared(rig);
+        rig.ask(
+            a,
+            "Q(begin; execute s1; DEALLOCATE \"s1\"; commit) B(,s1) S",
+            "CS(sidepool_0_1) P(sidepool_0_1,) S Q(begin; execute sidepool_1; DEALLOCATE sidepool_0_1; commit)",
+            "",
+        );
+        rig.answer(
+            a,
+            "3 1 Z(I) C(BEGIN) T D(1) C(SELECT 1) C(DEALLOCATE) C(COMMIT) Z(I)",
+            "C(BEGIN) T D(1) C(SELECT 1) C(DEALLOCATE) C(COMMIT) Z(I)",
+        );
+        rig.go_on(a, "B(,s1) S", "");
+        rig.answer_through(a, "E(26000 prepared statement \"s1\" does not exist) Z(I)");
+        rig.is_idle(s);
+        // The statement is everybody's.
+        let b = rig.client();
+        rig.lease(b, s, "", "");
+        rig.ask(b, "P(b,select 1) S", "S", "1");
+    });
+}
+
+#[test]
+fn a_name_in_a_text_means_what_it_means_where_it_stands() {
+    for (says, to_server, answers, heard) in [
+        // Forgotten, it is the text's own from there on.
+        (
+            "Q(deallocate s1; execute s1)",
+            "CS(sidepool_0_1) P(sidepool_0_1,) S Q(deallocate sidepool_0_1; execute s1)",
+            "3 1 Z(I) C(DEALLOCATE) E(26000 prepared statement \"s1\" does not exist) Z(I)",
+            "C(DEALLOCATE) E(26000 prepared statement \"s1\" does not exist) Z(I)",
+        ),
+        (
+            "Q(prepare s1 as select 9; execute s1)",
+            "Q(prepare sidepool_1 as select 9; execute sidepool_1)",
+            "E(42P05 prepared statement \"sidepool_1\" already exists) Z(I)",
+            "E(42P05 prepared statement \"s1\" already exists) Z(I)",
+        ),
+        (
+            "Q(prepare own as select 9; execute own; deallocate own)",
+            "Q(prepare own as select 9; execute own; deallocate own)",
+            "C(PREPARE) T D(9) C(SELECT 1) C(DEALLOCATE) Z(I)",
+            "C(PREPARE) T D(9) C(SELECT 1) C(DEALLOCATE) Z(I)",
+        ),
+        (
+            "Q(select 1; execute sidepool_1)",
+            "Q(select 1; execute \"sidepool_1?\")",
+            "T D(1) C(SELECT 1) E(26000 prepared statement \"sidepool_1?\" does not exist) Z(I)",
+            "T D(1) C(SELECT 1) E(26000 prepared statement \"sidepool_1\" does not exist) Z(I)",
+        ),
+        (
+            "Q(select '; execute s1;')",
+            "Q(select '; execute s1;')",
+            "T D(; execute s1;) C(SELECT 1) Z(I)",
+            "T D(; execute s1;) C(SELECT 1) Z(I)",
+        ),
+    ] {
+        in_pieces(|rig| {
+            let (a, s) = prepared(rig);
+            rig.ask(a, says, to_server, "");
+            rig.answer(a, answers, heard);
+            rig.is_idle(s);
+        });
+    }
+}
+
+#[test]
+fn what_a_query_did_not_come_to_is_not_forgotten() {
+    in_pieces(|rig| {
+        let (a, s) = prepared(rig);
+        rig.ask(a, "P(s2,select 1) S", "S", "1");
+        rig.answer_through(a, "Z(I)");
+        rig.ask(
+            a,
+            "Q(deallocate s1; select error; deallocate s2; deallocate all)",
+            "CS(sidepool_0_1) P(sidepool_0_1,) CS(sidepool_0_2) P(sidepool_0_2,) S \
+             Q(deallocate sidepool_0_1; select error; deallocate sidepool_0_2; deallocate all)",
+            "",
+        );
+        rig.answer(a, "3 1 3 1 Z(I) C(DEALLOCATE) E(22012 no) Z(I)", "C(DEALLOCATE) E(22012 no) Z(I)");
+        rig.round(a, "B(,s1) S", "E(26000 prepared statement \"s1\" does not exist) Z(I)");
+        rig.ask(a, "B(,s2) S", "CS(sidepool_1) P(sidepool_1,select 1) B(,sidepool_1) S", "");
+        rig.answer(a, "3 1 2 Z(I)", "2 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+#[test]
+fn a_query_that_runs_more_statements_than_a_server_may_hold_has_them_all() {
+    in_pieces(|rig| {
+        rig.bounds.statements_per_server = 1;
+        let (a, s) = prepared(rig);
+        rig.ask(a, "P(s2,select 2) S", "P(sidepool_2,select 2) CS(sidepool_1) S", "");
+        rig.answer(a, "1 3 Z(I)", "1 Z(I)");
+        rig.ask(a, "Q(execute s1; execute s2)", "P(sidepool_1,select 1) S Q(execute sidepool_1; execute sidepool_2)", "");
+        rig.answer(a, "1 Z(I) T D(1) C(SELECT 1) T D(2) C(SELECT 1) Z(I)", "T D(1) C(SELECT 1) T D(2) C(SELECT 1) Z(I)");
+        rig.is_idle(s);
     });
 }
 
@@ -655,10 +750,23 @@ fn trap_31_a_schema_change_ends_sharing() {
 fn trap_34_a_client_holds_no_more_names_than_it_may() {
     in_pieces(|rig| {
         rig.bounds.statements_per_client = 1;
-        let (a, _) = prepared(rig);
-        let error = rig.ask_bytes(a, &super::notation::from_client("P(s2,select 2)")).unwrap_err();
-        assert_eq!(error.code.as_str(), "54000");
+        let (a, s) = prepared(rig);
+        // The server fails the batch, as it would for any other error; only what it says of it is ours.
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        rig.ask(a, "P(,select 3) P(s2,select 2) B(,s2) E S", "P(,select 3) B(,sidepool_?) B(,s2) E S", "");
+        let heard = rig
+            .answer_bytes(a, &super::notation::from_server("1 E(26000 prepared statement \"sidepool_?\" does not exist) Z(E)"));
+        let heard = super::notation::show_server(&heard.unwrap());
+        assert_eq!(heard, "1 E(54000 this client holds 1 prepared statements, the most it may) Z(E)");
+        rig.round(a, "Q(rollback)", "C(ROLLBACK) Z(I)");
         assert_eq!(rig.client_side(a).prepared_statements(), 1);
+        rig.is_idle(s);
+        // Room again.
+        rig.ask(a, "CS(s1) P(s2,select 2) S", "P(sidepool_2,select 2) S", "3");
+        rig.answer_through(a, "1 Z(I)");
+        // What ends the connection is the server's own.
+        rig.ask(a, "P(s3,select 3) S", "B(,sidepool_?) S", "");
+        rig.answer_through(a, "E(FATAL 57P01 terminating connection)");
     });
 }
 

@@ -1,0 +1,138 @@
+//! What a server is to hold before the client's message: statements under our names, and the unnamed one.
+
+use super::Walk;
+use crate::wire::extended::write_message;
+use crate::wire::names::{About, Displaced, Held, Holds, Named, Unnamed};
+use crate::wire::plan::{Entry, Kind, Note};
+use crate::wire::statement::{Statement, server_name};
+use crate::wire::tag::client as tag;
+
+impl Walk<'_, '_> {
+    /// Makes sure the server has the statement, and the one that it names, before what follows; whether anything had to be
+    /// sent (trap 23).
+    pub(super) fn ensure_named(&mut self, named: &Named) -> bool {
+        let sent = self.put_named(named);
+        if sent {
+            self.evict(named.about.statement().map(|s| s.id).as_slice());
+        }
+        sent
+    }
+
+    /// The same, over the server's limit if need be.
+    pub(super) fn put_named(&mut self, named: &Named) -> bool {
+        let sent_other = self.put_about(&named.about);
+        self.put(&named.statement) || sent_other
+    }
+
+    pub(super) fn put_about(&mut self, about: &About) -> bool {
+        let Some(statement) = about.statement() else { return false };
+        self.server.leaves |= statement.scan.leaves;
+        self.put(statement)
+    }
+
+    fn put(&mut self, statement: &Statement) -> bool {
+        let held = self.server.statements.touch(statement.id);
+        if held == Some(Held::Surely) {
+            return false;
+        }
+        self.close_doubtful(statement.id, held);
+        self.write_parse(&statement.name, &statement.rest);
+        self.server.plan.push(Entry::swallow(Kind::Parse).noting(Note::Learns(statement.id)));
+        self.server.statements.insert(statement.id, self.server.plan.batch());
+        true
+    }
+
+    /// A statement that may be there or not is closed before it is parsed: that is no error either way.
+    pub(super) fn close_doubtful(&mut self, id: u64, held: Option<Held>) {
+        if held == Some(Held::Perhaps) {
+            self.write_close(id, Note::Doubts(id));
+        }
+    }
+
+    pub(super) fn unnamed_must_wait(&mut self) -> bool {
+        let about = self.client.unnamed.about.clone();
+        let (client, server) = (self.client.unnamed.batch, self.server.unnamed_batch);
+        self.must_wait(client) || self.must_wait(server) || about.statement().is_some_and(|s| self.statement_must_wait(s))
+    }
+
+    /// Makes sure that the server's unnamed statement is this client's, or none at all (trap 28).
+    pub(super) fn ensure_unnamed(&mut self) {
+        let about = self.client.unnamed.about.clone();
+        if self.put_about(&about) {
+            self.evict(&[]);
+        }
+        let Unnamed { number, rest, .. } = &self.client.unnamed;
+        let mine = if rest.is_some() { Holds::Of(self.client.id, *number) } else { Holds::Nothing };
+        if self.server.unnamed == mine {
+            return;
+        }
+        let entry = match rest {
+            Some(rest) => {
+                write_message(tag::PARSE, &[b"\0", rest], 0, self.out.settle());
+                Entry::swallow(Kind::Parse)
+            }
+            None => {
+                write_message(tag::CLOSE, &[b"S\0"], 0, self.out.settle());
+                Entry::swallow(Kind::Close)
+            }
+        };
+        self.server.plan.push(entry.noting(Note::Unnamed(*number)));
+        self.server_holds(mine);
+    }
+
+    pub(super) fn server_holds(&mut self, unnamed: Holds) {
+        self.server.unnamed = unnamed;
+        self.server.unnamed_batch = self.server.plan.batch();
+    }
+
+    /// The unnamed statement goes, and perhaps another takes its place: a Parse, a Close, and every simple query destroys
+    /// it (protocol chapter "Extended Query"). What was there is kept as long as the server may not come to look at the
+    /// message.
+    pub(super) fn displace_unnamed(&mut self, rest: Option<&[u8]>) -> Option<Box<Displaced>> {
+        let (client, plan) = (&self.client.unnamed, &self.server.plan);
+        // It may be there once more if what destroyed it was not done.
+        let may_return = plan.is_pending(client.batch) || (client.batch == plan.batch() && !plan.owes_nothing());
+        let was_there = client.rest.is_some() || self.server.unnamed != Holds::Nothing || may_return;
+        if !was_there && rest.is_none() {
+            return None;
+        }
+        let server = self.server.unnamed;
+        self.server_holds(Holds::Nothing);
+        self.client.unnamed_changes += 1;
+        let by = self.client.unnamed_changes;
+        let new = Unnamed { number: by, batch: self.server.plan.batch(), ..Unnamed::default() };
+        let client = &mut self.client.unnamed;
+        let mut old = std::mem::replace(client, new);
+        let keeps = was_there && !self.server.plan.owes_nothing();
+        client.rest = rest.map(|rest| {
+            let mut buffer = if keeps { Vec::new() } else { old.rest.take().unwrap_or_default() };
+            buffer.clear();
+            buffer.extend_from_slice(rest);
+            buffer
+        });
+        keeps.then(|| Box::new(Displaced { by, server, client: old }))
+    }
+
+    /// Closes what is over the server's limit, but nothing of `kept`; should the Close not be processed, the statement is
+    /// still there (trap 26).
+    pub(super) fn evict(&mut self, kept: &[u64]) {
+        let (limit, batch) = (self.client.bounds.statements_per_server, self.server.plan.batch());
+        while let Some((id, held, since)) = self.server.statements.evict(limit, kept, batch) {
+            let is_there = held == Held::Surely && !self.server.plan.is_pending(since);
+            self.write_close(id, if is_there { Note::Evicts(id) } else { Note::Doubts(id) });
+        }
+    }
+
+    fn write_close(&mut self, id: u64, note: Note) {
+        write_message(tag::CLOSE, &[b"S", server_name(id).as_bytes(), b"\0"], 0, self.out.settle());
+        self.server.plan.push(Entry::swallow(Kind::Close).noting(note));
+    }
+
+    pub(super) fn write_parse(&mut self, name: &str, rest: &[u8]) {
+        write_message(tag::PARSE, &[name.as_bytes(), b"\0", rest], 0, self.out.settle());
+    }
+
+    pub(super) fn write_query(&mut self, parts: &[&[u8]]) {
+        write_message(tag::QUERY, parts, 0, self.out.settle());
+    }
+}

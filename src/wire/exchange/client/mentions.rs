@@ -1,0 +1,178 @@
+//! A query of several statements of which some name prepared statements: `BEGIN; DEALLOCATE t; COMMIT`.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Walk;
+use super::prepared::{estranged, is_ours, quoted};
+use crate::wire::extended::write_message;
+use crate::wire::frame::Header;
+use crate::wire::names::{About, Named};
+use crate::wire::plan::{Entry, InTurn, Kind, Note};
+use crate::wire::sql::{self, Backslash, Mention};
+use crate::wire::statement::SERVER_NAME_PREFIX;
+use crate::wire::tag::client as tag;
+
+/// What a statement of the text does, in the client's terms.
+enum Step {
+    /// Runs what was prepared by protocol message, or wants to take its name.
+    Uses(Range<usize>, Arc<Named>),
+    Forgets(Range<usize>, Arc<Named>),
+    /// It is about the text's own, or about nothing; is that forgotten?
+    Own(Range<usize>, Vec<u8>, Forgotten),
+    ForgetsAll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgotten {
+    Yes,
+    No,
+}
+
+impl Walk<'_, '_> {
+    /// The text goes with the server's names in it, behind what it takes to have them there.
+    pub(super) fn query_mentioning(&mut self, header: Header, text: &[u8]) -> bool {
+        let backslash = match self.client.params.get("standard_conforming_strings") {
+            Some("off") => Backslash::Escapes,
+            _ => Backslash::IsItself,
+        };
+        let mentions = sql::mentions(text, backslash);
+        if mentions.iter().any(|mention| self.mention_must_wait(text, mention)) {
+            return false;
+        }
+        let steps = self.steps(text, mentions);
+        self.prepare_for(&steps);
+        let displaced = self.displace_unnamed(None);
+        let mut written = rewritten(text, &steps);
+        written.push(b'\0');
+        self.write_query(&[&written]);
+        let notes = self.notes(steps);
+        let note = if notes.is_empty() { Note::None } else { Note::InTurn(Box::new(InTurn(notes))) };
+        self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
+        self.at += header.message_bytes();
+        true
+    }
+
+    fn mention_must_wait(&mut self, text: &[u8], mention: &Mention) -> bool {
+        match mention {
+            Mention::All => self.must_wait_for_all(),
+            Mention::Prepare(name) | Mention::Execute(name) | Mention::Deallocate(name) => {
+                self.name_must_wait(&sql::identifier(&text[name.clone()]))
+            }
+        }
+    }
+
+    /// What each name means where it stands: a statement before it may have forgotten it.
+    fn steps(&self, text: &[u8], mentions: Vec<Mention>) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::with_capacity(mentions.len());
+        for mention in mentions {
+            let (range, forgotten) = match mention {
+                Mention::All => {
+                    steps.push(Step::ForgetsAll);
+                    continue;
+                }
+                Mention::Prepare(range) | Mention::Execute(range) => (range, Forgotten::No),
+                Mention::Deallocate(range) => (range, Forgotten::Yes),
+            };
+            let name = sql::identifier(&text[range.clone()]);
+            let is_gone = |step: &Step| match step {
+                Step::Forgets(_, named) => *named.name == *name,
+                Step::ForgetsAll => true,
+                Step::Uses(..) | Step::Own(..) => false,
+            };
+            let held = self.client.names.get(&name).filter(|_| !steps.iter().any(is_gone));
+            steps.push(match (held, forgotten) {
+                (Some(named), Forgotten::No) => Step::Uses(range, Arc::clone(named)),
+                (Some(named), Forgotten::Yes) => Step::Forgets(range, Arc::clone(named)),
+                (None, _) => Step::Own(range, name, forgotten),
+            });
+        }
+        steps
+    }
+
+    /// What the text runs is put to the server, and something to be deallocated in place of what it forgets: the
+    /// statement itself may be wanted under another name, and be everybody's.
+    fn prepare_for(&mut self, steps: &[Step]) {
+        let in_batch = self.server.plan.is_in_batch();
+        let (mut sent, mut forgotten, mut kept) = (false, 0, Vec::new());
+        for step in steps {
+            match step {
+                Step::Uses(_, named) => {
+                    kept.extend(named.about.statement().map(|s| s.id));
+                    kept.push(named.statement.id);
+                    sent |= self.put_named(named);
+                    self.server.leaves |= named.statement.scan.leaves;
+                }
+                Step::Forgets(..) => {
+                    forgotten += 1;
+                    self.write_stand_in(&stand_in(forgotten));
+                    sent = true;
+                }
+                Step::Own(..) | Step::ForgetsAll => {}
+            }
+        }
+        if sent {
+            self.evict(&kept);
+        }
+        if sent && !in_batch {
+            self.sync();
+        }
+    }
+
+    fn write_stand_in(&mut self, name: &str) {
+        write_message(tag::CLOSE, &[b"S", name.as_bytes(), b"\0"], 0, self.out.settle());
+        self.server.plan.push(Entry::swallow(Kind::Close));
+        // No statement at all: that is taken in a failed transaction too.
+        self.write_parse(name, b"\0\0\0");
+        self.server.plan.push(Entry::swallow(Kind::Parse));
+    }
+
+    /// Taken for done at once, because what the client sends next counts on it.
+    fn notes(&mut self, steps: Vec<Step>) -> VecDeque<Note> {
+        let mut notes = VecDeque::new();
+        for step in steps {
+            match step {
+                Step::Forgets(_, named) => {
+                    self.client.names.remove(&named.name, self.server.plan.batch());
+                    notes.push_back(Note::Unnames(named));
+                }
+                Step::Own(.., Forgotten::Yes) => notes.push_back(Note::Own),
+                Step::ForgetsAll => notes.push_back(self.clear_names()),
+                Step::Uses(_, named) if matches!(named.about, About::Forgets(_) | About::ForgetsAll) => {
+                    notes.push_back(Note::Uses(named));
+                }
+                Step::Uses(..) | Step::Own(..) => {}
+            }
+        }
+        notes
+    }
+}
+
+/// The text with the server's names in it.
+fn rewritten(text: &[u8], steps: &[Step]) -> Vec<u8> {
+    let (mut written, mut from, mut forgotten) = (Vec::with_capacity(text.len() + 32), 0, 0);
+    let mut replace = |range: &Range<usize>, name: &[u8]| {
+        written.extend_from_slice(&text[from..range.start]);
+        written.extend_from_slice(name);
+        from = range.end;
+    };
+    for step in steps {
+        match step {
+            Step::Uses(range, named) => replace(range, named.statement.name.as_bytes()),
+            Step::Forgets(range, _) => {
+                forgotten += 1;
+                replace(range, stand_in(forgotten).as_bytes());
+            }
+            Step::Own(range, name, _) if is_ours(name) => replace(range, &quoted(&estranged(name))),
+            Step::Own(..) | Step::ForgetsAll => {}
+        }
+    }
+    written.extend_from_slice(&text[from..]);
+    written
+}
+
+/// The server's name for what is deallocated in place of the text's nth statement that is forgotten. Ids of ours begin at 1.
+fn stand_in(nth: usize) -> String {
+    format!("{SERVER_NAME_PREFIX}0_{nth}")
+}

@@ -1,0 +1,77 @@
+//! What was noted when something was sent, taken back: it failed, or was never read.
+
+use crate::wire::exchange::ClientSide;
+use crate::wire::names::{Displaced, Holds, ServerStatements};
+use crate::wire::plan::{Entry, Fate, Kind, Note, Plan, Reply};
+
+/// The part of a server's state that follows what was sent and not what was answered.
+pub(super) struct Account<'a> {
+    pub(super) statements: &'a mut ServerStatements,
+    pub(super) unnamed: &'a mut Holds,
+}
+
+/// Takes back what was noted for a message that failed, or that the server never processed (trap 6).
+pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut ClientSide) -> Option<Correction> {
+    let held = *server.unnamed;
+    match entry.note {
+        Note::Learns(id) => server.statements.remove(id),
+        Note::Introduces(named) => {
+            server.statements.remove(named.statement.id);
+            client.names.take_back(&named);
+        }
+        Note::Names(named) => client.names.take_back(&named),
+        Note::Unnames(named) | Note::Forgets(named) => client.names.restore(named),
+        Note::Evicts(id) => server.statements.reopen(id),
+        Note::Doubts(id) => server.statements.doubt(id),
+        Note::Clears(cleared) => client.names.restore_all(cleared.names),
+        Note::Unnamed(number) => {
+            let its = Holds::Of(client.id, number);
+            if fate == Fate::Unread && matches!(*server.unnamed, Holds::Nothing) || *server.unnamed == its {
+                // A Parse destroys the unnamed statement first, and then fails.
+                *server.unnamed = if fate == Fate::Failed { Holds::Nothing } else { Holds::Anything };
+            }
+            if entry.reply == Reply::Forward && (fate == Fate::Failed || entry.displaced.is_none()) {
+                match client.unnamed.number == number {
+                    true => client.unnamed.rest = None,
+                    false => return Some(Correction { number, was: None }),
+                }
+            }
+        }
+        Note::InTurn(notes) => notes.0.into_iter().rev().for_each(|note| match note {
+            Note::Unnames(named) => client.names.restore(named),
+            Note::Clears(cleared) => client.names.restore_all(cleared.names),
+            _ => {}
+        }),
+        Note::None | Note::Uses(_) | Note::Own | Note::Refuses(_) | Note::Replay => {}
+    }
+    let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;
+    if client.unnamed.number != displaced.by {
+        return Some(Correction { number: displaced.by, was: Some(displaced) });
+    }
+    // Unless something sent later has changed it again.
+    let left = if entry.kind == Kind::Parse { Holds::Of(client.id, displaced.by) } else { Holds::Nothing };
+    if held == left || matches!(entry.kind, Kind::Synthesize(_)) {
+        *server.unnamed = displaced.server;
+    }
+    client.unnamed = displaced.client;
+    None
+}
+
+/// What was displaced by something sent later was not there: it failed, or something older still was.
+pub(super) struct Correction {
+    number: u64,
+    was: Option<Box<Displaced>>,
+}
+
+impl Correction {
+    pub(super) fn apply(self, plan: &mut Plan) {
+        let Some(later) = plan.later_displaced(self.number) else { return };
+        match self.was {
+            Some(was) => (later.server, later.client) = (was.server, was.client),
+            None => {
+                later.server = Holds::Nothing;
+                later.client.rest = None;
+            }
+        }
+    }
+}
