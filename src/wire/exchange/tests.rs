@@ -8,8 +8,12 @@ mod rig;
 
 mod copy;
 mod hostile;
+mod model;
 mod refuse;
 mod release;
+mod script;
 mod sizes;
+mod sql;
 mod statements;
+mod sweep;
 mod transfer;

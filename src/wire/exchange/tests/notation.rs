@@ -25,6 +25,11 @@ pub(super) fn show_server(bytes: &[u8]) -> String {
     show(bytes, server_word)
 }
 
+/// The words of a line, each for itself.
+pub(super) fn split(text: &str) -> Vec<String> {
+    words(text).into_iter().map(|(word, argument)| with(word, argument)).collect()
+}
+
 /// One tagged message.
 pub(super) fn message(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
