@@ -10,7 +10,7 @@ use common::{Plan, Postgres, Sidepool, at_once, until};
 use rustix::process::Signal;
 
 #[tokio::test]
-async fn a_03_a_project_that_does_not_exist_is_named_before_anybody_is_asked_for_a_password() {
+async fn a_03_a_project_that_does_not_exist_is_named_to_this_machine() {
     let url = Postgres::shared().direct().url();
     let file = format!("[projects.shop]\nupstream = \"{url}\"\n[projects.default]\nupstream = \"{url}\"\n");
     let sidepool = Sidepool::launch(&[], &file).unwrap();

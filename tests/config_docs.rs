@@ -46,7 +46,17 @@ fn the_commented_file_sets_nothing() {
 /// What a person gets who takes away every `#`: the defaults again, with the examples where there are none.
 #[test]
 fn the_commented_options_are_the_defaults() {
-    let examples = ["upstream", "state_dir", "unix_socket_dir", "certificate", "key", "client_ca", "client_cert"];
+    let examples = [
+        "upstream",
+        "state_dir",
+        "unix_socket_dir",
+        "certificate",
+        "key",
+        "client_ca",
+        "client_cert",
+        "auth_user",
+        "auth_password",
+    ];
     let uncommented: String = reference::toml()
         .split("\n# Projects.")
         .next()

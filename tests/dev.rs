@@ -106,6 +106,31 @@ async fn both_roles_log_in_by_scram_and_may_what_supabase_lets_them() {
 }
 
 #[tokio::test]
+async fn roles_made_in_sql_log_in_with_their_own_passwords() {
+    let place = place();
+    let sidepool = dev(&place.path().join("db"), &[]);
+    let root = sidepool.transaction().user("postgres.some-ref").password("postgres").client().await;
+    root.batch_execute("create user \"shop\" with password 'custom' bypassrls createdb; ALTER ROLE prisma PASSWORD 'changed'")
+        .await
+        .unwrap();
+    for endpoint in [sidepool.session(), sidepool.transaction()] {
+        let shop = endpoint.clone().user("shop.abcdefghijklmnopqrst").password("custom");
+        assert_eq!(shop.value("SELECT current_user").await, "shop");
+        assert_eq!(prisma(endpoint.clone(), "x").password("changed").value("SELECT current_user").await, "prisma");
+        let refused = prisma(endpoint, "x").try_client().await.err().unwrap();
+        assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD));
+    }
+}
+
+#[tokio::test]
+async fn without_auth_query_the_two_roles_are_listed() {
+    let place = place();
+    let sidepool = dev(&place.path().join("db"), &["--auth-query", "false"]);
+    prisma(sidepool.session(), "x").client().await;
+    sidepool.session().user("postgres.x").password("postgres").client().await;
+}
+
+#[tokio::test]
 async fn tls_is_offered() {
     let place = place();
     let sidepool = dev(&place.path().join("db"), &[]);

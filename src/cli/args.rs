@@ -184,8 +184,8 @@ mod tests {
     fn every_option_has_a_flag_that_reaches_its_setting() {
         for option in options::all().filter(|option| option.key != "upstream") {
             let value = if option.default.is_empty() { option.example } else { option.default };
-            // A certificate needs its key, and what is asked of clients' own an authority.
-            let both = "--client-tls-certificate=c --client-tls-key=k --client-tls-client-ca=a";
+            // A certificate needs its key, what is asked of clients' own an authority, a password its user.
+            let both = "--client-tls-certificate=c --client-tls-key=k --client-tls-client-ca=a --auth-user=asker";
             let Ok(Command::Run(loaded)) = parse(&format!("sidepool {URL} {both} --{}={value}", option.flag)) else {
                 panic!("{}", option.flag)
             };

@@ -16,8 +16,7 @@ use crate::upstream::{self, AuthMethod, ConnectError, Connected, Row};
 const FACTS: &str = "SELECT current_setting('max_connections'), \
     (current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0))::text, \
     (SELECT coalesce(sum(numbackends), 0)::text FROM pg_stat_database WHERE datid <> 0), \
-    (SELECT rolconnlimit::text FROM pg_roles WHERE rolname = current_user), \
-    has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT')::text";
+    (SELECT rolconnlimit::text FROM pg_roles WHERE rolname = current_user)";
 
 /// Logs in to every upstream once. Exit code 0: all is well, perhaps with warnings; 1: an upstream cannot be reached or does not
 /// let us in; 2: the settings are at fault.
@@ -38,7 +37,7 @@ async fn check_all(loaded: &Loaded, colour: bool) -> Result<bool, StartError> {
     print(&[format!("settings ok ({})", loaded.source)]);
     let mut all_well = true;
     for project in &settings.projects {
-        let tls = TlsContext::load(&project.upstream.tls).map_err(|error| in_tls(project, &error.to_string()))?;
+        let tls = TlsContext::load(&project.upstream.tls).map_err(|error| in_tls(project, &error.to_string())).map(Arc::new)?;
         match Found::at(&probe, project, &tls).await {
             Ok(found) => {
                 print(&found.lines(project));
@@ -60,6 +59,8 @@ struct Found {
     tls: Option<TlsFacts>,
     /// Or why it would not tell.
     facts: Result<Facts, String>,
+    /// Whether clients can log in that are not listed.
+    verifiers: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -70,17 +71,17 @@ struct Facts {
     in_use: i64,
     /// Of the role; `None` is no limit.
     role_limit: Option<i64>,
-    reads_verifiers: bool,
 }
 
 impl Found {
-    async fn at(probe: &Probe, project: &Project, tls: &TlsContext) -> Result<Self, ConnectError> {
-        let connected = probe.connect(&project.upstream, tls).await?;
+    async fn at(probe: &Probe, project: &Arc<Project>, context: &Arc<TlsContext>) -> Result<Self, ConnectError> {
+        let connected = probe.connect(&project.upstream, context).await?;
         let version = connected.parameters.iter().find(|(name, _)| name == "server_version");
         let version = version.map_or_else(|| "of unknown version".to_owned(), |(_, version)| version.clone());
         let (auth, tls) = (connected.auth, connected.tls);
         let facts = Facts::ask(probe, &project.upstream, connected).await;
-        Ok(Self { version, auth, tls, facts })
+        let verifiers = verifiers(probe, project, context).await;
+        Ok(Self { version, auth, tls, facts, verifiers })
     }
 
     fn lines(&self, project: &Project) -> Vec<String> {
@@ -96,6 +97,7 @@ impl Found {
             Ok(facts) => lines.extend(facts.lines()),
             Err(reason) => lines.push(format!("  connections  unknown: {}", reason.escape_debug())),
         }
+        lines.push(format!("  verifiers    {}", self.verifiers));
         let (size, most) = (project.pool_size, project.max_server_connections);
         lines.push(format!("  pools        up to {size} each, {most} together"));
         lines
@@ -126,7 +128,6 @@ impl Facts {
             reserved: number(1)?,
             in_use: (number(2)? - 1).max(0),
             role_limit: number(3).filter(|limit| *limit >= 0),
-            reads_verifiers: text(4)? == "true",
         })
     }
 
@@ -143,17 +144,10 @@ impl Facts {
     fn lines(&self) -> Vec<String> {
         let Self { max_connections, reserved, in_use, .. } = self;
         let role = self.role_limit.map(|limit| format!(", {limit} for this user")).unwrap_or_default();
-        let verifiers = match self.reads_verifiers {
-            true => "readable: this user may read pg_authid",
-            false => "not readable: clients log in as this user, or as users that the file lists",
-        };
-        vec![
-            format!(
-                "  connections  {} left (max_connections {max_connections}{role}, {reserved} reserved, {in_use} in use)",
-                self.left()
-            ),
-            format!("  verifiers    {verifiers}"),
-        ]
+        let left = self.left();
+        vec![format!(
+            "  connections  {left} left (max_connections {max_connections}{role}, {reserved} reserved, {in_use} in use)"
+        )]
     }
 
     fn warnings(&self, project: &Project) -> Vec<String> {
@@ -174,6 +168,20 @@ impl Facts {
             )];
         }
         Vec::new()
+    }
+}
+
+/// Asked as a login would ask, about the upstream's own user.
+async fn verifiers(probe: &Probe, project: &Arc<Project>, tls: &Arc<TlsContext>) -> String {
+    let others = match project.logins.passthrough {
+        true => "others are asked for their password, which is tried here (passthrough)",
+        false => "clients log in as this user, or as users that the file lists",
+    };
+    let Some(lookup) = probe.lookup(project, tls) else { return format!("not asked for (auth_query = false): {others}") };
+    let asker = lookup.user().escape_debug();
+    match lookup.probe(&project.upstream.user).await {
+        Ok(_) => format!("readable by {asker}: every role logs in with its own password"),
+        Err(error) => format!("not readable by {asker} ({}): {others}", error.to_string().escape_debug()),
     }
 }
 
@@ -218,31 +226,40 @@ impl From<ConfigError> for StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::url;
+    use crate::config::{Logins, url};
 
     fn project(max_server_connections: usize) -> Project {
         let (upstream, _) = url::parse("postgres://u@h/d").unwrap();
-        Project { name: "p".into(), upstream, users: Vec::new(), pool_size: 20, min_pool_size: 0, max_server_connections }
+        Project {
+            name: "p".into(),
+            server_name: None,
+            upstream,
+            users: Vec::new(),
+            logins: Logins::default(),
+            pool_size: 20,
+            min_pool_size: 0,
+            max_server_connections,
+        }
     }
 
-    fn facts(values: [&str; 5]) -> Option<Facts> {
+    fn facts(values: [&str; 4]) -> Option<Facts> {
         Facts::read(&[values.map(|value| Some(value.to_owned())).to_vec()])
     }
 
     #[test]
     fn what_is_left_is_what_an_ordinary_user_gets() {
-        let all = facts(["100", "3", "6", "-1", "false"]).unwrap();
+        let all = facts(["100", "3", "6", "-1"]).unwrap();
         assert_eq!((all.left(), all.in_use, all.role_limit), (92, 5, None));
-        let limited = facts(["100", "3", "6", "20", "true"]).unwrap();
-        assert_eq!((limited.left(), limited.reads_verifiers), (15, true));
-        assert_eq!(facts(["5", "3", "9", "-1", "false"]).unwrap().left(), 0);
-        assert_eq!(facts(["many", "3", "9", "-1", "false"]), None);
+        let limited = facts(["100", "3", "6", "20"]).unwrap();
+        assert_eq!(limited.left(), 15);
+        assert_eq!(facts(["5", "3", "9", "-1"]).unwrap().left(), 0);
+        assert_eq!(facts(["many", "3", "9", "-1"]), None);
         assert_eq!(Facts::read(&[]), None);
     }
 
     #[test]
     fn limits_beyond_the_servers_are_warned_of() {
-        let facts = facts(["100", "3", "21", "-1", "false"]).unwrap();
+        let facts = facts(["100", "3", "21", "-1"]).unwrap();
         assert!(facts.warnings(&project(77)).is_empty());
         assert!(facts.warnings(&project(78))[0].contains("which leaves 77"));
         assert!(facts.warnings(&project(98))[0].contains("97 at most"));

@@ -7,11 +7,14 @@
 
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{report, serve, urls};
-use crate::config::{ClientAuth, ConfigError, Host, Loaded, Password, Prepared, Secret, SslMode, Upstream, UpstreamTls, User};
+use crate::config::{
+    AuthQuery, ClientAuth, ConfigError, Host, Loaded, Password, Prepared, Secret, Settings, SslMode, Upstream, UpstreamTls, User,
+};
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
 use crate::pool::PoolMode;
 use crate::server::{self, Running, Signal, Signals, StartError};
@@ -120,7 +123,13 @@ async fn make_roles(server: &Server) -> Result<(), embedded::Error> {
 
 /// Until a signal, or the end of PostgreSQL, has ended the pooler.
 async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, colour: bool) -> Result<(), Failure> {
-    let loaded = prepared.finish_with(upstream(postgres), vec![user(SUPERUSER)])?;
+    // Passwords are the database's own: ALTER ROLE … PASSWORD changes what logs in, and CREATE ROLE is enough for a new
+    // one. Only where that is switched off are the two that were made here listed.
+    let (password, listed) = match prepared.logins().auth_query {
+        AuthQuery::Off => (Some(Password::new(PRISMA.1)), vec![user(SUPERUSER)]),
+        AuthQuery::Verifiers | AuthQuery::Sql(_) => (None, Vec::new()),
+    };
+    let loaded = prepared.finish_with(upstream(postgres, password), listed, SUPERUSER.0)?;
     report::print_notes(&notes(&loaded), colour);
     let running = server::start(&loaded.settings)?;
     announce(&running, &loaded, postgres);
@@ -144,12 +153,12 @@ async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, 
 }
 
 /// Where the embedded server is. The user in the printed lines is the upstream's own.
-fn upstream(postgres: &Server) -> Upstream {
+fn upstream(postgres: &Server, password: Option<Password>) -> Upstream {
     Upstream {
         host: Host::Unix(postgres.socket_directory()),
         port: postgres.socket_port(),
         user: PRISMA.0.to_owned(),
-        password: Some(Password::new(PRISMA.1)),
+        password,
         database: DATABASE.to_owned(),
         tls: UpstreamTls::new(SslMode::Disable),
     }
@@ -175,13 +184,23 @@ fn announce(running: &Running, loaded: &Loaded, postgres: &Server) {
     let mut endpoint = urls::Endpoint::of(&loaded.settings.listen);
     endpoint.session_port = running.port(PoolMode::Session).or(endpoint.session_port);
     endpoint.transaction_port = running.port(PoolMode::Transaction).or(endpoint.transaction_port);
-    for line in urls::lines(&loaded.settings, &endpoint, urls::Passwords::Shown) {
+    for line in urls::lines(&with_passwords(&loaded.settings), &endpoint, urls::Passwords::Shown) {
         println!("{line}");
     }
     println!("# The superuser is {}, password {}.", SUPERUSER.0, SUPERUSER.1);
     println!("# Ctrl-C ends both; the data stay. `sidepool dev --fresh` begins anew.");
     println!();
     println!("sidepool ready");
+}
+
+/// What is printed for pasting has the password that the role was made with.
+fn with_passwords(settings: &Settings) -> Settings {
+    let mut shown = settings.clone();
+    // The embedded PostgreSQL's project comes first.
+    if let Some(project) = shown.projects.first_mut() {
+        Arc::make_mut(project).upstream.password = Some(Password::new(PRISMA.1));
+    }
+    shown
 }
 
 impl Failure {

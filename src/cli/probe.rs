@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::key_cache::KeyCache;
-use crate::config::{ConfigError, Host, Project, Settings, Upstream};
+use crate::config::{ConfigError, Host, Project, Settings, Timeouts, Upstream};
 use crate::error::SqlState;
 use crate::net::tls::TlsContext;
-use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
+use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential, Lookup};
 
 /// What the logins of one run share.
 pub struct Probe {
     keys: Arc<KeyCache>,
     /// Connect, TLS and login, together.
     pub limit: Duration,
+    timeouts: Timeouts,
 }
 
 impl Probe {
@@ -22,7 +23,12 @@ impl Probe {
     /// The system gives no random bytes.
     pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
         let keys = KeyCache::new().map_err(|_| ConfigError::new("the system gives no random bytes", "Look at /dev/urandom."))?;
-        Ok(Self { keys: Arc::new(keys), limit: settings.timeouts.server_connect })
+        Ok(Self { keys: Arc::new(keys), limit: settings.timeouts.server_connect, timeouts: settings.timeouts.clone() })
+    }
+
+    /// What logins of this project would ask, if anything.
+    pub fn lookup(&self, project: &Arc<Project>, tls: &Arc<TlsContext>) -> Option<Lookup> {
+        Lookup::of(project, tls, &self.keys, &self.timeouts)
     }
 
     /// As the upstream's own user, in its own database.
@@ -112,11 +118,20 @@ fn hint_for(state: Option<SqlState>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::url;
+    use crate::config::{Logins, url};
 
     fn project(upstream: &str) -> Project {
         let (upstream, _) = url::parse(upstream).unwrap();
-        Project { name: "shop".into(), upstream, users: Vec::new(), pool_size: 1, min_pool_size: 0, max_server_connections: 1 }
+        Project {
+            name: "shop".into(),
+            server_name: None,
+            upstream,
+            users: Vec::new(),
+            logins: Logins::default(),
+            pool_size: 1,
+            min_pool_size: 0,
+            max_server_connections: 1,
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::draft::{Draft, DraftTls};
 use super::{
-    CertificateFiles, ClientAuth, ClientCert, ClientCertificates, ClientTls, ConfigError, Host, Limits, Listen, Project,
+    CertificateFiles, ClientAuth, ClientCert, ClientCertificates, ClientTls, ConfigError, Host, Limits, Listen, Logins, Project,
+    Upstream,
 };
 
 /// `sockaddr_un` has 108 bytes, of which `/.s.PGSQL.65535` and the final zero take 16.
@@ -139,6 +140,21 @@ fn half(set: &str, missing: &str) -> ConfigError {
 /// Two cores are best used by one worker beside the upstream or the application.
 pub(super) fn workers(draft: &Draft, cores: usize) -> usize {
     draft.workers.unwrap_or(if cores <= 2 { 1 } else { cores.min(WORKERS_MAX) })
+}
+
+/// A password needs somebody whose it is.
+pub(super) fn check_logins(project: &str, upstream: &Upstream, logins: &Logins) -> Result<(), ConfigError> {
+    match (&logins.auth_user, &logins.auth_password) {
+        (None, Some(_)) => {
+            let message = format!("project `{project}` has an auth_password and no auth_user");
+            Err(ConfigError::new(message, "Name the user too, or leave both out to ask as the upstream's own user."))
+        }
+        (Some(user), Some(password)) if *user == upstream.user && upstream.password.as_ref() != Some(password) => {
+            let message = format!("project `{project}`: auth_user is the upstream's own user, with another password");
+            Err(ConfigError::new(message, "Leave auth_user and auth_password out, or correct the password."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An upstream that is Sidepool itself would take a client of its own for each client, until nothing is left.

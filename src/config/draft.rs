@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientAuth, ClientCert, Limits, Listen, Log, LogFormat, Password, Timeouts};
+use super::{ClientAuth, ClientCert, Limits, Listen, Log, LogFormat, Logins, Password, Timeouts};
 
 /// One place per option. All of them are filled, since every option has a default or may be missing.
 #[derive(Clone, Debug)]
@@ -14,6 +14,7 @@ pub(crate) struct Draft {
     /// `None` is `auto`.
     pub(crate) workers: Option<usize>,
     pub(crate) client_auth: ClientAuth,
+    pub(crate) logins: Logins,
     pub(crate) listen: Listen,
     pub(crate) client_tls: DraftTls,
     pub(crate) limits: Limits,
@@ -38,6 +39,7 @@ impl Draft {
             state_dir: None,
             workers: None,
             client_auth: ClientAuth::ScramSha256,
+            logins: Logins::default(),
             listen: Listen {
                 addresses: Vec::new(),
                 session_port: None,

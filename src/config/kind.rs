@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{ConfigError, Password};
+use super::{AuthQuery, ConfigError, Network, Password};
 
 /// The longest piece of a wrong value that is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -49,6 +49,13 @@ pub(crate) enum Kind {
     LogFilter(Place<String>),
     /// A URL, which may hold a password.
     Url(Place<Option<Password>>),
+    Text(Place<Option<String>>),
+    /// Never shown.
+    Secret(Place<Option<Password>>),
+    /// `true`, `false` or SQL.
+    Query(Place<AuthQuery>),
+    /// Ranges of IP addresses, with commas between them or as a list.
+    Networks(Place<Vec<Network>>),
 }
 
 /// One allowed word and what it does.
@@ -85,6 +92,10 @@ impl Kind {
             Self::Paths(_) => "PATH,…",
             Self::LogFilter(_) => "FILTER",
             Self::Url(_) => "URL",
+            Self::Text(_) => "TEXT",
+            Self::Secret(_) => "PASSWORD",
+            Self::Query(_) => "BOOL|SQL",
+            Self::Networks(_) => "NETWORK,…",
         }
     }
 
@@ -116,6 +127,10 @@ impl Kind {
             Self::Paths(_) => "a path or several".to_owned(),
             Self::LogFilter(_) => "a log filter, such as info or info,sidepool::pool=debug".to_owned(),
             Self::Url(_) => "one URL".to_owned(),
+            Self::Text(_) => "a text".to_owned(),
+            Self::Secret(_) => "a password".to_owned(),
+            Self::Query(_) => "true, false or a query with $1 for the user's name".to_owned(),
+            Self::Networks(_) => "addresses and networks, such as 10.0.0.0/8,::1, or all".to_owned(),
         }
     }
 
@@ -129,7 +144,16 @@ impl Kind {
             *place(draft) = paths(given)?;
             return Some(());
         }
+        if let Self::Networks(place) = self {
+            *place(draft) = networks(given)?;
+            return Some(());
+        }
         let Given::One(text) = given else { return None };
+        if let Self::Secret(place) = self {
+            // Blanks at its ends are part of it.
+            *place(draft) = Some(Password::new(text.as_str())).filter(|secret| !secret.reveal().is_empty());
+            return place(draft).is_some().then_some(());
+        }
         let text = text.trim();
         match self {
             Self::Integer { min, max, place } => *place(draft) = integer(text, *min, *max)?,
@@ -145,12 +169,14 @@ impl Kind {
             }
             Self::Bool(place) => *place(draft) = boolean(text)?,
             Self::Choice(choices) => (choices.iter().find(|choice| choice.word == text)?.choose)(draft),
-            Self::Addresses(_) | Self::Paths(_) => return None,
+            Self::Addresses(_) | Self::Paths(_) | Self::Networks(_) | Self::Secret(_) => return None,
             Self::Socket(place) => *place(draft) = if text == "off" { None } else { Some(socket(text)?) },
-            Self::Path(_) | Self::LogFilter(_) | Self::Url(_) if text.is_empty() => return None,
+            Self::Path(_) | Self::LogFilter(_) | Self::Url(_) | Self::Text(_) if text.is_empty() => return None,
             Self::Path(place) => *place(draft) = Some(text.into()),
             Self::LogFilter(place) => *place(draft) = log_filter(text)?,
             Self::Url(place) => *place(draft) = Some(Password::new(text)),
+            Self::Text(place) => *place(draft) = Some(text.to_owned()),
+            Self::Query(place) => *place(draft) = query(text)?,
         }
         Some(())
     }
@@ -160,8 +186,11 @@ impl Kind {
         if matches!(self, Self::Url(_)) {
             return ConfigError::new(format!("{name} must be {expects}"), "Write postgres://USER:PASSWORD@HOST:PORT/DATABASE.");
         }
+        if matches!(self, Self::Secret(_)) {
+            return ConfigError::new(format!("{name} must be {expects}"), "Write it as a text in quotation marks.");
+        }
         let (shown, bare) = match given {
-            Given::Many(_) if !matches!(self, Self::Addresses(_)) => ("a list".to_owned(), None),
+            Given::Many(_) if !matches!(self, Self::Addresses(_) | Self::Networks(_)) => ("a list".to_owned(), None),
             Given::Many(texts) => (shown(&texts.join(",")), None),
             Given::One(text) => (shown(text), text.trim().parse::<u64>().ok()),
         };
@@ -228,6 +257,23 @@ fn paths(given: &Given) -> Option<Vec<PathBuf>> {
     };
     let path = |text: &str| (!text.trim().is_empty()).then(|| PathBuf::from(text.trim()));
     texts.into_iter().map(path).collect::<Option<Vec<_>>>().filter(|paths| !paths.is_empty())
+}
+
+fn query(text: &str) -> Option<AuthQuery> {
+    match boolean(text) {
+        Some(true) => Some(AuthQuery::Verifiers),
+        Some(false) => Some(AuthQuery::Off),
+        None => (text.contains("$1") && !text.contains('\0')).then(|| AuthQuery::Sql(text.to_owned())),
+    }
+}
+
+fn networks(given: &Given) -> Option<Vec<Network>> {
+    let words: Vec<&str> = match given {
+        Given::One(text) if text.trim() == "all" => Vec::new(),
+        Given::One(text) => text.split(',').map(str::trim).collect(),
+        Given::Many(texts) => texts.iter().map(|text| text.trim()).collect(),
+    };
+    words.into_iter().map(Network::parse).collect()
 }
 
 /// `tracing` takes any word for the name of a module, so that `--log inof` would show nothing at all, in silence.

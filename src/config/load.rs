@@ -10,7 +10,7 @@ use super::file::ConfigFile;
 use super::layers::Layers;
 use super::options::{CONFIG_FILE, DEFAULT_FILE};
 use super::projects::{self, ProjectSpec};
-use super::{ConfigError, Limits, Listen, Log, Password, Project, Settings, Upstream, User, checks, url};
+use super::{ConfigError, Limits, Listen, Log, Logins, Password, Project, Settings, Upstream, User, checks, url};
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
 /// No `Debug`: flags and variables hold passwords.
@@ -90,6 +90,11 @@ impl Prepared {
         &self.draft.listen
     }
 
+    /// What a project without options of its own has.
+    pub fn logins(&self) -> &Logins {
+        &self.draft.logins
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.draft.limits
     }
@@ -112,13 +117,21 @@ impl Prepared {
             self.upstream = self.database_url.take().map(|url| (url, "DATABASE_URL".to_owned()));
             self.source.extend(self.upstream.is_some().then(|| "DATABASE_URL".to_owned()));
         }
-        let limits = self.draft.limits.clone();
+        let (limits, logins) = (self.draft.limits.clone(), self.draft.logins.clone());
         if let Some((url, url_place)) = self.upstream.take() {
             match self.default_project() {
                 Some(spec) => (spec.url, spec.url_place) = (url, url_place),
                 None => {
                     let users = std::mem::take(&mut self.everywhere);
-                    self.projects.push(ProjectSpec { name: "*".to_owned(), url, url_place, limits, users });
+                    self.projects.push(ProjectSpec {
+                        name: "*".to_owned(),
+                        server_name: None,
+                        url,
+                        url_place,
+                        limits,
+                        logins,
+                        users,
+                    });
                 }
             }
         }
@@ -126,23 +139,26 @@ impl Prepared {
     }
 
     /// For an upstream that is no option: it becomes the default project, in the place of any other. The users `own`
-    /// may log in beside those that the file lists, which win where both name the same.
+    /// may log in beside those that the file lists, which win where both name the same. `auth_user` asks for the others'
+    /// secrets, unless the settings name somebody else.
     ///
     /// # Errors
     /// As [`Prepared::finish`], for the projects in the file.
-    pub fn finish_with(mut self, upstream: Upstream, own: Vec<User>) -> Result<Loaded, ConfigError> {
+    pub fn finish_with(mut self, upstream: Upstream, own: Vec<User>, auth_user: &str) -> Result<Loaded, ConfigError> {
         if let Some((_, place)) = self.upstream.take() {
             self.notes.push(format!("{place} has no effect: the upstream is Sidepool's own PostgreSQL"));
         }
         let (mut users, mut limits) = (std::mem::take(&mut self.everywhere), self.draft.limits.clone());
-        let mut name = "*".to_owned();
+        let mut logins = self.draft.logins.clone();
+        let (mut name, mut server_name) = ("*".to_owned(), None);
         if let Some(index) = self.default_index() {
-            ProjectSpec { name, users, limits, .. } = self.projects.remove(index);
+            ProjectSpec { name, server_name, users, limits, logins, .. } = self.projects.remove(index);
         }
         let unlisted = |user: &User| users.iter().all(|listed| listed.name != user.name);
         let own: Vec<_> = own.into_iter().filter(unlisted).collect();
         users.extend(own);
-        let project = make_project(name, upstream, limits, users);
+        logins.auth_user.get_or_insert_with(|| auth_user.to_owned());
+        let project = Project { server_name, ..make_project(name, upstream, limits, logins, users) };
         self.settle(Some(project))
     }
 
@@ -170,15 +186,15 @@ impl Prepared {
             return Err(ConfigError::new("there is no upstream: nothing says which PostgreSQL to pool", hint));
         }
         let workers = checks::workers(&self.draft, self.cores);
-        let Draft { listen, client_auth, limits, timeouts, log, state_dir, .. } = self.draft;
-        let settings = Settings { listen, client_auth, client_tls, limits, timeouts, workers, log, projects };
+        let Draft { listen, client_auth, logins, limits, timeouts, log, state_dir, .. } = self.draft;
+        let settings = Settings { listen, client_auth, client_tls, limits, timeouts, workers, log, logins, projects };
         let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
         Ok(Loaded { settings: Arc::new(settings), notes: self.notes, source, state_dir })
     }
 }
 
 fn read_project(spec: ProjectSpec, draft: &Draft, notes: &mut Vec<String>) -> Result<Project, ConfigError> {
-    let ProjectSpec { name, url, url_place, limits, users } = spec;
+    let ProjectSpec { name, server_name, url, url_place, limits, logins, users } = spec;
     let (upstream, url_notes) = url::parse(url.reveal()).map_err(|error| error.within(&url_place))?;
     notes.extend(url_notes.into_iter().map(|note| format!("{url_place}: {note}")));
     if limits.pool_size > limits.max_server_connections {
@@ -186,14 +202,15 @@ fn read_project(spec: ProjectSpec, draft: &Draft, notes: &mut Vec<String>) -> Re
         notes.push(format!("project `{name}`: pools stay below pool_size {size}, for max_server_connections is {max}"));
     }
     checks::check_limits(&format!("projects.{name}"), &limits)?;
-    let project = make_project(name, upstream, limits, users);
+    checks::check_logins(&name, &upstream, &logins)?;
+    let project = Project { server_name, ..make_project(name, upstream, limits, logins, users) };
     checks::check_loop(&draft.listen, &project, &url_place)?;
     Ok(project)
 }
 
-fn make_project(name: String, upstream: Upstream, limits: Limits, users: Vec<User>) -> Project {
+fn make_project(name: String, upstream: Upstream, limits: Limits, logins: Logins, users: Vec<User>) -> Project {
     let Limits { pool_size, min_pool_size, max_server_connections, .. } = limits;
-    Project { name, upstream, users, pool_size, min_pool_size, max_server_connections }
+    Project { name, server_name: None, upstream, users, logins, pool_size, min_pool_size, max_server_connections }
 }
 
 /// `--config`, else `SIDEPOOL_CONFIG`, else `sidepool.toml` if it is there.

@@ -9,6 +9,7 @@ pub(crate) mod kind;
 mod layers;
 mod load;
 mod nearest;
+mod network;
 pub(crate) mod options;
 mod projects;
 pub mod reference;
@@ -19,9 +20,10 @@ pub mod url;
 pub use environment::Env;
 pub use error::ConfigError;
 pub use load::{Loaded, Prepared, Sources, load};
+pub use network::Network;
 pub use settings::{
-    CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, Host, Limits, Listen, Log,
-    LogFormat, Password, Project, Secret, Settings, SslMode, Timeouts, Upstream, UpstreamTls, User,
+    AuthQuery, CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, Host, Limits, Listen,
+    Log, LogFormat, Logins, Password, Project, Secret, Settings, SslMode, Timeouts, Upstream, UpstreamTls, User,
 };
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod general;
 mod limits;
 mod listen;
+mod logins;
 mod timeouts;
 
 use super::kind::Kind;
@@ -46,12 +47,16 @@ pub(crate) const ENV_PREFIX: &str = "SIDEPOOL_";
 
 pub(crate) const SECTIONS: &[Section] = &[
     Section { table: "", title: "General", options: general::GENERAL },
+    LOGINS,
     Section { table: "listen", title: "Listening", options: listen::LISTEN },
     Section { table: "client_tls", title: "TLS towards clients", options: listen::CLIENT_TLS },
     Section { table: "limits", title: "Limits", options: limits::LIMITS },
     Section { table: "timeouts", title: "Timeouts", options: timeouts::TIMEOUTS },
     Section { table: "log", title: "Log", options: general::LOG },
 ];
+
+/// What a project may have its own of, by the same names.
+pub(crate) const LOGINS: Section = Section { table: "", title: "Who may log in", options: logins::LOGINS };
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Opt> {
     SECTIONS.iter().flat_map(|section| section.options)

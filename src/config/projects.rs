@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::draft::Draft;
 use super::file::{ConfigFile, Table, given, shown, table, unknown_key};
 use super::nearest::nearest;
-use super::{ConfigError, Limits, Password, Secret, User, options};
+use super::options::Opt;
+use super::{ConfigError, Limits, Logins, Password, Secret, User, options};
 
 /// PostgreSQL's NAMEDATALEN less one; Supabase's project refs have 20.
 const NAME_BYTES_MAX: usize = 63;
@@ -16,10 +17,12 @@ const NAME_BYTES_MAX: usize = 63;
 #[derive(Debug)]
 pub(super) struct ProjectSpec {
     pub(super) name: String,
+    pub(super) server_name: Option<String>,
     pub(super) url: Password,
     /// Where the URL stands, for messages.
     pub(super) url_place: String,
     pub(super) limits: Limits,
+    pub(super) logins: Logins,
     pub(super) users: Vec<User>,
 }
 
@@ -50,16 +53,24 @@ pub(super) fn everywhere(file: &ConfigFile) -> Result<Vec<User>, ConfigError> {
 fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Result<ProjectSpec, ConfigError> {
     check_project_name(&file.name, name)?;
     let mut own = draft.clone();
-    let mut url = None;
+    let (mut url, mut server_name) = (None, None);
     let mut own_users = Vec::new();
     for (setting, value) in settings {
         let key = format!("projects.{name}.{setting}");
         match setting.as_str() {
             "users" => own_users = users(&file.name, &key, value)?,
             "upstream" => url = text(value),
-            limit if OVERRIDES.contains(&limit) => take_limit(file, &key, limit, value, &mut own)?,
+            "server_name" => server_name = Some(host_name(file, &key, value)?),
+            name if overridable(name).is_some() => take_override(file, &key, name, value, &mut own)?,
             unknown => {
-                let guess = nearest(unknown, OVERRIDES.into_iter().chain(["upstream", "users"]));
+                let guess = nearest(
+                    unknown,
+                    OVERRIDES.into_iter().chain(options::LOGINS.options.iter().map(Opt::name)).chain([
+                        "upstream",
+                        "users",
+                        "server_name",
+                    ]),
+                );
                 let guess = guess.map(|guess| format!("projects.{name}.{guess}"));
                 return Err(unknown_key(&file.name, &key, guess.as_deref()));
             }
@@ -70,15 +81,39 @@ fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Re
         ConfigError::new(message, "Add upstream = \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\".")
     })?;
     let url_place = format!("projects.{name}.upstream in {}", file.name);
-    Ok(ProjectSpec { name: name.to_owned(), url: Password::new(url), url_place, limits: own.limits, users: own_users })
+    Ok(ProjectSpec {
+        name: name.to_owned(),
+        server_name,
+        url: Password::new(url),
+        url_place,
+        limits: own.limits,
+        logins: own.logins,
+        users: own_users,
+    })
 }
 
-fn take_limit(file: &ConfigFile, key: &str, limit: &str, value: &Value, own: &mut Draft) -> Result<(), ConfigError> {
-    let option = options::all().find(|option| option.key.strip_prefix("limits.") == Some(limit));
-    let option = option.expect("OVERRIDES names options of the table limits: a test holds it");
+/// The option that a key of `[projects.NAME]` overrides.
+fn overridable(name: &str) -> Option<&'static Opt> {
+    let limit = || options::all().find(|option| option.key.strip_prefix("limits.") == Some(name));
+    let login = options::LOGINS.options.iter().find(|option| option.name() == name);
+    login.or_else(|| OVERRIDES.contains(&name).then(limit).flatten())
+}
+
+fn take_override(file: &ConfigFile, key: &str, own_name: &str, value: &Value, own: &mut Draft) -> Result<(), ConfigError> {
+    let Some(option) = overridable(own_name) else { return Ok(()) };
     let name = format!("{key} in {}", file.name);
-    let value = given(value).ok_or_else(|| ConfigError::new(format!("{name} must be a number"), "Correct it."))?;
+    let expects = || ConfigError::new(format!("{name} must be {}", option.kind.expects()), "Correct it.");
+    let value = given(value).ok_or_else(expects)?;
     option.kind.take(&name, &value, own)
+}
+
+fn host_name(file: &ConfigFile, key: &str, value: &Value) -> Result<String, ConfigError> {
+    let legal =
+        |name: &String| (1..=253).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    text(value).filter(legal).ok_or_else(|| {
+        let message = format!("{} in {} must be a host name", shown(key), file.name);
+        ConfigError::new(message, "Write the name that clients connect to: \"shop.db.example.com\".")
+    })
 }
 
 fn check_project_name(file: &str, name: &str) -> Result<(), ConfigError> {

@@ -68,6 +68,7 @@ fn toml_value(option: &Opt) -> String {
     let bare = match option.kind {
         Kind::Integer { .. } | Kind::Port(_) | Kind::Bool(_) => true,
         Kind::Duration { .. } | Kind::Size { .. } => text == "0",
+        Kind::Query(_) => text == "true" || text == "false",
         _ => false,
     };
     if bare { text.to_owned() } else { format!("\"{text}\"") }

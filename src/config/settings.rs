@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::Network;
+
 /// Everything one process runs with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +23,8 @@ pub struct Settings {
     /// Data workers; 1 means one current-thread runtime.
     pub workers: usize,
     pub log: Log,
+    /// Of clients whose project does not exist; every project has its own.
+    pub logins: Logins,
     /// Never empty, names distinct; see [`Settings::default_project`].
     pub projects: Vec<Arc<Project>>,
 }
@@ -175,13 +179,68 @@ pub enum LogFormat {
 pub struct Project {
     /// 1–63 printable bytes. `*` takes any name.
     pub name: String,
+    /// A host name that leads here: clients over TLS tell which they came to.
+    pub server_name: Option<String>,
     pub upstream: Upstream,
     /// Who may log in besides the upstream's own user.
     pub users: Vec<User>,
+    /// What else decides who may log in.
+    pub logins: Logins,
     /// Overrides of [`Limits`] for this project.
     pub pool_size: usize,
     pub min_pool_size: usize,
     pub max_server_connections: usize,
+}
+
+/// Who may log in besides the upstream's own user and those that are listed, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logins {
+    pub auth_query: AuthQuery,
+    /// Who asks (PgBouncer: `auth_user`); `None` is the upstream's own user.
+    pub auth_user: Option<String>,
+    pub auth_password: Option<Password>,
+    /// Ask for the password in clear and try it upstream, where nothing else knows the user.
+    pub passthrough: bool,
+    /// How long a password that was tried upstream is taken for right. Zero tries each time.
+    pub passthrough_max_age: Duration,
+    /// Over TCP, TLS only.
+    pub require_tls: bool,
+    /// Addresses that clients may come from. Empty is everywhere; Unix sockets always may.
+    pub allow: Vec<Network>,
+    /// Before a client is told that its login failed.
+    pub failure_delay: Duration,
+    /// Failures of one address after which it is refused. Zero is off.
+    pub lockout_failures: usize,
+    /// For how long it is refused.
+    pub lockout_time: Duration,
+}
+
+/// Where the secret of a user is found that is not listed (PgBouncer: `auth_query`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthQuery {
+    Off,
+    /// `pg_authid`.
+    Verifiers,
+    /// A query that takes the user's name as `$1` and returns the columns user and secret.
+    Sql(String),
+}
+
+impl Default for Logins {
+    /// As without any option.
+    fn default() -> Self {
+        Self {
+            auth_query: AuthQuery::Verifiers,
+            auth_user: None,
+            auth_password: None,
+            passthrough: false,
+            passthrough_max_age: Duration::from_secs(60),
+            require_tls: false,
+            allow: Vec::new(),
+            failure_delay: Duration::ZERO,
+            lockout_failures: 0,
+            lockout_time: Duration::from_secs(120),
+        }
+    }
 }
 
 /// A PostgreSQL and how to log in to it: a libpq URL, checked.

@@ -5,6 +5,7 @@
 //! overtake (trap 13).
 
 mod budget;
+mod credentials;
 mod keeper;
 mod open;
 mod outbox;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use budget::Budget;
-pub use open::Credentials;
 pub use outbox::Outbox;
 pub use registry::Registry;
 pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};

@@ -4,28 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use parking_lot::Mutex;
-
 use super::budget::Permit;
+use super::credentials::{Credentials, Standing};
 use super::server::{Counted, Server, ServerHandle, StartupKey};
 use super::{Health, Pool, PoolMode, Refusal, State};
 use crate::auth::key_cache::KeyCache;
+use crate::config::Secret;
 use crate::error::{PgError, SqlState};
 use crate::net::tls::TlsContext;
 use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
 use crate::wire::exchange::ServerSide;
 use crate::wire::frame::HEADER_BYTES;
 use crate::wire::params::Params;
+use bytes::BytesMut;
 
 /// First and longest pause between attempts on an upstream that cannot be reached.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(3);
 /// A lifetime is stretched by up to this share of itself, so that servers opened together do not go together (trap 17).
 const LIFETIME_JITTER: f64 = 0.2;
-
-/// How this pool's user logs in upstream: what the last client that logged in proved.
-pub type Credentials = Mutex<Credential>;
 
 /// What opening needs besides the pool's key.
 #[derive(Debug)]
@@ -38,7 +35,7 @@ pub(super) struct Opener {
 impl Pool {
     /// The credential clients of this pool have proved, for logins from now on.
     pub fn set_credential(&self, credential: Credential) {
-        *self.opener.credential.lock() = credential;
+        self.opener.credential.set(credential);
     }
 
     /// Passes a cancel request on, over the transport the upstream wants.
@@ -51,6 +48,7 @@ impl Pool {
 
     /// Opens as many connections as waiting clients can use and limits allow.
     pub(super) fn open_soon(self: &Arc<Self>) {
+        self.refuse_hopeless();
         while self.begin_opening() {
             let Some(permit) = self.budget.reserve(self) else {
                 self.state.lock().opening -= 1;
@@ -68,7 +66,7 @@ impl Pool {
         let (evicted, begun) = {
             let mut state = self.state.lock();
             let wanted = state.waiters.iter().filter(|w| w.ticket.is_waiting()).take(state.opening + 1).count();
-            let at_once = if matches!(state.health, Health::Up) { self.settings.limits.parallel_logins } else { 1 };
+            let at_once = self.parallel_logins(&state.health);
             let open = self.open_count();
             let prewarm = open + state.opening < self.prewarmed(&state);
             if (wanted <= state.opening && !prewarm) || state.opening >= at_once {
@@ -89,6 +87,14 @@ impl Pool {
         begun
     }
 
+    fn parallel_logins(&self, health: &Health) -> usize {
+        match (self.opener.credential.standing(), health) {
+            (Standing::Refused(_), _) => 0,
+            (Standing::Accepted, Health::Up) => self.settings.limits.parallel_logins,
+            (Standing::Untried, _) | (_, Health::Down { .. }) => 1,
+        }
+    }
+
     /// Connections kept open while there are clients; in session mode nobody knows their startup parameters in advance.
     pub(super) fn prewarmed(&self, state: &State) -> usize {
         let has_clients = self.clients.load(Ordering::Relaxed) > 0;
@@ -101,8 +107,11 @@ impl Pool {
         let mut pause = BACKOFF_FIRST;
         loop {
             let startup = self.startup_wanted();
-            match self.connect(&startup).await {
+            let credential = self.opener.credential.get();
+            match self.connect(&credential, &startup).await {
                 Ok(connected) => return self.opened(connected, startup, permit),
+                // A client has proved another password while the old one was being tried: that one counts.
+                Err(error) if is_wrong_password(&error) && self.opener.credential.get() != credential => continue,
                 Err(error) => {
                     tracing::warn!(pool = %self, error = %error, "cannot open a server connection");
                     if !self.failed(&error) {
@@ -127,25 +136,56 @@ impl Pool {
             .map_or_else(|| Arc::new([]) as StartupKey, |w| Arc::clone(&w.startup))
     }
 
-    async fn connect(&self, startup: &StartupKey) -> Result<Connected, ConnectError> {
-        let credential = self.opener.credential.lock().clone();
+    async fn connect(&self, credential: &Credential, startup: &StartupKey) -> Result<Connected, ConnectError> {
         let spec = ConnectSpec {
             upstream: &self.project.upstream,
             tls: &self.opener.tls,
             keys: &self.opener.keys,
             user: &self.key.user,
             database: &self.key.database,
-            credential: &credential,
+            credential,
             parameters: if self.key.mode == PoolMode::Session { startup } else { &[] },
         };
         let limit = self.settings.timeouts.server_connect;
         match tokio::time::timeout(limit, upstream::connect(&spec)).await {
-            Ok(result) => result,
+            Ok(result) => {
+                self.judge(credential, &result);
+                result
+            }
             Err(_) => {
                 let target = format!("{:?}", self.project.upstream.host);
                 Err(ConnectError::Unreachable { target, error: std::io::ErrorKind::TimedOut.into() })
             }
         }
+    }
+
+    /// A configured password is tried again: whoever runs the upstream may be about to set it there. What a client proved is
+    /// wrong for ever once it is wrong.
+    fn judge(&self, used: &Credential, result: &Result<Connected, ConnectError>) {
+        match result {
+            Ok(_) => self.opener.credential.judge(used, Standing::Accepted),
+            Err(error) if is_wrong_password(error) && !self.is_configured(used) => {
+                self.opener.credential.judge(used, Standing::Refused(refusal(error)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn is_configured(&self, credential: &Credential) -> bool {
+        let Credential::Password(password) = credential else { return false };
+        let (upstream, user) = (&self.project.upstream, &self.key.user);
+        let listed = self.project.users.iter().any(|u| u.name == *user && u.secret == Secret::Password(password.clone()));
+        listed || (upstream.user == *user && upstream.password.as_ref() == Some(password))
+    }
+
+    /// Clients of a pool that has no server, and may open none, would wait in vain.
+    fn refuse_hopeless(&self) {
+        let Standing::Refused(refusal) = self.opener.credential.standing() else { return };
+        if self.open_count() > 0 {
+            return;
+        }
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        waiters.iter().for_each(|w| _ = w.ticket.refuse(refusal.clone()));
     }
 
     fn opened(self: &Arc<Self>, connected: Connected, startup: StartupKey, permit: Permit) {
@@ -189,7 +229,7 @@ impl Pool {
     /// come free (trap 57).
     fn failed(&self, error: &ConnectError) -> bool {
         let refusal = refusal(error);
-        let passing = is_passing(error);
+        let passing = error.is_passing();
         let mut state = self.state.lock();
         if !passing && self.open_count() == 0 {
             let waiters = std::mem::take(&mut state.waiters);
@@ -204,7 +244,8 @@ impl Pool {
             Health::Up => Instant::now(),
         };
         state.health = Health::Down { since, error: refusal };
-        let goes_on = state.waiters.iter().any(|w| w.ticket.is_waiting());
+        let refused = matches!(self.opener.credential.standing(), Standing::Refused(_));
+        let goes_on = !refused && state.waiters.iter().any(|w| w.ticket.is_waiting());
         if !goes_on {
             // ## Down => Up: whoever comes next finds out anew.
             state.health = Health::Up;
@@ -213,15 +254,8 @@ impl Pool {
     }
 }
 
-/// Starting up, full, or out of reach: it may be otherwise in a moment.
-fn is_passing(error: &ConnectError) -> bool {
-    match error {
-        ConnectError::Refused(error) => {
-            matches!(error.sqlstate(), Some(SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS))
-        }
-        ConnectError::Unreachable { .. } => true,
-        ConnectError::Tls { .. } | ConnectError::Protocol(_) | ConnectError::Credential { .. } => false,
-    }
+fn is_wrong_password(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Refused(said) if said.sqlstate() == Some(SqlState::INVALID_PASSWORD))
 }
 
 fn refusal(error: &ConnectError) -> Refusal {

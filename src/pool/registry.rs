@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::credentials::Credentials;
 use super::open::Opener;
 use super::{Budget, Health, Pool, PoolKey, State, Vacancy};
 use crate::auth::key_cache::KeyCache;
@@ -71,7 +72,11 @@ impl Registry {
             project: Arc::clone(project),
             catalog: Arc::default(),
             settings: Arc::clone(&self.settings),
-            opener: Opener { tls: Arc::clone(&upstream.tls), keys: Arc::clone(&self.keys), credential: Mutex::new(credential) },
+            opener: Opener {
+                tls: Arc::clone(&upstream.tls),
+                keys: Arc::clone(&self.keys),
+                credential: Credentials::new(credential),
+            },
             budget: Arc::clone(&upstream.budget),
             state: Mutex::new(state),
             open: Arc::default(),

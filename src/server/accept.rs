@@ -15,7 +15,7 @@ use crate::error::{PgError, SqlState};
 use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
-use crate::session::login::{self, Arrival, Login, LoginContext};
+use crate::session::login::{self, Arrival, Inquiries, Login, LoginContext};
 use crate::session::{House, Sessions, admit, turn_away};
 use crate::wire::startup::CancelRequest;
 
@@ -40,8 +40,9 @@ impl Door {
         let upstream_tls = settings.projects.iter().map(|p| TlsContext::load(&p.upstream.tls).map(Arc::new));
         let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>().map_err(|e| in_upstream(&e))?;
         let tls = ServerTls::load(&settings.client_tls).map_err(|e| in_client_tls(&e))?.map(Arc::new);
+        let inquiries = Arc::new(Inquiries::new(settings, &upstream_tls, &keys));
         let registry = Arc::new(Registry::new(Arc::clone(settings), upstream_tls, Arc::clone(&keys)));
-        let login = LoginContext { settings: Arc::clone(settings), tls, secret, keys };
+        let login = LoginContext { settings: Arc::clone(settings), tls, secret, keys, inquiries, guard: Arc::default() };
         let sessions = Arc::<Sessions>::default();
         let house = Arc::new(House { settings: Arc::clone(settings), registry, sessions, startups: Default::default() });
         Ok(Self { house, login, connections: Arc::default() })

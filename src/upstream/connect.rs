@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::auth::key_cache::KeyCache;
 use crate::auth::keys::ScramKeys;
+use crate::auth::md5::Md5Secret;
 use crate::config::{Password, Upstream};
 use crate::net::socket::Peer;
 use crate::net::stream::{Stream, TlsFacts};
@@ -41,6 +42,8 @@ pub enum Credential {
     Password(Password),
     /// Recovered from a client's own login; good where the server has the same verifier.
     ScramKeys(ScramKeys),
+    /// As the role has it; good where the server asks for md5.
+    Md5(Md5Secret),
     /// The server is expected to ask for nothing (trust, peer).
     None,
 }

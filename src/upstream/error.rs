@@ -68,6 +68,23 @@ impl ConnectError {
         Self::Protocol(what.into())
     }
 
+    /// Starting up, full, or out of reach: it may be otherwise in a moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(error) => matches!(
+                error.sqlstate(),
+                Some(
+                    SqlState::CANNOT_CONNECT_NOW
+                        | SqlState::TOO_MANY_CONNECTIONS
+                        | SqlState::ADMIN_SHUTDOWN
+                        | SqlState::CRASH_SHUTDOWN
+                )
+            ),
+            Self::Unreachable { .. } => true,
+            Self::Tls { .. } | Self::Protocol(_) | Self::Credential { .. } => false,
+        }
+    }
+
     pub fn fault(&self) -> Fault {
         match self {
             Self::Credential { .. } => Fault::Pooler,

@@ -85,6 +85,12 @@ impl Intake {
         &self.stream
     }
 
+    /// For a further question after the login: its messages are counted anew, and notices of the last are dropped.
+    pub(crate) fn renew(&mut self) {
+        self.messages = 0;
+        self.notices.clear();
+    }
+
     /// Whether nothing has arrived of a further message.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_empty()

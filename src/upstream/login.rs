@@ -36,8 +36,11 @@ pub(super) async fn authenticate(intake: &mut Intake, spec: &ConnectSpec<'_>) ->
             Ok(AuthMethod::CleartextPassword)
         }
         Authentication::Md5Password(salt) => {
-            let password = password(spec, "an md5 password")?;
-            answer(intake, &md5::answer(spec.user, password.reveal(), salt)).await?;
+            let text = match spec.credential {
+                Credential::Md5(secret) => secret.answer(salt),
+                _ => md5::answer(spec.user, password(spec, "an md5 password")?.reveal(), salt),
+            };
+            answer(intake, &text).await?;
             Ok(AuthMethod::Md5)
         }
         Authentication::Sasl(offered) => {
@@ -109,7 +112,7 @@ async fn keys(spec: &ConnectSpec<'_>, challenge: &Challenge) -> Result<ScramKeys
         Credential::Password(password) => derive_keys(spec.keys, password, &challenge.salt, challenge.iterations)
             .await
             .map_err(|error: io::Error| ConnectError::Unreachable { target: "the upstream".to_owned(), error }),
-        Credential::None => Err(missing("a SCRAM password")),
+        Credential::Md5(_) | Credential::None => Err(missing("a SCRAM password")),
     }
 }
 
@@ -125,6 +128,10 @@ fn password<'a>(spec: &ConnectSpec<'a>, asked: &str) -> Result<&'a Password, Con
     match spec.credential {
         Credential::Password(password) if !password.reveal().is_empty() => Ok(password),
         Credential::Password(_) | Credential::None => Err(missing(asked)),
+        Credential::Md5(_) => Err(ConnectError::Credential {
+            reason: format!("the server asks for {asked}, but of this user only an md5 secret is known"),
+            hint: "Let the server ask for md5 in its pg_hba.conf, or set the password again with password_encryption = 'scram-sha-256'.",
+        }),
         Credential::ScramKeys(_) => Err(ConnectError::Credential {
             reason: format!("the server asks for {asked}, but of this user only a SCRAM verifier is configured"),
             hint: "Let the server ask for scram-sha-256 in its pg_hba.conf, or list the user with a password.",

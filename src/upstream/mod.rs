@@ -7,10 +7,12 @@ mod dial;
 mod error;
 mod intake;
 mod login;
+mod lookup;
 mod query;
 
 pub use cancel::cancel;
 pub use connect::{AuthMethod, BackendKey, ConnectSpec, Connected, Credential, connect};
 pub use derive::derive_keys;
 pub use error::{ConnectError, ServerError};
+pub use lookup::{Answer, Lookup, LookupError, Nobody, RoleSecret};
 pub use query::{Row, query};

@@ -17,7 +17,7 @@ impl Options {
     /// Errors are PostgreSQL's own, with SQLSTATE 42601.
     pub fn parse(text: &str) -> Result<Self, PgError> {
         let mut options = Self::default();
-        let mut words = split(text).into_iter();
+        let mut words = split(text).into_iter().map(decoded);
         while let Some(word) = words.next() {
             match Switch::of(&word) {
                 Switch::Set { dashes, assignment: "" } if dashes == "-c " => {
@@ -64,11 +64,18 @@ impl<'a> Switch<'a> {
         if let Some(assignment) = word.strip_prefix("-c") {
             return Self::Set { dashes: "-c ", assignment };
         }
-        // Clients that encode the value twice send `reference%3D…`, and the hosted pooler takes it.
-        ["reference=", "reference%3D", "reference%3d"]
-            .iter()
-            .find_map(|prefix| word.strip_prefix(prefix))
-            .map_or(Self::Unknown, Self::Reference)
+        word.strip_prefix("reference=").map_or(Self::Unknown, Self::Reference)
+    }
+}
+
+/// Clients that encode the value twice send `reference%3D…`, and the hosted pooler takes it. No other word is decoded: a
+/// percent sign is one in PostgreSQL.
+fn decoded(word: String) -> String {
+    let assignment = word.trim_start_matches("-c").trim_start_matches('-');
+    let escaped = assignment.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("reference%3d"));
+    match percent_encoding::percent_decode_str(&word).decode_utf8() {
+        Ok(plain) if escaped => plain.into_owned(),
+        _ => word,
     }
 }
 
@@ -141,9 +148,17 @@ mod tests {
 
     #[test]
     fn every_form_of_a_reference() {
-        for text in
-            ["reference=abc", "--reference=abc", "-c reference=abc", "-creference=abc", "reference%3Dabc", "reference%3dabc"]
-        {
+        for text in [
+            "reference=abc",
+            "--reference=abc",
+            "-c reference=abc",
+            "-creference=abc",
+            "reference%3Dabc",
+            "reference%3dabc",
+            "--reference%3Dabc",
+            "-c reference%3Dabc",
+            "reference%3D%61bc",
+        ] {
             let options = Options::parse(text).unwrap();
             assert_eq!(options, Options { settings: vec![], reference: Some("abc".into()) }, "{text}");
         }

@@ -176,7 +176,7 @@ fn an_own_upstream_takes_the_default_projects_place() {
     let (own, _) = url::parse("postgres://postgres:own@127.0.0.1:54329/postgres").unwrap();
     let user = |name: &str, password: &str| User { name: name.into(), secret: Secret::Password(Password::new(password)) };
     let users = vec![user("app", "own"), user("root", "own")];
-    let finish = |test: Try| Prepared::new(&test.sources).unwrap().finish_with(own.clone(), users.clone()).unwrap();
+    let finish = |test: Try| Prepared::new(&test.sources).unwrap().finish_with(own.clone(), users.clone(), "root").unwrap();
 
     // The one that would be printed into .env by an earlier start.
     let loaded = finish(Try::default().env("HOME", "/h").env("DATABASE_URL", "postgres://localhost:6543"));
@@ -187,6 +187,7 @@ fn an_own_upstream_takes_the_default_projects_place() {
     assert_eq!(names(&loaded.settings), ["default", "a"]);
     assert_eq!(loaded.settings.default_project().upstream, own);
     assert_eq!(loaded.settings.projects[0].pool_size, 3);
+    assert_eq!(loaded.settings.projects[0].logins.auth_user.as_deref(), Some("root"));
     assert_eq!(loaded.settings.projects[0].users, [user("app", "x"), user("root", "own")]);
     assert_eq!(loaded.notes, ["upstream (from SIDEPOOL_UPSTREAM) has no effect: the upstream is Sidepool's own PostgreSQL"]);
 }

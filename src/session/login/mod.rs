@@ -4,6 +4,10 @@
 //! take is the caller's to bound, TLS handshake included (`client_login_timeout`): dropping the future drops the client.
 
 mod certificate;
+mod exchange;
+mod guard;
+mod inquiry;
+mod known;
 mod negotiate;
 mod prove;
 mod route;
@@ -25,9 +29,13 @@ use crate::upstream::Credential;
 use crate::wire::reply;
 use crate::wire::startup::{CancelRequest, Startup};
 
-use negotiate::Opening;
+pub use guard::Guard;
+pub use inquiry::Inquiries;
 
-/// What every login is done with. A reload makes another one, with the same `secret` and `keys`.
+use negotiate::Opening;
+use route::Destination;
+
+/// What every login is done with. A reload makes another one, with the same `secret`, `keys` and `guard`.
 #[derive(Clone, Debug)]
 pub struct LoginContext {
     pub settings: Arc<Settings>,
@@ -35,6 +43,8 @@ pub struct LoginContext {
     pub tls: Option<Arc<ServerTls>>,
     pub secret: Arc<ProcessSecret>,
     pub keys: Arc<KeyCache>,
+    pub inquiries: Arc<Inquiries>,
+    pub guard: Arc<Guard>,
 }
 
 /// What became of a connection.
@@ -93,9 +103,13 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
         Opening::Startup(stream, startup) => (*stream, startup),
     };
     let admitted = async {
-        let route = route::route(&context.settings, &startup, stream.server_name(), stream.peer())?;
-        let proof = prove::prove(&mut stream, context, &startup, &route).await?;
-        Ok((route, proof))
+        match route::route(&context.settings, &startup, stream.server_name())? {
+            Destination::Project(route) => {
+                let proof = prove::prove(&mut stream, context, &startup, &route).await?;
+                Ok((route, proof))
+            }
+            Destination::Nowhere(stray) => Err(prove::turn_away(&mut stream, context, &startup, &stray).await),
+        }
     };
     match admitted.await {
         Ok((route, proof)) => Ok(Arrival::Client(Box::new(Login {

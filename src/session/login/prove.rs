@@ -1,24 +1,29 @@
-//! Whether a client is who it says: SCRAM-SHA-256, or for this machine alone, where so configured, its word.
+//! Whether a client is who it says: SCRAM-SHA-256, md5 where the role has no better secret, its password in clear where so
+//! configured, or for this machine alone, where so configured, its word.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 
 use crate::auth::keys::{ITERATIONS_DEFAULT, ScramKeys};
-use crate::auth::scram::server::{self, Binding, Candidate, Rejection};
-use crate::auth::scram::{MECHANISM, MECHANISM_PLUS};
-use crate::auth::verifier::{Verifier, VerifierError};
+use crate::auth::md5::Md5Secret;
+use crate::auth::scram::server::Candidate;
+use crate::auth::verifier::Verifier;
 use crate::config::{ClientAuth, Password, Secret};
 use crate::error::{PgError, SqlState};
+use crate::net::socket::Peer;
 use crate::net::stream::Stream;
 use crate::session::login::certificate::{self, Certified};
-use crate::session::login::route::Route;
-use crate::session::login::{LoginContext, Stop, fill, send};
-use crate::upstream::{Credential, derive_keys};
+use crate::session::login::exchange::Exchange;
+use crate::session::login::guard;
+use crate::session::login::known::{Known, Why, known};
+use crate::session::login::route::{Route, Stray};
+use crate::session::login::{LoginContext, Stop};
+use crate::upstream::{ConnectError, Credential, Lookup, derive_keys};
 use crate::wire::authentication::Authentication;
-use crate::wire::password::{AUTH_BODY_BYTES_MAX, SaslInitialResponse};
 use crate::wire::reply;
 use crate::wire::startup::Startup;
-
-const HEADER_BYTES: usize = 5;
 
 #[derive(Debug)]
 pub(super) struct Proof {
@@ -27,195 +32,198 @@ pub(super) struct Proof {
     pub(super) greeting: BytesMut,
 }
 
-/// Against what a user's proof is checked.
-enum Known<'a> {
-    Password(&'a Password),
-    Verifier(Verifier),
-    /// Nobody can log in as this user, which only the log is told.
-    Nobody(Why),
+/// What a client showed, which may be what logs in upstream.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// Recovered from its proof.
+    Keys(ScramKeys),
+    Md5(Md5Secret),
+    Password(Password),
+    /// It was taken at its word.
+    Nothing,
 }
 
-enum Why {
-    NotListed,
-    /// The upstream's own user, whose password we were not told.
-    NoPassword,
-    EmptyPassword,
-    Verifier(VerifierError),
-}
-
+/// Lets a client in, or not. Failures are counted and told late where that is configured.
 pub(super) async fn prove(stream: &mut Stream, context: &LoginContext, startup: &Startup, route: &Route) -> Result<Proof, Stop> {
-    let mut out = BytesMut::new();
-    if startup.wants_negotiation() {
-        reply::negotiate_protocol_version(&mut out, startup);
+    let (logins, project, peer) = (&route.project.logins, &route.project.name, stream.peer());
+    guard::check_way(logins, stream)?;
+    context.guard.check(logins, project, peer, Instant::now())?;
+    let proven = prove_user(stream, context, startup, route).await;
+    match &proven {
+        Ok(_) => context.guard.succeeded(logins, project, peer),
+        Err(Stop::Refused(error)) if error.code == SqlState::INVALID_PASSWORD => {
+            context.guard.failed(logins, project, peer, Instant::now());
+            tokio::time::sleep(logins.failure_delay).await;
+        }
+        Err(_) => {}
     }
-    let certified = certificate::check(stream, &context.settings.client_tls, route)?;
-    let keys = match context.settings.client_auth {
-        _ if certified == Certified::Instead && is_known(route) => None,
-        ClientAuth::Trust if stream.peer().is_local() => None,
-        ClientAuth::Trust => return Err(trust_is_local(&route.user).into()),
-        ClientAuth::ScramSha256 => Some(scram(stream, &mut out, context, route).await?),
-    };
-    reply::authentication(&mut out, &Authentication::Ok);
-    Ok(Proof { credential: credential(route, keys), greeting: out })
+    proven
 }
 
-/// What logs in upstream as this user. The configured credential of the upstream's own user is never replaced by what a
-/// client brought.
-fn credential(route: &Route, proven: Option<ScramKeys>) -> Credential {
+/// For a project that does not exist: the same work, the same delay, the same counting, and never a way in.
+pub(super) async fn turn_away(stream: &mut Stream, context: &LoginContext, startup: &Startup, stray: &Stray) -> Stop {
+    let (logins, peer) = (&context.settings.logins, stream.peer());
+    match pretend(stream, context, startup, stray).await {
+        Err(Stop::Refused(error)) if error.code != SqlState::INVALID_PASSWORD => return Stop::Refused(error),
+        Err(stop @ (Stop::Gone | Stop::Lost(_))) => return stop,
+        Err(Stop::Refused(_)) | Ok(()) => {}
+    }
+    context.guard.failed(logins, &stray.project, peer, Instant::now());
+    tokio::time::sleep(logins.failure_delay).await;
+    Stop::Refused(stray.refusal(&context.settings, peer))
+}
+
+/// What a client of a project that exists would go through. The default project's upstream is asked for the user, whatever
+/// it says: the time that takes would show which projects there are.
+async fn pretend(stream: &mut Stream, context: &LoginContext, startup: &Startup, stray: &Stray) -> Result<(), Stop> {
+    let (logins, peer) = (&context.settings.logins, stream.peer());
+    guard::check_way(logins, stream)?;
+    context.guard.check(logins, &stray.project, peer, Instant::now())?;
+    if context.settings.client_auth == ClientAuth::Trust {
+        return Ok(());
+    }
+    let project = Arc::clone(context.settings.default_project());
+    let somewhere = Route { project, user: stray.user.clone(), database: stray.user.clone() };
+    certificate::check(stream, &context.settings.client_tls, &somewhere)?;
+    let known = if peer.is_local() { None } else { Some(known(context, &somewhere).await?) };
+    let mut exchange = Exchange::begin(stream, startup);
+    match known {
+        Some(Known::AskUpstream) => exchange.password(&stray.user).await.map(drop),
+        _ => {
+            let mock = mock_verifier(context, &somewhere.project.name, &stray.project, &stray.user);
+            exchange.scram(&stray.user, Candidate::Unknown(mock)).await.map(drop)
+        }
+    }
+}
+
+async fn prove_user(stream: &mut Stream, context: &LoginContext, startup: &Startup, route: &Route) -> Result<Proof, Stop> {
+    let certified = certificate::check(stream, &context.settings.client_tls, route)?;
+    let is_local = stream.peer().is_local();
+    let shown;
+    let mut exchange;
+    match context.settings.client_auth {
+        _ if certified == Certified::Instead && is_known(route) => {
+            exchange = Exchange::begin(stream, startup);
+            shown = Shown::Nothing;
+        }
+        ClientAuth::Trust if !is_local => return Err(trust_is_local(&route.user).into()),
+        ClientAuth::Trust => {
+            exchange = Exchange::begin(stream, startup);
+            shown = Shown::Nothing;
+        }
+        ClientAuth::ScramSha256 => {
+            let known = known(context, route).await?;
+            exchange = Exchange::begin(stream, startup);
+            shown = show(&mut exchange, context, route, known).await?;
+        }
+    }
+    let mut greeting = exchange.finish();
+    reply::authentication(&mut greeting, &Authentication::Ok);
+    Ok(Proof { credential: credential(route, shown), greeting })
+}
+
+/// The exchange that suits what is known of the user.
+async fn show(exchange: &mut Exchange<'_>, context: &LoginContext, route: &Route, known: Known) -> Result<Shown, Stop> {
+    let (project, user) = (&route.project.name, &route.user);
+    match known {
+        Known::Verifier(verifier) => exchange.scram(user, Candidate::Known(verifier)).await.map(Shown::Keys),
+        Known::Password(password) => {
+            let verifier = verifier_of(context, route, &password).await?;
+            exchange.scram(user, Candidate::Known(verifier)).await?;
+            Ok(Shown::Password(password))
+        }
+        Known::Md5(secret) => show_md5(exchange, route, secret).await,
+        Known::AskUpstream => {
+            let Some(inquiry) = context.inquiries.of(project) else { return Err(wrong_password(user).into()) };
+            let password = exchange.password(user).await?;
+            let tried = inquiry.try_password(route, &context.secret, &password).await;
+            tried.map_err(|error| refused_upstream(&error, route, exchange.peer()))?;
+            Ok(Shown::Password(password))
+        }
+        Known::Nobody(why) => {
+            let mock = mock_verifier(context, project, project, user);
+            let failed = exchange.scram(user, Candidate::Unknown(mock)).await;
+            if matches!(&failed, Err(Stop::Refused(error)) if error.code == SqlState::INVALID_PASSWORD) {
+                why.log(exchange.peer(), route);
+            }
+            failed.map(Shown::Keys)
+        }
+    }
+}
+
+/// A client makes its answer with the name it gave. As user.project that is not the role's, and only the password itself can
+/// show what it knows.
+async fn show_md5(exchange: &mut Exchange<'_>, route: &Route, secret: Md5Secret) -> Result<Shown, Stop> {
+    let user = &route.user;
+    if !exchange.gave_name(user) && exchange.is_private() {
+        let password = exchange.password(user).await?;
+        let proven = secret.is_of(user, password.reveal());
+        return if proven { Ok(Shown::Password(password)) } else { Err(wrong_password(user).into()) };
+    }
+    if !exchange.gave_name(user) {
+        let (peer, project) = (exchange.peer(), &route.project.name);
+        tracing::info!(
+            %peer, ?user, ?project,
+            "an md5 secret cannot be checked for a client that calls itself user.project without TLS; use TLS, \
+             options=reference=…, or set the password again"
+        );
+    }
+    exchange.md5(user, &secret).await?;
+    Ok(Shown::Md5(secret))
+}
+
+/// Nothing fits it. It has as many iterations as those that `of` has.
+fn mock_verifier(context: &LoginContext, of: &str, project: &str, user: &str) -> Verifier {
+    let mock = context.secret.mock_verifier(project, user);
+    let lookup = context.inquiries.of(of).and_then(|inquiry| inquiry.lookup.as_ref());
+    let iterations = lookup.and_then(Lookup::usual_iterations).unwrap_or(mock.iterations);
+    Verifier { iterations, ..mock }
+}
+
+async fn verifier_of(context: &LoginContext, route: &Route, password: &Password) -> Result<Verifier, Stop> {
+    let salt = context.secret.salt(&route.project.name, &route.user);
+    let keys = derive_keys(&context.keys, password, &salt, ITERATIONS_DEFAULT).await.map_err(Stop::Lost)?;
+    Ok(Verifier::from_keys(&keys, &salt, ITERATIONS_DEFAULT))
+}
+
+/// What logs in upstream as this user, and never as anybody else: the configured credential is that of the upstream's own
+/// user alone, and is never replaced by what a client brought (trap 64).
+fn credential(route: &Route, shown: Shown) -> Credential {
     let upstream = &route.project.upstream;
     let own = upstream.password.as_ref().filter(|_| upstream.user == route.user);
-    match (own.or_else(|| listed_password(route)), proven) {
+    match (own.or_else(|| listed_password(route)), shown) {
         (Some(password), _) => Credential::Password(password.clone()),
-        (None, Some(keys)) => Credential::ScramKeys(keys),
-        (None, None) => Credential::None,
+        (None, Shown::Keys(keys)) => Credential::ScramKeys(keys),
+        (None, Shown::Md5(secret)) => Credential::Md5(secret),
+        (None, Shown::Password(password)) => Credential::Password(password),
+        (None, Shown::Nothing) => Credential::None,
     }
 }
 
 /// Whether it is known what logs in upstream as this user, though it proved nothing that would.
 fn is_known(route: &Route) -> bool {
-    listed_password(route).is_some() || (route.project.upstream.user == route.user && listed_secret(route).is_none())
-}
-
-fn listed_secret(route: &Route) -> Option<&Secret> {
-    route.project.users.iter().find(|listed| listed.name == route.user).map(|listed| &listed.secret)
+    let is_listed = route.project.users.iter().any(|listed| listed.name == route.user);
+    listed_password(route).is_some() || (route.project.upstream.user == route.user && !is_listed)
 }
 
 fn listed_password(route: &Route) -> Option<&Password> {
-    match listed_secret(route)? {
+    route.project.users.iter().find(|listed| listed.name == route.user).and_then(|listed| match &listed.secret {
         Secret::Password(password) => Some(password),
         Secret::Verifier(_) => None,
-    }
-}
-
-/// What is listed for a user counts before the upstream's own credential.
-fn known(route: &Route) -> Known<'_> {
-    let upstream = &route.project.upstream;
-    let is_empty = |password: &Password| password.reveal().is_empty();
-    match (listed_secret(route), &upstream.password) {
-        (Some(Secret::Verifier(text)), _) => match Verifier::parse(text.reveal()) {
-            Ok(verifier) => Known::Verifier(verifier),
-            Err(error) => Known::Nobody(Why::Verifier(error)),
-        },
-        (Some(Secret::Password(empty)), _) if is_empty(empty) => Known::Nobody(Why::EmptyPassword),
-        (Some(Secret::Password(listed)), _) => Known::Password(listed),
-        (None, _) if upstream.user != route.user => Known::Nobody(Why::NotListed),
-        (None, None) => Known::Nobody(Why::NoPassword),
-        (None, Some(empty)) if is_empty(empty) => Known::Nobody(Why::EmptyPassword),
-        (None, Some(own)) => Known::Password(own),
-    }
-}
-
-/// The exchange; its last message is left in `out`, to go with what follows. An unknown user goes all the way, too.
-async fn scram(stream: &mut Stream, out: &mut BytesMut, context: &LoginContext, route: &Route) -> Result<ScramKeys, Stop> {
-    let end_point = stream.end_point();
-    let offered = if end_point.is_some() { vec![MECHANISM_PLUS, MECHANISM] } else { vec![MECHANISM] };
-    reply::authentication(out, &Authentication::Sasl(offered));
-    let (binding, client_first) = ask_for_first(stream, out, end_point.as_deref()).await?;
-    let known = known(route);
-    let candidate = candidate(&known, context, route).await?;
-    let begun = server::begin(&client_first, candidate, binding);
-    let (server_first, awaiting) = begun.map_err(|rejection| rejected(rejection, &known, stream, route))?;
-    reply::authentication(out, &Authentication::SaslContinue(server_first.as_bytes()));
-    let client_final = ask(stream, out).await?;
-    let proven = awaiting.finish(&client_final).map_err(|rejection| rejected(rejection, &known, stream, route))?;
-    reply::authentication(out, &Authentication::SaslFinal(proven.server_final.as_bytes()));
-    Ok(proven.keys)
-}
-
-async fn candidate(known: &Known<'_>, context: &LoginContext, route: &Route) -> Result<Candidate, Stop> {
-    let (project, user) = (&route.project.name, &route.user);
-    Ok(match known {
-        Known::Verifier(verifier) => Candidate::Known(verifier.clone()),
-        Known::Nobody(_) => Candidate::Unknown(context.secret.mock_verifier(project, user)),
-        Known::Password(password) => {
-            let salt = context.secret.salt(project, user);
-            let keys = derive_keys(&context.keys, password, &salt, ITERATIONS_DEFAULT).await.map_err(Stop::Lost)?;
-            Candidate::Known(Verifier::from_keys(&keys, &salt, ITERATIONS_DEFAULT))
-        }
     })
 }
 
-/// The client's choice of mechanism, and its first SCRAM message, which may come with that or on a further request.
-async fn ask_for_first<'a>(
-    stream: &mut Stream,
-    out: &mut BytesMut,
-    end_point: Option<&'a [u8]>,
-) -> Result<(Binding<'a>, Vec<u8>), Stop> {
-    let body = ask(stream, out).await?;
-    let initial = SaslInitialResponse::parse(&body).ok_or_else(|| violation("malformed SASLInitialResponse message"))?;
-    let binding = match end_point {
-        Some(hash) if initial.mechanism == MECHANISM_PLUS.as_bytes() => Binding::EndPoint(hash),
-        _ if initial.mechanism != MECHANISM.as_bytes() => {
-            return Err(violation("client selected an invalid SASL authentication mechanism").into());
-        }
-        Some(_) => Binding::NotChosen,
-        None => Binding::NotOffered,
-    };
-    let first = match initial.data {
-        Some(data) => data.to_vec(),
-        None => {
-            reply::authentication(out, &Authentication::SaslContinue(b""));
-            ask(stream, out).await?
-        }
-    };
-    Ok((binding, first))
+/// What the upstream says of a password it was given is what it says to anybody who gives it that.
+fn refused_upstream(error: &ConnectError, route: &Route, peer: Peer) -> PgError {
+    let (user, project) = (&route.user, &route.project.name);
+    tracing::info!(%peer, ?user, ?project, "the upstream did not take the user's password: {error}");
+    let told = error.to_client();
+    if told.code == SqlState::INVALID_PASSWORD { wrong_password(user) } else { told }
 }
 
-/// Sends what is in `out`, and reads the body of the `p` message that answers it.
-async fn ask(stream: &mut Stream, out: &mut BytesMut) -> Result<Vec<u8>, Stop> {
-    send(stream, &out.split()).await?;
-    let mut message = Vec::with_capacity(HEADER_BYTES);
-    fill(stream, &mut message, HEADER_BYTES).await?;
-    let [tag, length @ ..] = *message.first_chunk::<HEADER_BYTES>().ok_or(Stop::Gone)?;
-    if tag != b'p' {
-        return Err(violation(format!("expected SASL response, got message type {tag}")).into());
-    }
-    let length = u32::from_be_bytes(length) as usize;
-    if !(4..=4 + AUTH_BODY_BYTES_MAX).contains(&length) {
-        return Err(violation("invalid message length").into());
-    }
-    message.clear();
-    fill(stream, &mut message, length - 4).await?;
-    Ok(message)
-}
-
-/// The client learns one thing whatever the reason; the log learns the reason.
-fn rejected(rejection: Rejection, known: &Known<'_>, stream: &Stream, route: &Route) -> PgError {
-    match rejection {
-        Rejection::Malformed(error) => error,
-        Rejection::WrongPassword => {
-            if let Known::Nobody(why) = known {
-                why.log(stream, route);
-            }
-            let message = format!("password authentication failed for user \"{}\"", route.user);
-            PgError::fatal(SqlState::INVALID_PASSWORD, message)
-        }
-    }
-}
-
-impl Why {
-    fn log(&self, stream: &Stream, route: &Route) {
-        let (peer, user, project) = (stream.peer(), &route.user, &route.project.name);
-        match self {
-            Self::NotListed if route.project.upstream.password.is_some() => tracing::info!(
-                %peer, ?user, ?project,
-                "nobody can log in as this user: it is neither the upstream's own user nor listed; list it with a password or a verifier"
-            ),
-            Self::NotListed | Self::NoPassword => tracing::warn!(
-                %peer, ?user, ?project,
-                "nobody can log in as this user, since no password is known; set the password in the upstream's URL, list the user, \
-                 or set client_auth = \"trust\" for clients on this machine"
-            ),
-            Self::EmptyPassword => tracing::warn!(
-                %peer, ?user, ?project,
-                "nobody can log in as this user: the configured password is empty; set one"
-            ),
-            Self::Verifier(error) => tracing::warn!(
-                %peer, ?user, ?project,
-                "nobody can log in as this user: the listed verifier cannot be used: {error}"
-            ),
-        }
-    }
+/// PostgreSQL's words, whatever the reason.
+pub(super) fn wrong_password(user: &str) -> PgError {
+    PgError::fatal(SqlState::INVALID_PASSWORD, format!("password authentication failed for user \"{user}\""))
 }
 
 fn trust_is_local(user: &str) -> PgError {
@@ -224,6 +232,9 @@ fn trust_is_local(user: &str) -> PgError {
         .with_hint("Connect over loopback or a Unix socket, or configure client_auth = \"scram-sha-256\".")
 }
 
-fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> PgError {
-    PgError::fatal(SqlState::PROTOCOL_VIOLATION, message)
+impl Why {
+    fn log(&self, peer: Peer, route: &Route) {
+        let (user, project) = (&route.user, &route.project.name);
+        tracing::info!(%peer, ?user, ?project, "nobody can log in as this user: {self}");
+    }
 }

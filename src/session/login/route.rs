@@ -10,7 +10,6 @@ use crate::wire::startup::Startup;
 
 /// Takes every name that no other project has.
 const ANY: &str = "*";
-const DEFAULT: &str = "default";
 /// Projects that a hint lists.
 const LISTED_MAX: usize = 10;
 
@@ -22,62 +21,100 @@ pub(super) struct Route {
     pub(super) database: String,
 }
 
-/// In this order, as the hosted pooler does: `options=reference=…`, `user.project`, the TLS server name's first label, the
-/// default project.
-///
-/// # Errors
-/// 28000 for a project that does not exist or a name that cannot.
-pub(super) fn route(settings: &Settings, startup: &Startup, server_name: Option<&str>, peer: Peer) -> Result<Route, PgError> {
-    let found = find(settings, startup, server_name);
-    let (project, user) = found.map_err(|name| unknown_project(settings, name, peer))?;
-    // libpq fills in a missing database with the whole user name, project and all.
-    let database = startup.database.as_deref().filter(|database| *database != startup.user).unwrap_or(user);
-    if !is_valid_name(user) || !is_valid_name(database) {
-        return Err(PgError::fatal(SqlState::INVALID_AUTHORIZATION, "invalid user or database name")
-            .with_hint("Names have 1 to 63 bytes and no control characters."));
-    }
-    Ok(Route { project: project.clone(), user: user.to_owned(), database: database.to_owned() })
+/// A client of a project that does not exist.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub(super) project: String,
+    pub(super) user: String,
 }
 
-/// The project and the user's name in it, or the name of which there is no project.
-fn find<'a>(
-    settings: &'a Settings,
-    startup: &'a Startup,
-    server_name: Option<&str>,
-) -> Result<(&'a Arc<Project>, &'a str), &'a str> {
+#[derive(Debug)]
+pub(super) enum Destination {
+    Project(Route),
+    Nowhere(Stray),
+}
+
+/// In this order, as the hosted pooler does: `options=reference=…`, `user.project`, the TLS server name or its first label,
+/// the default project.
+///
+/// # Errors
+/// 28000 for a name that cannot be.
+pub(super) fn route(settings: &Settings, startup: &Startup, server_name: Option<&str>) -> Result<Destination, PgError> {
+    match find(settings, startup, server_name) {
+        Found::Project(project, user) => {
+            // libpq fills in a missing database with the whole user name, project and all.
+            let database = startup.database.as_deref().filter(|database| *database != startup.user).unwrap_or(user);
+            check_names(&[user, database])?;
+            let (user, database) = (user.to_owned(), database.to_owned());
+            Ok(Destination::Project(Route { project: Arc::clone(project), user, database }))
+        }
+        Found::Nothing(project, user) => {
+            check_names(&[user, project])?;
+            Ok(Destination::Nowhere(Stray { project: project.to_owned(), user: user.to_owned() }))
+        }
+    }
+}
+
+/// With the user's name in it.
+enum Found<'a> {
+    Project(&'a Arc<Project>, &'a str),
+    Nothing(&'a str, &'a str),
+}
+
+fn find<'a>(settings: &'a Settings, startup: &'a Startup, server_name: Option<&str>) -> Found<'a> {
     let named = |name: &str| settings.projects.iter().find(|project| project.name == name);
+    let any = || named(ANY);
     let whole = startup.user.as_str();
-    let default = named(DEFAULT).or_else(|| settings.projects.first());
-    if let Some(reference) = &startup.options.reference {
-        return named(reference).or_else(|| named(ANY)).map(|project| (project, whole)).ok_or(reference);
+    let default = settings.default_project();
+    if let Some(reference) = startup.options.reference.as_deref().filter(|reference| !reference.is_empty()) {
+        let any = || any().filter(|_| is_valid_name(reference));
+        return named(reference).or_else(any).map_or(Found::Nothing(reference, whole), |project| Found::Project(project, whole));
     }
     if let Some((user, name)) = split_project(whole) {
         let exact = named(name).map(|project| (project, user));
         // Somebody may simply have a dot in their name: `first.last` is who is known by it, rather than `first` of
         // whatever project.
-        let known = || default.filter(|project| knows(project, whole)).map(|project| (project, whole));
-        return exact.or_else(known).or_else(|| named(ANY).map(|project| (project, user))).ok_or(name);
+        let known = || Some(default).filter(|project| knows(project, whole)).map(|project| (project, whole));
+        let found = exact.or_else(known).or_else(|| any().map(|project| (project, user)));
+        return found.map_or(Found::Nothing(name, user), |(project, user)| Found::Project(project, user));
     }
-    let by_server_name = server_name.and_then(|name| name.split('.').next()).and_then(named);
-    by_server_name.or(default).map(|project| (project, whole)).ok_or(DEFAULT)
+    let by_server_name = server_name.and_then(|name| {
+        let whole_name =
+            |project: &&Arc<Project>| project.server_name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name));
+        let label = name.split('.').next().unwrap_or(name);
+        let first_label = |project: &&Arc<Project>| project.name.eq_ignore_ascii_case(label);
+        settings.projects.iter().find(whole_name).or_else(|| settings.projects.iter().find(first_label))
+    });
+    Found::Project(by_server_name.unwrap_or(default), whole)
 }
 
 fn knows(project: &Project, user: &str) -> bool {
     project.upstream.user == user || project.users.iter().any(|listed| listed.name == user)
 }
 
-/// Which projects there are is told to this machine only.
-fn unknown_project(settings: &Settings, name: &str, peer: Peer) -> PgError {
-    let error = PgError::fatal(SqlState::INVALID_AUTHORIZATION, format!("project \"{name}\" does not exist"));
-    if !peer.is_local() {
-        return error.with_hint("The user name has to be user.project, with a project that exists.");
+fn check_names(names: &[&str]) -> Result<(), PgError> {
+    if names.iter().all(|name| is_valid_name(name)) {
+        return Ok(());
     }
-    let names: Vec<_> = settings.projects.iter().take(LISTED_MAX).map(|project| format!("\"{}\"", project.name)).collect();
-    let more = if settings.projects.len() > LISTED_MAX { " and others" } else { "" };
-    error.with_hint(format!(
-        "Log in as user.project, with one of the projects {}{more}, or as user alone for the default one.",
-        names.join(", ")
-    ))
+    Err(PgError::fatal(SqlState::INVALID_AUTHORIZATION, "invalid user or database name")
+        .with_hint("Names have 1 to 63 bytes and no control characters."))
+}
+
+impl Stray {
+    /// Which projects there are is told to this machine only. From elsewhere it is a login that failed: nobody can try out
+    /// names.
+    pub(super) fn refusal(&self, settings: &Settings, peer: Peer) -> PgError {
+        if !peer.is_local() {
+            return super::prove::wrong_password(&self.user);
+        }
+        let names: Vec<_> = settings.projects.iter().take(LISTED_MAX).map(|project| format!("\"{}\"", project.name)).collect();
+        let more = if settings.projects.len() > LISTED_MAX { " and others" } else { "" };
+        let message = format!("project \"{}\" does not exist", self.project);
+        PgError::fatal(SqlState::INVALID_AUTHORIZATION, message).with_hint(format!(
+            "Log in as user.project, with one of the projects {}{more}, or as user alone for the default one.",
+            names.join(", ")
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -92,8 +129,17 @@ mod tests {
     }
 
     fn to(settings: &Settings, user: &str, parameters: &str) -> Result<(String, String, String), PgError> {
-        let route = route(settings, &startup(&format!("user\0{user}\0{parameters}")), None, LOCAL)?;
-        Ok((route.project.name.clone(), route.user, route.database))
+        match route(settings, &startup(&format!("user\0{user}\0{parameters}")), None)? {
+            Destination::Project(route) => Ok((route.project.name.clone(), route.user, route.database)),
+            Destination::Nowhere(stray) => Err(stray.refusal(settings, LOCAL)),
+        }
+    }
+
+    fn to_name(settings: &Settings, pairs: &str, server_name: &str) -> String {
+        match route(settings, &startup(pairs), Some(server_name)).unwrap() {
+            Destination::Project(route) => route.project.name.clone(),
+            Destination::Nowhere(stray) => panic!("{stray:?}"),
+        }
     }
 
     fn found(project: &str, user: &str, database: &str) -> Result<(String, String, String), PgError> {
@@ -135,23 +181,59 @@ mod tests {
     #[test]
     fn the_server_name_names_a_project_too() {
         let settings = named(&["one", "two"]);
-        let by = |name| route(&settings, &startup("user\0ann\0"), Some(name), LOCAL).unwrap().project.name.clone();
+        let by = |name| to_name(&settings, "user\0ann\0", name);
         assert_eq!(by("two.pooler.example"), "two");
         assert_eq!(by("localhost"), "one");
-        let dotted = route(&settings, &startup("user\0ann.one\0"), Some("two.pooler.example"), LOCAL).unwrap();
-        assert_eq!(dotted.project.name, "one");
+        assert_eq!(by("TWO.pooler.example"), "two");
+        assert_eq!(to_name(&settings, "user\0ann.one\0", "two.pooler.example"), "one");
+        assert_eq!(to_name(&settings, "user\0ann\0options\0reference=one\0", "two.pooler.example"), "one");
     }
 
     #[test]
     fn unknown_projects_are_listed_to_this_machine_only() {
         let settings = named(&["one", "two"]);
-        let startup = startup("user\0ann.three\0");
-        let local = route(&settings, &startup, None, LOCAL).unwrap_err();
+        let Ok(Destination::Nowhere(stray)) = route(&settings, &startup("user\0ann.three\0"), None) else { panic!("found") };
+        let local = stray.refusal(&settings, LOCAL);
         assert_eq!(local.code, SqlState::INVALID_AUTHORIZATION);
         assert_eq!(local.message, "project \"three\" does not exist");
         assert!(local.hint.unwrap().contains("\"one\", \"two\""));
-        let remote = route(&settings, &startup, None, Peer::Tcp("10.0.0.1:1".parse().unwrap())).unwrap_err();
-        assert!(!remote.hint.unwrap().contains("\"one\""));
+        let remote = stray.refusal(&settings, Peer::Tcp("10.0.0.1:1".parse().unwrap()));
+        assert_eq!(remote, super::super::prove::wrong_password("ann"));
+    }
+
+    #[test]
+    fn a_host_name_of_its_own_leads_to_a_project() {
+        let mut shop = project("shop", "postgres");
+        shop.server_name = Some("db.example.com".into());
+        let settings = settings(vec![project("one", "postgres"), shop]);
+        for (name, expected) in [("DB.example.com", "shop"), ("db.example.org", "one"), ("shop.example.org", "shop")] {
+            assert_eq!(to_name(&settings, "user\0ann\0", name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_5_references_that_cannot_be_names() {
+        let settings = named(&["one", "*"]);
+        let long = "x".repeat(64);
+        for reference in [&long, "a\u{7f}b"] {
+            assert_eq!(to(&settings, "ann", &format!("options\0reference={reference}\0")).unwrap_err().code.as_str(), "28000");
+        }
+        assert_eq!(to(&settings, "ann", "options\0reference=\0"), found("*", "ann", "ann"));
+        assert_eq!(to(&settings, "ann", "options\0\0"), found("*", "ann", "ann"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_asked_is_answered(user in "\\PC{1,70}", database in "\\PC{0,70}", options in "[a-z=% -]{0,30}", sni in ".{0,20}") {
+            let settings = named(&["one", "two", "*"]);
+            let mut startup = startup("user\0x\0");
+            (startup.user, startup.database) = (user, Some(database));
+            startup.options = crate::wire::options::Options::parse(&options).unwrap_or_default();
+            if let Ok(Destination::Project(route)) = route(&settings, &startup, Some(&sni)) {
+                proptest::prop_assert!(is_valid_name(&route.user) && is_valid_name(&route.database));
+                proptest::prop_assert!(startup.user.starts_with(&route.user));
+            }
+        }
     }
 
     #[test]

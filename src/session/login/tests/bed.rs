@@ -34,7 +34,16 @@ pub(crate) fn project(name: &str, user: &str) -> Project {
         database: "postgres".into(),
         tls,
     };
-    Project { name: name.into(), upstream, users: vec![], pool_size: 1, min_pool_size: 0, max_server_connections: 1 }
+    Project {
+        name: name.into(),
+        server_name: None,
+        upstream,
+        users: vec![],
+        logins: Logins { auth_query: AuthQuery::Off, ..Logins::default() },
+        pool_size: 1,
+        min_pool_size: 0,
+        max_server_connections: 1,
+    }
 }
 
 pub(crate) fn settings(projects: Vec<Project>) -> Settings {
@@ -69,6 +78,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
             drain: minute,
         },
         workers: 1,
+        logins: Logins::default(),
         log: Log { filter: "info".into(), format: LogFormat::Text },
         projects: projects.into_iter().map(Arc::new).collect(),
     }
@@ -109,6 +119,8 @@ impl Bed {
             tls: None,
             secret: Arc::new(ProcessSecret::generate().unwrap()),
             keys: Arc::new(KeyCache::new().unwrap()),
+            inquiries: Arc::default(),
+            guard: Arc::default(),
         };
         Self { context, certificates: tempfile::tempdir().unwrap() }
     }

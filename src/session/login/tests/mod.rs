@@ -142,10 +142,37 @@ async fn trust_is_for_this_machine() {
 }
 
 #[tokio::test]
-async fn unknown_projects_are_refused_before_anything_is_proved() {
+async fn unknown_projects_are_told_after_the_exchange_and_to_this_machine() {
     let bed = Bed::with(settings(vec![project("one", "postgres")]));
     let (_, told) = bed.login("postgres.two", PASSWORD).await;
     assert_eq!(told.unwrap().error(), ("28000".into(), "project \"two\" does not exist".into()));
+    // From elsewhere it is a wrong password, after all the same messages.
+    for user in ["postgres.two", "postgres.one"] {
+        let (mut client, greeting) = bed.knock_from(remote());
+        client.write_all(&startup_packet(0, &format!("user\0{user}\0"))).await.unwrap();
+        assert!(scram(&mut client, "wrong").await.is_ok(), "the exchange goes to its end");
+        let told = read(&mut client).await.unwrap().error();
+        assert_eq!(told, ("28P01".into(), "password authentication failed for user \"postgres\"".into()), "{user}");
+        failed(greeting.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn addresses_and_tls_are_checked_before_anything_is_asked() {
+    let mut project = project("*", "postgres");
+    project.logins.allow = vec![crate::config::Network::parse("10.1.0.0/16").unwrap()];
+    project.logins.require_tls = true;
+    let bed = Bed::with(settings(vec![project]));
+    for (peer, message) in [
+        (Peer::Tcp("10.2.0.1:1".parse().unwrap()), "connections from 10.2.0.1 are not allowed"),
+        (remote(), "SSL connection is required"),
+    ] {
+        let (mut client, greeting) = bed.knock_from(peer);
+        client.write_all(&startup_packet(0, "user\0postgres\0")).await.unwrap();
+        assert_eq!(read(&mut client).await.unwrap().error(), ("28000".into(), message.into()));
+        failed(greeting.await.unwrap());
+    }
+    admitted(bed.login("postgres", PASSWORD).await.0);
 }
 
 // ---- Before the startup packet

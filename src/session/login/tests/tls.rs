@@ -41,6 +41,29 @@ async fn a_login_over_tls_with_and_without_alpn() {
     }
 }
 
+#[tokio::test]
+async fn the_name_that_tls_was_asked_for_names_the_project() {
+    let mut shop = project("shop", "postgres");
+    shop.server_name = Some("orders.example.com".into());
+    let bed = Bed::with(settings(vec![project("one", "postgres"), shop])).with_tls();
+    // Whoever names a project needs no certificate for that name.
+    let context = TlsContext::load(&UpstreamTls::new(SslMode::Require)).unwrap();
+    for (name, user, expected) in [
+        ("shop.db.example.com", "postgres", "shop"),
+        ("orders.example.com", "postgres", "shop"),
+        ("localhost", "postgres", "one"),
+        ("shop.db.example.com", "postgres.one", "one"),
+    ] {
+        let (client, greeting) = bed.knock();
+        let name = ServerName::try_from(name).unwrap();
+        let mut client = TlsConnector::from(context.config()).connect(name, client).await.unwrap();
+        client.write_all(&startup_packet(0, &format!("user\0{user}\0"))).await.unwrap();
+        client.flush().await.unwrap();
+        assert!(scram_bound(&mut client, PASSWORD, &OFFERED, Binding::No).await.is_ok());
+        assert_eq!(admitted(greeting.await.unwrap()).project.name, expected);
+    }
+}
+
 /// Over TLS, the stronger one first.
 const OFFERED: [&str; 2] = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"];
 
@@ -175,4 +198,43 @@ async fn trap_49_tls_clients_that_just_leave() {
     let client = connector(&bed, true).connect(localhost(), client).await.unwrap();
     drop(client);
     gone(greeting.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_password_in_clear_is_asked_for_where_nobody_else_can_read_it() {
+    let mut project = project("*", "postgres");
+    project.logins.passthrough = true;
+    let settings = Arc::new(settings(vec![project]));
+    let mut bed = Bed::with((*settings).clone()).with_tls();
+    let tls = Arc::new(TlsContext::load(&settings.projects[0].upstream.tls).unwrap());
+    bed.context.inquiries = Arc::new(Inquiries::new(&settings, &[tls], &bed.context.keys));
+    let ann = startup_packet(0, "user\0ann\0");
+
+    let (mut client, greeting) = bed.knock_from(remote());
+    client.write_all(&ann).await.unwrap();
+    assert_eq!(read(&mut client).await.unwrap().error(), ("28000".into(), "SSL connection is required".into()));
+    failed(greeting.await.unwrap());
+
+    let (mut client, _greeting) = bed.knock();
+    client.write_all(&ann).await.unwrap();
+    assert_eq!(Authentication::parse(&read(&mut client).await.unwrap().1), Some(Authentication::CleartextPassword));
+
+    let (mut client, _greeting) = bed.knock_from(remote());
+    client.write_all(&SSL_REQUEST).await.unwrap();
+    client.read_u8().await.unwrap();
+    let mut client = connector(&bed, true).connect(localhost(), client).await.unwrap();
+    client.write_all(&ann).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(Authentication::parse(&read(&mut client).await.unwrap().1), Some(Authentication::CleartextPassword));
+    for body in [&b"p\0\0\0\x05\0"[..], b"p\0\0\0\x06\xff\0", b"p\0\0\0\x07a"] {
+        let (mut client, greeting) = bed.knock();
+        client.write_all(&ann).await.unwrap();
+        read(&mut client).await.unwrap();
+        client.write_all(body).await.unwrap();
+        client.shutdown().await.unwrap();
+        if let Some(told) = read(&mut client).await {
+            assert_eq!(told.error().0, "28P01", "{body:?}");
+        }
+        assert!(!matches!(greeting.await.unwrap(), Ok(Arrival::Client(_))));
+    }
 }
