@@ -3,7 +3,7 @@
 export const URL = process.env.DATABASE_URL;
 // `session` or `transaction`: with the first, no more sessions at once than the pool has servers.
 export const MODE = process.env.MODE;
-const LIMIT_MS = 90_000;
+const LIMIT_MS = Number(process.env.LIMIT_MS ?? 90_000);
 
 // Cases that need a session of one's own. On the transaction port LISTEN is not carried along yet.
 export const inSessionMode = (cases) => (MODE === 'session' ? cases : {});

@@ -1,9 +1,9 @@
-// Prisma 7 with its `pg` adapter: the client's wire traffic without the native engines.
+// The client of Prisma 7 with its `pg` adapter.
 
 import { deepEqual, equal, rejects } from 'node:assert/strict';
 import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
-import generated from './generated/index.js';
+import generated from './client/generated/index.js';
 import { MODE, URL, range, run } from './check.mjs';
 
 const { Prisma, PrismaClient } = generated;
@@ -33,7 +33,7 @@ const named = ({ sql }) => known.get(sql) ?? known.set(sql, `s${names++}`).get(s
 async function withClient(options, use) {
   // In session mode each of its connections holds a server.
   const max = MODE === 'session' ? 4 : 10;
-  const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: `${URL}?pgbouncer=true`, max }, options) });
+  const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: `${URL}&pgbouncer=true`, max }, options) });
   try {
     await use(prisma);
   } finally {
