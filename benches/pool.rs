@@ -14,7 +14,6 @@ use sidepool::config::{self, Sources};
 use sidepool::net::tls::TlsContext;
 use sidepool::pool::{Outcome, Pool, PoolKey, PoolMode, Registry, Server, StartupKey, Ticket, Want};
 use sidepool::upstream::Credential;
-use sidepool::wire::exchange::Startup;
 use sidepool::wire::params::Params;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,7 +51,7 @@ struct Bed<'a> {
     pool: Arc<Pool>,
     _registry: Registry,
     params: Arc<Params>,
-    settings: Startup,
+    settings: Arc<Params>,
     startup: StartupKey,
     /// Ids of the servers.
     idle: Vec<u64>,
@@ -68,7 +67,7 @@ impl<'a> Bed<'a> {
             pool,
             _registry: registry,
             params,
-            settings: Arc::new([]),
+            settings: Arc::new(Params::default()),
             startup: StartupKey::default(),
             idle: Vec::new(),
         };

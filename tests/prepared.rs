@@ -426,9 +426,20 @@ async fn a_17_sql_prepare_works_for_its_owner_and_is_seen_by_nobody_else() {
         "C(PREPARE) T D C(SELECT 1) C(DEALLOCATE) Z(I)"
     );
     client.run("PREPARE p AS SELECT 'mine'").await;
+    assert_eq!(client.value("EXECUTE p").await, "mine");
+    let pid = client.backend().await;
+    // It keeps the server for as long as it has the statement.
     let mut other = sidepool.transaction().wire().await;
-    assert_eq!(other.shown("EXECUTE p").await, "E(26000) Z(I)");
-    assert_eq!(other.shown("PREPARE p AS SELECT 'other'; EXECUTE p").await, "C(PREPARE) T D C(SELECT 1) Z(I)");
+    let mut executing = Box::pin(other.shown("EXECUTE p"));
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut executing).await.is_err());
+    assert_eq!(client.value("EXECUTE p").await, "mine");
+    client.run("DEALLOCATE p").await;
+    assert_eq!(executing.await, "E(26000) Z(I)");
+    assert_eq!(other.backend().await, pid);
+    assert_eq!(
+        client.shown("PREPARE p AS SELECT 'again'; EXECUTE p; DEALLOCATE ALL").await,
+        "C(PREPARE) T D C(SELECT 1) C(DEALLOCATE ALL) Z(I)"
+    );
 }
 
 #[tokio::test]

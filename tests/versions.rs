@@ -174,11 +174,18 @@ async fn transaction_mode(major: u16, sidepool: &Sidepool) {
     one.run("SELECT 1").await;
     assert_eq!(two.value("SHOW IntervalStyle").await, "postgres");
     assert_ne!(two.value("SHOW TimeZone").await, "Asia/Tokyo");
-    one.run("CREATE TEMP TABLE mine (a int); LISTEN here").await;
+    // Of this the server is asked, in every version's own views.
+    one.run("SET work_mem = '9MB'; DO $$ BEGIN PERFORM set_config('app.x', 'mine', false); END $$").await;
+    assert_eq!(two.value("SHOW work_mem").await, "4MB");
+    assert_eq!(one.value("SHOW work_mem").await, "9MB");
+    one.run("CREATE TEMP TABLE mine (a int); LISTEN here; SELECT pg_advisory_lock(7); PREPARE p AS SELECT 1").await;
+    one.run("DECLARE c CURSOR WITH HOLD FOR SELECT 1").await;
+    one.run("DROP TABLE mine; UNLISTEN here; SELECT pg_advisory_unlock(7); DEALLOCATE p; CLOSE c").await;
     assert_eq!(two.shown("SELECT * FROM mine").await, "E(42P01) Z(I)");
+    one.run("CREATE TEMP TABLE mine (a int); LISTEN here").await;
     one.run("BEGIN; SELECT 1").await;
     drop(one);
-    assert_eq!(two.shown("SELECT 'next'").await, "T D C(SELECT 1) Z(I)");
+    assert_eq!(two.shown("SELECT * FROM mine").await, "E(42P01) Z(I)");
 }
 
 async fn copies(endpoint: &Endpoint) {

@@ -84,7 +84,7 @@ impl Turns {
             ClientSide::new(index as u64 + 1, Mode::Transaction, Arc::clone(&catalog), own, Arc::new([]), BOUNDS)
         };
         let clients = names.iter().enumerate().map(client).collect();
-        Self { clients, server: ServerSide::new(params, Arc::new([])), to_server: Vec::new(), to_client: Vec::new() }
+        Self { clients, server: ServerSide::new(params, &catalog), to_server: Vec::new(), to_client: Vec::new() }
     }
 
     /// From lease to release; bytes that went to the server and to the client.

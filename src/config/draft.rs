@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ClientAuth, ClientCert, Limits, Listen, Log, LogFormat, Logins, Password, Timeouts};
+use crate::wire::exchange::Isolation;
 
 /// One place per option. All of them are filled, since every option has a default or may be missing.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct Draft {
     pub(crate) workers: Option<usize>,
     pub(crate) client_auth: ClientAuth,
     pub(crate) logins: Logins,
+    pub(crate) isolation: Isolation,
     pub(crate) listen: Listen,
     pub(crate) client_tls: DraftTls,
     pub(crate) limits: Limits,
@@ -40,6 +42,7 @@ impl Draft {
             workers: None,
             client_auth: ClientAuth::ScramSha256,
             logins: Logins::default(),
+            isolation: Isolation::Tracked,
             listen: Listen {
                 addresses: Vec::new(),
                 session_port: None,
@@ -70,6 +73,7 @@ impl Draft {
                 queue_notice: Duration::ZERO,
                 client_idle: Duration::ZERO,
                 idle_in_transaction: Duration::ZERO,
+                idle_pinned: Duration::ZERO,
                 server_connect: Duration::ZERO,
                 server_down: Duration::ZERO,
                 server_lifetime: Duration::ZERO,

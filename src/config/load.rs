@@ -186,8 +186,8 @@ impl Prepared {
             return Err(ConfigError::new("there is no upstream: nothing says which PostgreSQL to pool", hint));
         }
         let workers = checks::workers(&self.draft, self.cores);
-        let Draft { listen, client_auth, logins, limits, timeouts, log, state_dir, .. } = self.draft;
-        let settings = Settings { listen, client_auth, client_tls, limits, timeouts, workers, log, logins, projects };
+        let Draft { listen, client_auth, isolation, logins, limits, timeouts, log, state_dir, .. } = self.draft;
+        let settings = Settings { listen, client_auth, isolation, client_tls, limits, timeouts, workers, log, logins, projects };
         let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
         Ok(Loaded { settings: Arc::new(settings), notes: self.notes, source, state_dir })
     }

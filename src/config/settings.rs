@@ -11,12 +11,15 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Network;
+use crate::wire::exchange::Isolation;
 
 /// Everything one process runs with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: Listen,
     pub client_auth: ClientAuth,
+    /// How a server is cleaned for another client of the transaction port.
+    pub isolation: Isolation,
     pub client_tls: ClientTls,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -143,6 +146,8 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// A client that sends nothing inside a transaction. Zero is off.
     pub idle_in_transaction: Duration,
+    /// Silence of a client that keeps a server others wanted; zero is off.
+    pub idle_pinned: Duration,
     /// Connect, TLS and login to the upstream (PgBouncer: `server_connect_timeout`).
     pub server_connect: Duration,
     /// How long waiting clients outlast an upstream that cannot be reached.

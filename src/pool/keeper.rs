@@ -16,6 +16,7 @@ impl Pool {
         self.close_old(now);
         self.check_idle(now);
         self.open_soon();
+        self.ask_holders();
     }
 
     fn end_waits(&self, now: Instant) {

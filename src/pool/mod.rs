@@ -6,6 +6,7 @@
 
 mod budget;
 mod credentials;
+mod held;
 mod keeper;
 mod open;
 mod outbox;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use budget::Budget;
+pub use held::Held;
 pub use outbox::Outbox;
 pub use registry::Registry;
 pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};
@@ -30,8 +32,9 @@ pub use vacancy::Vacancy;
 
 use crate::config::{Project, Settings};
 use crate::error::PgError;
-use crate::wire::exchange::{Catalog, Mode, Startup};
+use crate::wire::exchange::{Catalog, Mode};
 use crate::wire::params::Params;
+use crate::wire::sql::Leaves;
 
 /// What makes a pool one: everybody in it may be given the same servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +91,8 @@ struct State {
     /// Least recently used first.
     idle: VecDeque<Idle>,
     waiters: VecDeque<Waiter>,
+    /// Servers that stay with their clients; longest held first.
+    held: VecDeque<Arc<held::Hold>>,
     /// Logins under way.
     opening: usize,
     health: Health,
@@ -135,7 +140,7 @@ pub struct Want<'a> {
     /// The server this client had last.
     pub home: u64,
     pub params: &'a Arc<Params>,
-    pub settings: &'a Startup,
+    pub settings: &'a Arc<Params>,
     pub startup: &'a StartupKey,
 }
 
@@ -166,6 +171,7 @@ impl Pool {
             Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
         self.state.lock().waiters.push_back(waiter);
         self.open_soon();
+        self.ask_holders();
     }
 
     /// Own last server, then one with the same settings, then a clean one, then the least recently used.
@@ -287,6 +293,7 @@ impl Pool {
 
     /// Closes every idle server.
     pub fn close_idle(&self) -> usize {
+        self.ask_all_holders();
         let idle = std::mem::take(&mut self.state.lock().idle);
         let count = idle.len();
         idle.into_iter().for_each(|i| i.server.close());
@@ -309,8 +316,10 @@ impl Pool {
     /// What a client that waits is told once.
     pub fn waiting_notice(&self) -> PgError {
         let (open, limit) = (self.open_count(), self.project.pool_size);
-        PgError::notice(format!("waiting for a server connection: all {open} of {self} are in use"))
-            .with_detail(format!("The pool may have {limit} connections, all pools of the upstream {}.", self.budget.limit()))
+        let (held, reasons) = self.holds();
+        let limits = format!("The pool may have {limit} connections, all pools of the upstream {}.", self.budget.limit());
+        let detail = if held > 0 { format!("{limits} {}", held_detail(held, reasons)) } else { limits };
+        PgError::notice(format!("waiting for a server connection: all {open} of {self} are in use")).with_detail(detail)
     }
 
     fn queue_wait(&self) -> Option<Duration> {
@@ -345,6 +354,11 @@ impl std::fmt::Display for Pool {
         let PoolKey { project, database, user, mode } = &self.key;
         write!(f, "pool {user}.{project}/{database} ({} mode)", mode.as_str())
     }
+}
+
+/// Who keeps servers outside of transactions, and why.
+fn held_detail(held: usize, reasons: Leaves) -> String {
+    format!("{held} of them are kept by clients for session state: {reasons}.")
 }
 
 /// Puts back, in their order, those who came before.

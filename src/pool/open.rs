@@ -194,7 +194,7 @@ impl Pool {
         let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(server = id, pid = connected.key.pid, pool = %self, "server connection opened");
         let handle = ServerHandle::new(id, connected.key);
-        let side = ServerSide::new(Arc::clone(&params), Arc::new([]));
+        let side = ServerSide::new(Arc::clone(&params), &self.catalog);
         let lifetime = self.lifetime(id);
         let server = Server::new(
             handle,
@@ -278,7 +278,15 @@ pub(super) fn timed_out(pool: &Pool, waited: Duration) -> Refusal {
             SqlState::TOO_MANY_CONNECTIONS,
             format!("timed out after {waited:?} waiting for a server connection of {pool}"),
         )
-        .with_detail(format!("All {} connections are in use and {} clients wait.", counts.open, counts.waiting))
+        .with_detail(match pool.holds() {
+            (0, _) => format!("All {} connections are in use and {} clients wait.", counts.open, counts.waiting),
+            (held, reasons) => format!(
+                "All {} connections are in use and {} clients wait. {}",
+                counts.open,
+                counts.waiting,
+                super::held_detail(held, reasons)
+            ),
+        })
         .with_hint("Look for transactions left open, or raise limits.pool_size or timeouts.queue_wait."),
     )
 }

@@ -14,6 +14,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
 use crate::upstream::Credential;
+use crate::wire::exchange::Catalog;
 
 /// How often the keeper sweeps.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -62,6 +63,7 @@ impl Registry {
         let state = State {
             idle: Default::default(),
             waiters: Default::default(),
+            held: Default::default(),
             opening: 0,
             health: Health::Up,
             greeting: None,
@@ -70,7 +72,7 @@ impl Registry {
         let pool = Arc::new(Pool {
             key: key.clone(),
             project: Arc::clone(project),
-            catalog: Arc::default(),
+            catalog: Arc::new(Catalog { isolation: self.settings.isolation, ..Catalog::default() }),
             settings: Arc::clone(&self.settings),
             opener: Opener {
                 tls: Arc::clone(&upstream.tls),

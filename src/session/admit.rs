@@ -103,7 +103,6 @@ struct Arriving {
 struct Admitted {
     side: ClientSide,
     startup: StartupKey,
-    settings: Startup,
     server: Option<Box<Server>>,
 }
 
@@ -112,7 +111,7 @@ impl Arriving {
         let startup = startup_for_server(packet);
         let none: Startup = Arc::new([]);
         let nobody = Arc::new(Params::default());
-        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &none, startup: &startup }).await?;
+        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
         // The client is told the process id of the server it has for itself.
         let pid = u32::try_from(server.handle.key.pid).ok();
         let handle = house.sessions.enter(self.membership.handle().id, pid, self.has_long_key);
@@ -125,7 +124,7 @@ impl Arriving {
         }
         self.greet(&params);
         let side = self.side(params, &none, house);
-        Ok(Admitted { side, startup, settings: none, server: Some(server) })
+        Ok(Admitted { side, startup, server: Some(server) })
     }
 
     async fn admit_to_transactions(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
@@ -142,15 +141,14 @@ impl Arriving {
         };
         self.greet(&accepted.params);
         let side = self.side(accepted.params, &accepted.settings, house);
-        Ok(Admitted { side, startup: StartupKey::default(), settings: accepted.settings, server: None })
+        Ok(Admitted { side, startup: StartupKey::default(), server: None })
     }
 
     /// Puts startup parameters to a server: its error is the client's, its spelling is remembered.
     async fn ask_server(&mut self, asked: &StartupKey, house: &House) -> Result<Accepted, End> {
-        let none: Startup = Arc::new([]);
         let nobody = Arc::new(Params::default());
         let startup = StartupKey::default();
-        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &none, startup: &startup }).await?;
+        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
         let (params, settings) = split(asked, server.side.params());
         let params = self.pool.catalog.params.intern(params);
         let mut side = self.side(params, &settings, house);
@@ -251,22 +249,10 @@ impl Arriving {
 
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
         let Self { stream, pool, out, membership, early, .. } = self;
-        let Admitted { side, startup, settings, server } = admitted;
+        let Admitted { side, startup, server } = admitted;
         let registry = Arc::clone(&house.registry);
         let patience = Patience::new(&house.settings.timeouts);
-        Relay::new(Parts {
-            patience,
-            client: stream,
-            side,
-            pool,
-            registry,
-            membership,
-            startup,
-            settings,
-            to_client: out,
-            server,
-            early,
-        })
+        Relay::new(Parts { patience, client: stream, side, pool, registry, membership, startup, to_client: out, server, early })
     }
 }
 
@@ -325,18 +311,18 @@ fn settings_asked(packet: &StartupPacket) -> StartupKey {
     pairs.cloned().collect()
 }
 
-/// The reported parameters with what was asked for in place, and the rest, which no server reports.
+/// The reported parameters with what was asked for in place, and all that was asked for, each name once.
 fn split(asked: &StartupKey, reported: &Params) -> (Params, Startup) {
     let mut params = reported.clone();
-    let mut rest: Vec<(Box<str>, Box<str>)> = Vec::new();
+    let mut all: Vec<(Box<str>, Box<str>)> = Vec::new();
     for (name, value) in asked.iter() {
-        match reported.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            Some((known, _)) if is_settable(known) => params.set(known, value),
-            _ => {
-                rest.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
-                rest.push((name.as_str().into(), value.as_str().into()));
-            }
+        if let Some((known, _)) = reported.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
+            && is_settable(known)
+        {
+            params.set(known, value);
         }
+        all.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+        all.push((name.as_str().into(), value.as_str().into()));
     }
-    (params, rest.into())
+    (params, all.into())
 }

@@ -4,6 +4,7 @@ mod admit;
 mod end;
 mod farewell;
 mod handle;
+mod hold;
 mod patience;
 mod recover;
 mod relay;
@@ -25,6 +26,7 @@ impl Relay {
     pub async fn serve(mut self, house: &House) {
         let end = self.run().await;
         self.log(&end);
+        self.held = None;
         let deadline = house.settings.timeouts.recovery;
         if let Some(server) = self.take_server() {
             let pool = Arc::clone(&self.pool);

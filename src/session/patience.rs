@@ -1,4 +1,5 @@
-//! How long a client may say nothing: `client_idle` outside a transaction, `idle_in_transaction` inside one.
+//! How long a client may say nothing: `client_idle` outside a transaction, `idle_in_transaction` inside one, `idle_pinned` with
+//! a server that others want.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +16,8 @@ use crate::error::{PgError, SqlState};
 pub(super) enum Silence {
     Idle,
     InTransaction,
+    /// With a server of its own that others wanted.
+    Pinned,
 }
 
 /// Both limits off, as they are by default, is no timer at all.
@@ -22,17 +25,23 @@ pub(super) enum Silence {
 pub struct Patience {
     idle: Option<Duration>,
     in_transaction: Option<Duration>,
+    pinned: Option<Duration>,
     timer: Option<(Silence, Pin<Box<Sleep>>)>,
 }
 
 impl Patience {
     pub fn new(timeouts: &Timeouts) -> Self {
         let limit = |duration: Duration| Some(duration).filter(|d| !d.is_zero());
-        Self { idle: limit(timeouts.client_idle), in_transaction: limit(timeouts.idle_in_transaction), timer: None }
+        Self {
+            idle: limit(timeouts.client_idle),
+            in_transaction: limit(timeouts.idle_in_transaction),
+            pinned: limit(timeouts.idle_pinned),
+            timer: None,
+        }
     }
 
     pub(super) fn is_endless(&self) -> bool {
-        self.idle.is_none() && self.in_transaction.is_none()
+        self.idle.is_none() && self.in_transaction.is_none() && self.pinned.is_none()
     }
 
     /// The clock starts anew.
@@ -59,6 +68,7 @@ impl Patience {
         match silence {
             Silence::Idle => self.idle,
             Silence::InTransaction => self.in_transaction,
+            Silence::Pinned => self.pinned.or(self.idle),
         }
     }
 }
@@ -70,5 +80,8 @@ fn error(silence: Silence) -> PgError {
         Silence::InTransaction => {
             PgError::fatal(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
         }
+        Silence::Pinned => PgError::fatal(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
+            .with_detail("Session state of this client kept a server connection that others waited for.")
+            .with_hint("Raise timeouts.idle_pinned, or use the session port for work like this."),
     }
 }

@@ -23,8 +23,8 @@ pub(super) async fn recover(mut server: Box<Server>, mut side: ClientSide, pool:
     })
     .await;
     match recovered {
-        Ok(true) => pool.release(server),
-        Ok(false) | Err(_) => {
+        Ok(true) if !server.side.is_tainted() => pool.release(server),
+        _ => {
             tracing::debug!(server = server.handle.id, pid = server.handle.key.pid, pool = %pool, "not recovered: closed");
             pool.discard(server);
         }
@@ -52,6 +52,9 @@ async fn bring_back(server: &mut Server, side: &mut ClientSide, mode: PoolMode) 
         if server.drain(side).await.is_err() {
             return false;
         }
+    }
+    if mode == PoolMode::Transaction && server.side.clean_up(server.out.buffer()) && server.drain(side).await.is_err() {
+        return false;
     }
     if mode == PoolMode::Session {
         server.side.discard_all(server.out.buffer());

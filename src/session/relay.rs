@@ -16,8 +16,8 @@ use super::handle::{Handle, Membership, Stop};
 use super::patience::{Patience, Silence};
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
-use crate::wire::exchange::{ClientSide, Startup, Unleased};
+use crate::pool::{Held, Lost, Outbox, Outcome, Pool, Refusal, Registry, Server, StartupKey, Vacancy, Want};
+use crate::wire::exchange::{ClientSide, Unleased};
 use crate::wire::reply;
 
 /// Read from one side at once, in bytes. On the stack: an idle session holds no buffer.
@@ -37,19 +37,20 @@ pub struct Relay {
     pub(super) to_client: Outbox,
     pub(super) pool: Arc<Pool>,
     registry: Arc<Registry>,
-    membership: Membership,
+    pub(super) membership: Membership,
     startup: StartupKey,
-    settings: Startup,
+    /// While its server stays with it outside a transaction.
+    pub(super) held: Option<Held>,
     /// The server it had last.
     home: u64,
-    state: State,
+    pub(super) state: State,
     /// A database that its server's current statements want empty.
-    vacancy: Option<Vacancy>,
+    pub(super) vacancy: Option<Vacancy>,
     patience: Patience,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// No server, and no need of one.
     Idle,
     /// In the pool's queue.
@@ -65,7 +66,6 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     pub membership: Membership,
     pub startup: StartupKey,
-    pub settings: Startup,
     /// Bytes for the client that were not sent yet.
     pub to_client: Outbox,
     pub server: Option<Box<Server>>,
@@ -81,7 +81,7 @@ enum Step {
 
 impl Relay {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, side, pool, registry, membership, startup, settings, to_client, server, early, patience } = parts;
+        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience } = parts;
         let home = server.as_ref().map_or(0, |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
         Self {
@@ -93,7 +93,7 @@ impl Relay {
             registry,
             membership,
             startup,
-            settings,
+            held: None,
             home,
             state,
             vacancy: None,
@@ -163,7 +163,10 @@ impl Relay {
         }
         let silence = match &self.state {
             State::Idle => Some(Silence::Idle),
-            State::Serving(server) if server.side.is_idle() => Some(Silence::Idle),
+            State::Serving(server) if server.side.is_idle() => Some(match &self.held {
+                Some(held) if held.is_pinned() => Silence::Pinned,
+                _ => Silence::Idle,
+            }),
             State::Serving(server) if server.side.is_settled() => Some(Silence::InTransaction),
             State::Queued | State::Serving(_) => None,
         };
@@ -174,7 +177,7 @@ impl Relay {
         let is_idle = match &self.state {
             State::Idle => true,
             State::Queued => false,
-            State::Serving(server) => self.pool.key.mode == PoolMode::Session && server.side.is_idle(),
+            State::Serving(server) => server.side.is_idle(),
         };
         stop == Stop::Now || (is_idle && self.carry.is_empty())
     }
@@ -214,6 +217,7 @@ impl Relay {
     /// ## Serving => (Serving | Idle)
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         // Written first, so that whoever is not read now for want of room is woken when there is room.
+        self.answer_call();
         self.flush_client(cx)?;
         let mut step = Step::Wait;
         if self.to_client.pending_bytes() <= UNWRITTEN_BYTES_MAX
@@ -300,7 +304,7 @@ impl Relay {
                     if turn.terminated {
                         return Err(End::ClientLeft);
                     }
-                    if turn.consumed == 0 || !self.release_if_idle() {
+                    if turn.consumed == 0 || !self.release_if_idle(cx) {
                         return Ok(at);
                     }
                 }
@@ -310,7 +314,7 @@ impl Relay {
 
     /// ## Idle => (Serving | Queued)
     fn lease(&mut self, cx: &mut Context<'_>) {
-        let want = Want { home: self.home, params: &self.side.params, settings: &self.settings, startup: &self.startup };
+        let want = Want { home: self.home, params: &self.side.params, settings: self.side.settings(), startup: &self.startup };
         match self.pool.try_lease(want) {
             Some(server) => self.begin(server),
             None => {
@@ -375,7 +379,7 @@ impl Relay {
         let turn =
             server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
         server.input.extend_from_slice(&bytes[turn.consumed..]);
-        if turn.replayed {
+        if turn.replayed || turn.asked {
             server.handle.lease_to(self.membership.handle().id);
         }
         if turn.database_in_use {
@@ -385,25 +389,9 @@ impl Relay {
         if self.vacancy.is_some() && server.side.is_settled() {
             self.vacancy = None;
         }
-        let released = self.release_if_idle();
+        let released = self.release_if_idle(cx);
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
         if released || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
-    }
-
-    /// ## Serving => (Serving | Idle): all four conditions of trap 1.
-    #[inline]
-    fn release_if_idle(&mut self) -> bool {
-        let State::Serving(server) = &self.state else { return false };
-        let may = self.pool.key.mode == PoolMode::Transaction
-            && server.side.is_idle()
-            && server.input.is_empty()
-            && server.out.is_empty()
-            && !self.side.owes_bytes();
-        if may && let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
-            self.vacancy = None;
-            self.pool.release(server);
-        }
-        may
     }
 
     fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {

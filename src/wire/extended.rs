@@ -41,6 +41,28 @@ impl<'a> BindNames<'a> {
     }
 }
 
+/// The parameter `$number` of a Bind body, if so much of it is here and it is not NULL.
+pub fn bound_value(body: &[u8], number: u16) -> Option<&[u8]> {
+    let (_, rest) = cstr(body)?;
+    let (_, rest) = cstr(rest)?;
+    let (formats, rest) = rest.split_first_chunk::<2>()?;
+    let rest = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
+    let (count, mut rest) = rest.split_first_chunk::<2>()?;
+    let count = u16::from_be_bytes(*count);
+    for at in 1..=number.min(count) {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let value = match usize::try_from(i32::from_be_bytes(*length)) {
+            Ok(length) => Some(after.get(..length)?),
+            Err(_) => None,
+        };
+        if at == number {
+            return value;
+        }
+        rest = &after[value.map_or(0, <[u8]>::len)..];
+    }
+    None
+}
+
 /// What a Describe or Close is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
@@ -98,6 +120,7 @@ mod tests {
             let _ = Parse::read(&body);
             let _ = BindNames::read(&body);
             let _ = Target::read(&body);
+            let _ = bound_value(&body, 3);
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod options;
 pub mod params;
 pub mod password;
 pub mod plan;
+pub mod probe;
 pub(crate) mod reader;
 pub mod reply;
 pub mod request;

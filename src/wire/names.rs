@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
-use super::sql::Leaves;
+use super::sql::Effects;
 use super::statement::{IdHasher, Statement};
 
 /// A statement under a client's name for it.
@@ -159,13 +159,13 @@ pub struct Unnamed {
     pub batch: u64,
     /// The Parse body after the name; `None` when there is no such statement.
     pub rest: Option<Vec<u8>>,
-    pub leaves: Leaves,
+    pub effects: Effects,
     pub about: About,
 }
 
 impl Default for Unnamed {
     fn default() -> Self {
-        Self { number: 0, batch: KNOWN, rest: None, leaves: Leaves::NOTHING, about: About::Nothing }
+        Self { number: 0, batch: KNOWN, rest: None, effects: Effects::NOTHING, about: About::Nothing }
     }
 }
 

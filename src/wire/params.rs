@@ -43,6 +43,14 @@ impl Params {
         }
     }
 
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn with(&self, name: &str, value: &str) -> Self {
         let mut changed = self.clone();
         changed.set(name, value);
@@ -145,7 +153,19 @@ pub fn write_set(name: &str, value: &str, sql: &mut Vec<u8>) {
     sql.push(b';');
 }
 
-fn write_literal(text: &str, sql: &mut Vec<u8>) {
+/// Appends one statement that gives `name` back the value it had at login.
+pub fn write_reset(name: &str, sql: &mut Vec<u8>) {
+    sql.extend_from_slice(b"RESET ");
+    for (at, part) in name.split('.').enumerate() {
+        sql.extend_from_slice(if at > 0 { b".\"" } else { b"\"" });
+        sql.extend(part.bytes().flat_map(|b| std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 })));
+        sql.push(b'"');
+    }
+    sql.push(b';');
+}
+
+/// As a literal that means the same whatever `standard_conforming_strings` is.
+pub(super) fn write_literal(text: &str, sql: &mut Vec<u8>) {
     let escape = text.contains('\\');
     if escape {
         sql.extend_from_slice(b" E");

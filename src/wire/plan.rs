@@ -116,6 +116,8 @@ pub enum Note {
     Refuses(usize),
     /// Settings of a new owner.
     Replay,
+    /// A question about what the client left.
+    Probe,
 }
 
 /// Boxed, so that a plan of many entries stays small.

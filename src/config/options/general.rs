@@ -3,6 +3,7 @@
 use super::Opt;
 use crate::config::kind::{Choice, Kind};
 use crate::config::{ClientAuth, LogFormat};
+use crate::wire::exchange::Isolation;
 
 pub(super) const GENERAL: &[Opt] = &[
     Opt {
@@ -30,6 +31,19 @@ pub(super) const GENERAL: &[Opt] = &[
         ]),
         doc: "How clients prove who they are. `trust` asks for no proof, and is refused unless every address listened on is a \
               loopback address or a Unix socket.",
+    },
+    Opt {
+        key: "isolation",
+        flag: "isolation",
+        env: "SIDEPOOL_ISOLATION",
+        default: "tracked",
+        example: "",
+        elsewhere: &[("PgBouncer", "server_reset_query_always")],
+        kind: Kind::Choice(&[
+            Choice { word: "tracked", choose: |d| d.isolation = Isolation::Tracked },
+            Choice { word: "strict", choose: |d| d.isolation = Isolation::Strict },
+        ]),
+        doc: "How a server connection is cleaned in transaction mode when another client takes it. `tracked` undoes what the               client's statements may have done to the session, by their text. `strict` undoes everything, whatever was               seen: also what a trigger or an operator did by a function of its own. It costs a round of statements each               time a server changes hands, in the same write, and prepared statements are prepared anew.",
     },
     Opt {
         key: "workers",

@@ -63,6 +63,16 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         doc: "Disconnects a client that sends nothing for this long inside a transaction. 0 is off.",
     },
     Opt {
+        key: "timeouts.idle_pinned",
+        flag: "timeout-idle-pinned",
+        env: "SIDEPOOL_TIMEOUT_IDLE_PINNED",
+        default: "0",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.idle_pinned },
+        doc: "Disconnects a client of the transaction port that sends nothing for this long while its server connection, which               others wanted, stays with it for its advisory locks, temporary tables, LISTEN and the like. 0 is off.",
+    },
+    Opt {
         key: "timeouts.server_connect",
         flag: "timeout-server-connect",
         env: "SIDEPOOL_TIMEOUT_SERVER_CONNECT",

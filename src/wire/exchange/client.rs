@@ -12,7 +12,7 @@ use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
 use super::super::names::{About, Displaced, KNOWN, Unnamed};
 use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
-use super::super::sql::{self, Leaves, Scan, Verb};
+use super::super::sql::{self, Effects, Leaves, Scan, Verb};
 use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
@@ -196,16 +196,29 @@ impl Walk<'_, '_> {
         let body = &input[start..start + length];
         let is_whole = body.len() == header.body as usize;
         let text = cstr(body).map_or(body, |(text, _)| text);
-        let Scan { leaves, verb } = sql::scan(text);
-        self.server.leaves |= if is_whole { leaves } else { leaves | Leaves::UNSEEN };
-        if self.client.mode == Mode::Session || !is_whole {
+        let Scan { effects, verb } = sql::scan(text);
+        let before = self.at;
+        let more = if self.client.mode == Mode::Session || !is_whole {
             self.note_verb(verb);
-            return Ok(self.pass_query(header, Note::None));
+            self.pass_query(header, Note::None)
+        } else {
+            self.query_of_transaction(header, text, verb)
+        };
+        // One that waits is scanned again.
+        if self.at > before {
+            match is_whole {
+                true => self.note_effects(&effects),
+                false => self.note_effects(&Effects::anything()),
+            }
         }
+        Ok(more)
+    }
+
+    fn query_of_transaction(&mut self, header: Header, text: &[u8], verb: Verb) -> bool {
         if matches!(verb, Verb::DeallocateAll | Verb::ForgetsAll) && self.must_wait_for_all() {
-            return Ok(false);
+            return false;
         }
-        Ok(match verb {
+        match verb {
             Verb::DeallocateAll if self.may_answer_deallocate_all() => self.deallocate_all(header),
             Verb::DeallocateAll | Verb::ForgetsAll => {
                 let note = self.clear_names();
@@ -218,13 +231,17 @@ impl Walk<'_, '_> {
                 self.note_verb(verb);
                 self.pass_query(header, Note::None)
             }
-        })
+        }
     }
 
     fn pass_query(&mut self, header: Header, note: Note) -> bool {
         let displaced = self.displace_unnamed(None);
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
         self.forward(header)
+    }
+
+    fn note_effects(&mut self, effects: &Effects) {
+        self.server.note_effects(self.client, effects);
     }
 
     fn note_verb(&mut self, verb: Verb) {
@@ -242,7 +259,7 @@ impl Walk<'_, '_> {
 
     /// What PREPARE made is there to be deallocated, and a query that ends a batch has to reach the server.
     fn may_answer_deallocate_all(&self) -> bool {
-        self.may_synthesize() && !self.server.leaves.has(Leaves::STATEMENTS) && !self.server.plan.is_in_batch()
+        self.may_synthesize() && !self.server.may_have(Leaves::STATEMENTS) && !self.server.plan.is_in_batch()
     }
 
     /// `DEALLOCATE ALL` is about this client's names; the server's statements are everybody's (trap 29).

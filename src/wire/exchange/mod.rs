@@ -6,6 +6,7 @@
 
 mod client;
 mod server;
+mod state;
 mod transfer;
 
 use std::sync::Arc;
@@ -14,9 +15,10 @@ pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
 
 use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
-use super::params::{ParamSets, Params};
+use super::params::{ParamSets, Params, is_settable};
 use super::plan::{Plan, Status};
-use super::sql::Leaves;
+use super::probe::Probe;
+use super::sql::{Leaves, Touched};
 use super::statement::Statements;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
@@ -27,6 +29,17 @@ pub const SCANNED_BYTES: usize = 16 * 1024;
 pub struct Catalog {
     pub statements: Statements,
     pub params: ParamSets,
+    pub isolation: Isolation,
+}
+
+/// How a server is cleaned for another client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Of what may be there, by the texts that ran.
+    #[default]
+    Tracked,
+    /// Of everything, whatever was seen.
+    Strict,
 }
 
 /// What a session is to its server.
@@ -47,8 +60,7 @@ pub struct Bounds {
     pub statements_per_server: usize,
 }
 
-/// Parameters of the startup packet that the server does not report, by name; each session's base, to which RESET
-/// returns.
+/// Parameters of the startup packet: each session's base, to which RESET returns.
 pub type Startup = Arc<[(Box<str>, Box<str>)]>;
 
 /// The client's half: what stays when it has no server.
@@ -67,6 +79,15 @@ pub struct ClientSide {
     bound: About,
     /// Reported parameters as this client has been told them.
     pub params: Arc<Params>,
+    /// Settings of its own that the server does not report, as they were when its last server was let go.
+    settings: Arc<Params>,
+    /// The same after its login.
+    initial_settings: Arc<Params>,
+    /// Settings that texts may have changed since.
+    touched: Option<Box<Touched>>,
+    /// Kinds that hold a server for this client alone: SEQUENCES, once it has asked for currval or lastval.
+    keeps: Leaves,
+    /// What RESET returns to.
     startup: Startup,
     catalog: Arc<Catalog>,
     bounds: Bounds,
@@ -75,6 +96,9 @@ pub struct ClientSide {
 impl ClientSide {
     pub fn new(id: u64, mode: Mode, catalog: Arc<Catalog>, params: Arc<Params>, startup: Startup, bounds: Bounds) -> Self {
         let (names, unnamed, bound) = (ClientNames::default(), Unnamed::default(), About::Nothing);
+        // The reported ones are in `params`.
+        let own = startup.iter().filter(|(name, _)| params.get(name).is_none() || !is_settable(name)).map(|(n, v)| (n, v));
+        let settings = catalog.params.intern(Params::from_pairs(own));
         Self {
             id,
             mode,
@@ -85,6 +109,10 @@ impl ClientSide {
             unnamed_changes: 0,
             bound,
             params,
+            initial_settings: Arc::clone(&settings),
+            settings,
+            touched: None,
+            keeps: Leaves::NOTHING,
             startup,
             catalog,
             bounds,
@@ -145,12 +173,15 @@ pub struct ServerSide {
     params: Arc<Params>,
     /// As they were after login: what RESET ALL returns to.
     initial: Arc<Params>,
-    /// Startup settings of its owner that are in force.
-    startup: Startup,
-    /// Those it was opened with, likewise.
-    initial_startup: Startup,
+    /// Settings in force besides those it reports.
+    settings: Arc<Params>,
+    /// None: as it was opened.
+    initial_settings: Arc<Params>,
     /// Session state its owner may have left.
     leaves: Leaves,
+    /// What it was found to have when it was asked last.
+    pins: Leaves,
+    probe: Option<Box<Probe>>,
     owner: Option<Owner>,
     /// A schema change whose transaction has not ended.
     schema: Schema,
@@ -172,7 +203,8 @@ enum Schema {
 
 impl ServerSide {
     /// `params` as reported at login.
-    pub fn new(params: Arc<Params>, startup: Startup) -> Self {
+    pub fn new(params: Arc<Params>, catalog: &Catalog) -> Self {
+        let settings = catalog.params.intern(Params::default());
         Self {
             plan: Plan::default(),
             intake: Intake::Boundary,
@@ -181,9 +213,11 @@ impl ServerSide {
             unnamed_batch: KNOWN,
             initial: Arc::clone(&params),
             params,
-            initial_startup: Arc::clone(&startup),
-            startup,
+            initial_settings: Arc::clone(&settings),
+            settings,
             leaves: Leaves::NOTHING,
+            pins: Leaves::NOTHING,
+            probe: None,
             owner: None,
             schema: Schema::Unchanged,
         }
@@ -237,10 +271,6 @@ impl ServerSide {
 
     pub fn params(&self) -> &Arc<Params> {
         &self.params
-    }
-
-    pub fn leaves(&self) -> Leaves {
-        self.leaves
     }
 
     /// Memory back after a burst.

@@ -14,7 +14,7 @@ use super::super::names::KNOWN;
 use super::super::params::{self, Params};
 use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpected};
 use super::super::reply;
-use super::super::sql::Leaves;
+use super::super::sql::Effects;
 use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Mode, Schema, ServerSide};
@@ -39,6 +39,8 @@ pub struct ServerTurn {
     pub fatal: bool,
     /// The settings of a new owner are in force: its own statements run from here on.
     pub replayed: bool,
+    /// A question of ours has its answer.
+    pub asked: bool,
     /// 55006: a database that was to go is in use, perhaps by our own idle servers.
     pub database_in_use: bool,
 }
@@ -133,6 +135,7 @@ impl Walk<'_, '_> {
             tag::ERROR => self.error(header),
             tag::PARAMETER_STATUS => self.parameter_status(header),
             tag::NOTICE | tag::NOTIFICATION => Ok(self.pass(header, self.current_reply())),
+            tag::DATA_ROW if matches!(self.server.plan.head(), Some(Entry { note: Note::Probe, .. })) => self.probe_row(header),
             _ => {
                 let (reply, done) = self.server.plan.answer(header.tag)?;
                 let more = self.pass(header, reply);
@@ -228,6 +231,10 @@ impl Walk<'_, '_> {
                 _ = undo(done, Fate::Failed, Account { statements, unnamed }, self.client)
             }
             Note::Introduces(named) => named.statement.prove(),
+            Note::Probe => {
+                self.turn.asked = true;
+                self.server.probe_done(self.client);
+            }
             _ => {}
         }
         self.emit_synthetic();
@@ -262,6 +269,18 @@ impl Walk<'_, '_> {
             write_changes(&self.client.params, &self.server.params, self.out.settle());
             self.client.params = Arc::clone(&self.server.params);
         }
+    }
+
+    /// The answer to a question of ours.
+    fn probe_row(&mut self, header: Header) -> Result<bool, Broken> {
+        if header.body > INSPECTED_BYTES_MAX {
+            self.server.probe_failed();
+        } else {
+            let Some(body) = self.input[self.at..].get(HEADER_BYTES..header.message_bytes()) else { return Ok(false) };
+            self.server.probe_row(body);
+        }
+        let (reply, _) = self.server.plan.answer(header.tag)?;
+        Ok(self.pass(header, reply))
     }
 
     fn command_complete(&mut self, header: Header) -> Result<bool, Broken> {
@@ -312,8 +331,12 @@ impl Walk<'_, '_> {
                     }
                 }
                 if effect == Effect::DiscardAll {
-                    // What was sent behind it may have left something since.
-                    *leaves = if plan.ends_with_head() { Leaves::SETTINGS } else { *leaves | Leaves::SETTINGS };
+                    if plan.ends_with_head() {
+                        self.server.is_as_new(self.client);
+                    } else {
+                        // What was sent behind it may have left something since.
+                        self.server.note_effects(self.client, &Effects::anything());
+                    }
                 }
             }
         }
@@ -343,6 +366,9 @@ impl Walk<'_, '_> {
         let body: Box<[u8]> = body.into();
         if let Some(Entry { note: Note::Replay, .. }) = self.server.plan.head() {
             return Err(Broken::Replay(body));
+        }
+        if let Some(Entry { note: Note::Probe, .. }) = self.server.plan.head() {
+            self.server.probe_failed();
         }
         let facts = Facts::read(&body);
         self.turn.fatal |= facts.fatal;

@@ -14,6 +14,7 @@ mod release;
 mod script;
 mod sizes;
 mod sql;
+mod state;
 mod statements;
 mod sweep;
 mod transfer;

@@ -6,10 +6,26 @@ use super::super::extended::write_message;
 use super::super::names::Holds;
 use super::super::params::{self, Params, is_settable};
 use super::super::plan::{Entry, Kind, Note};
+use super::super::probe::IDENTITIES;
 use super::super::sql::Leaves;
 use super::super::tag::client as tag;
 use super::server::write_changes;
-use super::{ClientSide, Owner, ServerSide, Startup};
+use super::state::is_identity;
+use super::{ClientSide, Isolation, Owner, ServerSide};
+
+/// State that another client must not find, and what takes it away.
+const STEPS: [(Leaves, &[u8]); 7] = [
+    (Leaves::CURSORS, b"CLOSE ALL;"),
+    (Leaves::SETTINGS, b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
+    (Leaves::LISTEN, b"UNLISTEN *;"),
+    (Leaves::LOCKS, b"SELECT pg_catalog.pg_advisory_unlock_all();"),
+    (Leaves::TEMP, b"DISCARD TEMP;"),
+    (Leaves::SEQUENCES, b"DISCARD SEQUENCES;"),
+    (Leaves::STATEMENTS, b"DEALLOCATE ALL;"),
+];
+
+/// What a function may have left that nobody looked into; statements it prepared are left, since theirs are everybody's.
+const HIDDEN: Leaves = Leaves::ANYTHING.without(Leaves::STATEMENTS);
 
 impl ServerSide {
     /// Makes this server `client`'s. What must run first goes to `to_server`, to leave in one write with the client's own
@@ -26,7 +42,10 @@ impl ServerSide {
             return;
         }
         client.leases += 1;
-        self.owner = Some(Owner { client: client.id, lease: client.leases });
+        let owner = self.owner.replace(Owner { client: client.id, lease: client.leases });
+        if owner.is_some() && client.catalog.isolation == Isolation::Strict {
+            self.leaves |= Leaves::ANYTHING;
+        }
         if self.has_nothing_to_change(client) {
             return;
         }
@@ -42,9 +61,9 @@ impl ServerSide {
     }
 
     /// How well this server suits a client that never had it: 3 as it is, 2 after a few settings, 1 after cleaning.
-    pub fn rank_for(&self, params: &Arc<Params>, startup: &Startup) -> u8 {
-        match self.leaves.is_nothing() {
-            true if Arc::ptr_eq(&self.params, params) && self.startup == *startup => 3,
+    pub fn rank_for(&self, params: &Arc<Params>, settings: &Arc<Params>) -> u8 {
+        match (self.leaves | self.pins).is_nothing() {
+            true if Arc::ptr_eq(&self.params, params) && Arc::ptr_eq(&self.settings, settings) => 3,
             true => 2,
             false => 1,
         }
@@ -52,46 +71,61 @@ impl ServerSide {
 
     #[inline]
     fn has_nothing_to_change(&self, client: &ClientSide) -> bool {
-        self.leaves.is_nothing() && Arc::ptr_eq(&self.params, &client.params) && self.has_startup_of(client)
-    }
-
-    fn has_startup_of(&self, client: &ClientSide) -> bool {
-        Arc::ptr_eq(&self.startup, &client.startup) || self.startup == client.startup
+        (self.leaves | self.pins).is_nothing()
+            && Arc::ptr_eq(&self.params, &client.params)
+            && Arc::ptr_eq(&self.settings, &client.settings)
     }
 
     /// One multi-statement query: all of it takes effect, or none.
     fn prelude(&mut self, client: &ClientSide) -> Vec<u8> {
         let mut sql = Vec::new();
-        let leaves = std::mem::take(&mut self.leaves);
-        self.clean(leaves, &mut sql);
-        let resets = leaves.has(Leaves::SETTINGS) || !self.has_startup_of(client);
-        if resets {
-            sql.extend_from_slice(b"RESET ALL;");
-            client.startup.iter().for_each(|(name, value)| params::write_set(name, value, &mut sql));
-            self.startup = Arc::clone(&client.startup);
-        }
-        let base = if resets { &self.initial } else { &self.params };
-        for (name, value) in client.params.iter().filter(|(name, value)| is_settable(name) && base.get(name) != Some(value)) {
+        let resets = self.clean(&mut sql);
+        let from = std::mem::replace(&mut self.settings, Arc::clone(&client.settings));
+        let (from, reported) = if resets { (&self.initial_settings, &self.initial) } else { (&from, &self.params) };
+        change_settings(from, &client.settings, &mut sql);
+        for (name, value) in client.params.iter().filter(|(name, value)| is_settable(name) && reported.get(name) != Some(value)) {
             params::write_set(name, value, &mut sql);
+        }
+        // An identity may not be allowed what the login is: it comes last.
+        for (name, value) in IDENTITIES.iter().filter_map(|name| Some((*name, client.settings.get(name)?))) {
+            if resets || !Arc::ptr_eq(from, &client.settings) {
+                params::write_set(name, value, &mut sql);
+            }
         }
         sql
     }
 
-    /// Only what is dirty; what DISCARD ALL would do, but for the statements that everybody shares.
-    fn clean(&mut self, leaves: Leaves, sql: &mut Vec<u8>) {
-        const STEPS: [(Leaves, &[u8]); 7] = [
-            (Leaves::CURSORS, b"CLOSE ALL;"),
-            (Leaves::SETTINGS, b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
-            (Leaves::LISTEN, b"UNLISTEN *;"),
-            (Leaves::LOCKS, b"SELECT pg_catalog.pg_advisory_unlock_all();"),
-            (Leaves::TEMP, b"DISCARD TEMP;"),
-            (Leaves::SEQUENCES, b"DISCARD SEQUENCES;"),
-            (Leaves::STATEMENTS, b"DEALLOCATE ALL;"),
-        ];
-        STEPS.iter().filter(|(kind, _)| leaves.has(*kind)).for_each(|(_, step)| sql.extend_from_slice(step));
-        if leaves.has(Leaves::STATEMENTS) {
+    /// Only what may be dirty; what DISCARD ALL would do, but for the statements that everybody shares. Whether all settings
+    /// were reset.
+    fn clean(&mut self, sql: &mut Vec<u8>) -> bool {
+        let mut dirty = std::mem::take(&mut self.leaves) | std::mem::take(&mut self.pins);
+        if dirty.has(Leaves::HIDDEN) {
+            dirty |= HIDDEN;
+        }
+        STEPS.iter().filter(|(kind, _)| dirty.has(*kind)).for_each(|(_, step)| sql.extend_from_slice(step));
+        if dirty.has(Leaves::STATEMENTS) {
             self.statements.clear();
         }
+        let resets = dirty.has(Leaves::SETTINGS);
+        if resets {
+            sql.extend_from_slice(b"RESET ALL;");
+        }
+        resets
+    }
+
+    /// At once, when a client left: locks and the like are not to wait for the next client. Whether there was anything.
+    pub fn clean_up(&mut self, to_server: &mut Vec<u8>) -> bool {
+        if !self.may_have(Leaves::ASKABLE) {
+            return false;
+        }
+        let mut sql = Vec::new();
+        if self.clean(&mut sql) {
+            self.settings = Arc::clone(&self.initial_settings);
+        }
+        sql.push(0);
+        self.own_query(&sql, to_server);
+        self.owner = None;
+        true
     }
 
     /// A reset by the pooler itself, between two owners in session mode: all replies are swallowed (traps 14, 30).
@@ -100,7 +134,8 @@ impl ServerSide {
         self.statements.clear();
         self.unnamed = Holds::Nothing;
         self.leaves = Leaves::NOTHING;
-        self.startup = Arc::clone(&self.initial_startup);
+        self.pins = Leaves::NOTHING;
+        self.settings = Arc::clone(&self.initial_settings);
         self.owner = None;
     }
 
@@ -139,5 +174,25 @@ impl ServerSide {
     fn own_query(&mut self, text: &[u8], to_server: &mut Vec<u8>) {
         write_message(tag::QUERY, &[text], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Query));
+    }
+}
+
+fn has_identity(settings: &Params) -> bool {
+    IDENTITIES.iter().any(|name| settings.get(name).is_some())
+}
+
+/// From the settings of one session to those of another. Who has an identity of its own sheds it first.
+fn change_settings(from: &Arc<Params>, to: &Arc<Params>, sql: &mut Vec<u8>) {
+    if Arc::ptr_eq(from, to) {
+        return;
+    }
+    if has_identity(from) {
+        sql.extend_from_slice(b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;");
+    }
+    for (name, _) in from.iter().filter(|(name, _)| !is_identity(name) && to.get(name).is_none()) {
+        params::write_reset(name, sql);
+    }
+    for (name, value) in to.iter().filter(|(name, value)| !is_identity(name) && from.get(name) != Some(value)) {
+        params::write_set(name, value, sql);
     }
 }

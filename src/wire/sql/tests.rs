@@ -1,3 +1,4 @@
+use super::words::has_word;
 use super::*;
 use proptest::prelude::*;
 
@@ -74,38 +75,53 @@ fn databases_that_must_be_empty() {
     assert_eq!(empties("create table t (template text)"), None);
 }
 
+fn leaves(text: &str) -> Leaves {
+    scan(text.as_bytes()).effects.leaves
+}
+
 #[test]
 fn state_is_seen_where_it_is_made() {
     let cases = [
         ("select 1", Leaves::NOTHING),
         ("SELECT count(*) FROM t WHERE a IN (1,2)", Leaves::NOTHING),
         ("select 1; set work_mem = '1MB'", Leaves::SETTINGS),
-        ("RESET ALL", Leaves::SETTINGS),
+        ("RESET ALL", Leaves::SETTINGS | Leaves::RESETS),
+        ("set work_mem to default", Leaves::SETTINGS | Leaves::RESETS),
+        ("reset timezone", Leaves::RESETS),
         ("select pg_catalog.Set_Config ('a','b',false)", Leaves::SETTINGS),
         ("select pg_advisory_lock(72707369)", Leaves::LOCKS),
         ("select pg_advisory_xact_lock(1)", Leaves::NOTHING),
         ("prepare p as select 1", Leaves::STATEMENTS),
+        ("prepare transaction 'x'", Leaves::NOTHING),
         ("create TEMP table t(a int)", Leaves::TEMP),
-        ("create table pg_temp.t(a int)", Leaves::TEMP),
+        ("create temporary table t (a int)", Leaves::TEMP),
+        ("create table pg_temp.t (a int)", Leaves::TEMP),
         ("select 1 into temp t", Leaves::TEMP),
         ("listen x", Leaves::LISTEN),
         ("declare c cursor with hold for select 1", Leaves::CURSORS),
         ("declare c cursor for select 1", Leaves::NOTHING),
         ("select nextval('s')", Leaves::SEQUENCES),
+        ("insert into t (a) values (1)", Leaves::SEQUENCES),
+        ("select currval('s'), lastval()", Leaves::CURRVAL),
         ("do $$ begin end $$", Leaves::ANYTHING),
+        ("load 'plpgsql'", Leaves::LIBRARY),
+        ("select setseed(0.5)", Leaves::SEED),
+        ("set seed to 0.5", Leaves::SEED),
         ("(select pg_advisory_lock(1))", Leaves::LOCKS),
         ("select \"pg_advisory_lock\" (1)", Leaves::LOCKS),
-        ("; create temp table t(a int)", Leaves::TEMP),
-        ("select 1; /* ; */ create temp table t(a int)", Leaves::TEMP),
+        ("; create temp table t (a int)", Leaves::TEMP),
+        ("select 1; /* ; */ create temp table t (a int)", Leaves::TEMP),
         ("select ';' into temp t", Leaves::TEMP),
         ("select 1; -- it's ;\ndeclare c cursor with hold for select 1", Leaves::CURSORS),
-        ("with a as (select 1) select * into temp t from a", Leaves::TEMP),
-        ("with a as (select 1) insert into t select * from a", Leaves::NOTHING),
+        ("select $$;'$$; set role x", Leaves::SETTINGS),
+        ("select E'\\'; set role x'", Leaves::NOTHING),
+        ("with a as (select 1) select * into temp t from a", Leaves::TEMP | Leaves::SEQUENCES),
+        ("with a as (select 1) insert into t select * from a", Leaves::SEQUENCES),
         ("explain analyze create temporary table t as select 1", Leaves::TEMP),
         ("set search_path to pg_temp", Leaves::SETTINGS | Leaves::TEMP),
     ];
     for (text, expected) in cases {
-        assert_eq!(scan(text.as_bytes()).leaves, expected, "{text}");
+        assert_eq!(leaves(text), expected, "{text}");
     }
 }
 
@@ -117,6 +133,80 @@ fn words_are_whole() {
     for text in ["", "tem", "temps", "attempt", "_temp", "temp1", "TEMPLATE temp$"] {
         assert!(!has_word(text.as_bytes(), b"temp"), "{text}");
     }
+}
+
+#[test]
+fn what_ends_with_the_transaction_or_is_reported_leaves_nothing() {
+    for text in [
+        "set local work_mem = '1MB'",
+        "SET LOCAL ROLE x",
+        "set transaction isolation level serializable",
+        "set constraints all deferred",
+        "set time zone 'UTC'",
+        "set session timezone to 'UTC'",
+        "set names 'utf8'",
+        "set client_encoding = utf8",
+        "SET application_name='x'",
+        "begin; set local app.user_id = '1;2'; select 1; commit",
+        "select set_config('request.jwt.claims', '{\"a\": (1, 2)}', true)",
+        "SELECT set_config('app.company', $1, TRUE)",
+        "update t set a = 1; delete from t",
+    ] {
+        assert_eq!(leaves(text), Leaves::NOTHING, "{text}");
+    }
+}
+
+#[test]
+fn settings_by_their_names() {
+    let touched = |text: &str| match scan(text.as_bytes()).effects.names.as_deref() {
+        Some(Touched { scope: Scope::Named, names, bound }) => format!("{} {bound:?}", names.join(",")),
+        Some(Touched { scope: Scope::Any, names, .. }) => format!("any {}", names.join(",")),
+        None => "none".into(),
+    };
+    assert_eq!(touched("set Work_Mem = 1"), "work_mem []");
+    assert_eq!(touched("set session app.user_id = '1'; set \"App\".x to 2"), "app.user_id,app.x []");
+    assert_eq!(touched("set schema 'x'; reset all"), "any search_path");
+    assert_eq!(touched("set session authorization x; set role none"), "session_authorization,role []");
+    assert_eq!(touched("select set_config($2, $1, false), set_config('a.b', 'f(1, 2)', false)"), "a.b [2]");
+    assert_eq!(touched("select set_config(name, 'x', false)"), "any ");
+    assert_eq!(touched("set session characteristics as transaction deferrable").matches("default_").count(), 2);
+    assert_eq!(touched("select 1; select 'it\\'; set x = 1"), "any ", "where it cannot be told what is quoted");
+    assert_eq!(touched("select 1"), "none");
+}
+
+#[test]
+fn calls_of_unknown_functions_may_do_anything() {
+    for text in [
+        "select app_login(1)",
+        "select 1 from t where allowed(id)",
+        "select * from public.f(1)",
+        "select app.lower('x')",
+        "select \"Lower\".x(1)",
+        "select query_to_xml('select f()', true, true, '')",
+    ] {
+        assert!(leaves(text).has(Leaves::HIDDEN), "{text}");
+    }
+    for text in [
+        "select lower(a), COUNT(*), pg_catalog.now() from t where b in (1) and (c = any($1)) group by rollup (d)",
+        "insert into \"public\".\"User\" (\"a\") values ($1) on conflict (\"a\") do update set (a, b) = (1, 2) returning (a)",
+        "select * from unnest($1) t (a) join lateral (select 1) x on true",
+        "with t (a) as (select 1) select cast(a as numeric(10, 2)) from t",
+        "create table if not exists t (a varchar (10) default (1) check (a > '') references u (b))",
+        "select gen_random_uuid(), uuidv7(), jsonb_build_object('a', 1)",
+    ] {
+        assert!(!leaves(text).has(Leaves::HIDDEN), "{text}");
+    }
+}
+
+#[test]
+fn state_that_may_be_gone() {
+    let frees = |text: &str| scan(text.as_bytes()).effects.frees;
+    assert_eq!(frees("unlisten *"), Leaves::LISTEN);
+    assert_eq!(frees("close c"), Leaves::CURSORS);
+    assert_eq!(frees("drop table t"), Leaves::TEMP);
+    assert_eq!(frees("discard temp"), Leaves::TEMP);
+    assert_eq!(frees("deallocate p"), Leaves::STATEMENTS);
+    assert_eq!(frees("select pg_advisory_unlock(1)"), Leaves::LOCKS);
 }
 
 #[test]
@@ -133,7 +223,7 @@ proptest! {
 
     #[test]
     fn text_made_of_sharp_pieces_too(pieces in proptest::collection::vec(
-        prop_oneof!["/\\*", "\\*/", "--", "\"", "\"\"", ";", "\\(", "\\)", "deallocate ", "explain ", "execute ", "drop database ", "create database ", "'", " ", "\n", "x"], 0..12))
+        prop_oneof!["/\\*", "\\*/", "--", "\"", "\"\"", ";", "\\(", "\\)", "deallocate ", "explain ", "execute ", "drop database ", "create database ", "set ", "set_config\\(", "'", "\\$\\$", "e'", "\\\\", " ", "\n", "x"], 0..12))
     {
         let _ = scan(pieces.concat().as_bytes());
     }

@@ -48,6 +48,14 @@ impl Words<'_> {
         self.text[self.at..].iter().all(|b| matches!(b, b';' | b'\0') || b.is_ascii_whitespace())
     }
 
+    /// Over a dot, if there is one.
+    pub(super) fn skip_dot(&mut self) -> bool {
+        self.skip_blank();
+        let is_dot = self.text.get(self.at) == Some(&b'.');
+        self.at += usize::from(is_dot);
+        is_dot
+    }
+
     pub(super) fn skip_equals(&mut self) {
         self.skip_blank();
         self.at += usize::from(self.text.get(self.at) == Some(&b'='));
@@ -135,7 +143,7 @@ pub(super) const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
-fn quoted_length(text: &[u8]) -> Option<usize> {
+pub(super) fn quoted_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
         at += memchr::memchr(b'"', text.get(at..)?)? + 1;
@@ -147,7 +155,7 @@ fn quoted_length(text: &[u8]) -> Option<usize> {
 }
 
 /// Comments nest in PostgreSQL.
-fn comment_length(text: &[u8]) -> usize {
+pub(super) fn comment_length(text: &[u8]) -> usize {
     let (mut at, mut depth) = (2, 1usize);
     while depth > 0 {
         let Some(next) = memchr::memchr2(b'*', b'/', &text[at..]) else { return text.len() };

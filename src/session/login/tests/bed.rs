@@ -51,6 +51,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
     Settings {
         listen: Listen { addresses: vec![], session_port: None, transaction_port: None, unix_socket_dir: None, http: None },
         client_auth: ClientAuth::ScramSha256,
+        isolation: crate::wire::exchange::Isolation::Tracked,
         client_tls: ClientTls::Off,
         limits: Limits {
             max_clients: 1,
@@ -68,6 +69,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
             queue_notice: minute,
             client_idle: minute,
             idle_in_transaction: minute,
+            idle_pinned: minute,
             server_connect: minute,
             server_down: minute,
             server_lifetime: minute,

@@ -26,7 +26,7 @@ impl Walk<'_, '_> {
 
     pub(super) fn put_about(&mut self, about: &About) -> bool {
         let Some(statement) = about.statement() else { return false };
-        self.server.leaves |= statement.scan.leaves;
+        self.server.note_effects(self.client, &statement.scan.effects);
         self.put(statement)
     }
 

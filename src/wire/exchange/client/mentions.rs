@@ -102,7 +102,7 @@ impl Walk<'_, '_> {
                     kept.extend(named.about.statement().map(|s| s.id));
                     kept.push(named.statement.id);
                     sent |= self.put_named(named);
-                    self.server.leaves |= named.statement.scan.leaves;
+                    self.server.note_effects(self.client, &named.statement.scan.effects);
                 }
                 Step::Forgets(..) => {
                     forgotten += 1;

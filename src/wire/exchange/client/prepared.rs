@@ -11,11 +11,11 @@ use std::sync::Arc;
 use super::{Walk, malformed, too_large};
 use crate::error::PgError;
 use crate::wire::exchange::{Intake, Mode, SCANNED_BYTES};
-use crate::wire::extended::{BindNames, Parse, Target, write_message};
+use crate::wire::extended::{BindNames, Parse, Target, bound_value, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header, cstr};
 use crate::wire::names::{About, Held, Holds, KNOWN, Named};
 use crate::wire::plan::{Entry, Kind, Note, Synthetic};
-use crate::wire::sql::{self, Leaves, Scan, Verb};
+use crate::wire::sql::{self, Effects, Leaves, Scan, Verb};
 use crate::wire::statement::{SERVER_NAME_PREFIX, Statement};
 use crate::wire::tag::client as tag;
 
@@ -38,6 +38,10 @@ impl Walk<'_, '_> {
         let Some(named) = self.client.names.get(&client_name).cloned() else {
             let note = if naming == Naming::Deallocate { Note::Own } else { Note::None };
             if !is_ours(&client_name) {
+                if naming == Naming::Execute {
+                    // Prepared in SQL: what its text would do was noted then, and not what it does now.
+                    self.note_effects(&Effects::anything());
+                }
                 return self.pass_query(header, note);
             }
             let displaced = self.displace_unnamed(None);
@@ -55,7 +59,7 @@ impl Walk<'_, '_> {
         let note = match naming {
             Naming::Deallocate => self.forget(named),
             Naming::Execute => {
-                self.server.leaves |= named.statement.scan.leaves;
+                self.note_effects(&named.statement.scan.effects);
                 Note::Uses(named)
             }
         };
@@ -209,7 +213,7 @@ impl Walk<'_, '_> {
     fn parse_unnamed(&mut self, header: Header, rest: Cow<'_, [u8]>, scan: Scan, about: About) -> bool {
         let displaced = self.displace_unnamed(Some(&rest));
         let unnamed = &mut self.client.unnamed;
-        unnamed.leaves = scan.leaves;
+        unnamed.effects = scan.effects;
         unnamed.about = about;
         let number = unnamed.number;
         self.server_holds(Holds::Of(self.client.id, number));
@@ -231,7 +235,6 @@ impl Walk<'_, '_> {
         if let Some((_, rest)) = cstr(body) {
             let text = cstr(rest).map_or(rest, |(text, _)| text);
             let scan = sql::scan(text);
-            self.server.leaves |= scan.leaves;
             self.note_verb(scan.verb);
         }
         self.pass(header, Kind::Parse)
@@ -259,7 +262,8 @@ impl Walk<'_, '_> {
                 return Ok(false);
             }
             self.ensure_unnamed();
-            self.server.leaves |= self.client.unnamed.leaves;
+            let effects = self.client.unnamed.effects.clone();
+            self.note_bound(&effects, &input[start..start + here]);
             self.client.bound = self.client.unnamed.about.clone();
             return Ok(self.pass(header, Kind::Bind));
         }
@@ -270,11 +274,19 @@ impl Walk<'_, '_> {
             return Ok(self.bind_unknown(header, names));
         };
         self.ensure_named(&named);
-        self.server.leaves |= named.statement.scan.leaves;
+        self.note_bound(&named.statement.scan.effects, &input[start..start + here]);
         self.note_verb(named.statement.scan.verb.clone());
         self.client.bound = named.about.clone();
         self.bind_as(header, names, named.statement.name.as_bytes(), Note::Uses(Arc::clone(&named)));
         Ok(self.at < self.input.len())
+    }
+
+    /// What a bound statement does; `set_config($1, …)` says only now which setting it changes.
+    fn note_bound(&mut self, effects: &Effects, bind: &[u8]) {
+        self.note_effects(effects);
+        if let Some(names) = &effects.names {
+            names.bound.iter().for_each(|number| self.client.touch_bound(bound_value(bind, *number)));
+        }
     }
 
     /// A name this client never prepared: the server's own 26000. A name that looks like one of ours must not reach it.
@@ -345,7 +357,7 @@ impl Walk<'_, '_> {
     /// asked to close such a one.
     fn close(&mut self, header: Header, name: &[u8]) -> bool {
         let closed = self.client.names.remove(name, self.server.plan.batch());
-        if closed.is_none() && self.server.leaves.has(Leaves::STATEMENTS) && !is_ours(name) {
+        if closed.is_none() && self.server.may_have(Leaves::STATEMENTS) && !is_ours(name) {
             return self.pass(header, Kind::Close);
         }
         let note = closed.map_or(Note::None, Note::Unnames);

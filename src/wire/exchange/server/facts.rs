@@ -19,13 +19,11 @@ pub(super) fn effect_of(body: &[u8]) -> Effect {
     match body {
         // The tags of nearly everything, out of the way first.
         [b'S', b'E', b'L', ..] | [b'I', ..] | [b'U', b'P', ..] | [b'B', ..] => Effect::None,
-        b"SET\0" | b"RESET\0" => Effect::Leaves(Leaves::SETTINGS),
         b"DISCARD ALL\0" => Effect::DiscardAll,
         b"DEALLOCATE ALL\0" => Effect::DeallocateAll,
         b"DEALLOCATE\0" => Effect::Deallocate,
         b"LISTEN\0" => Effect::Leaves(Leaves::LISTEN),
         b"PREPARE\0" => Effect::Leaves(Leaves::STATEMENTS),
-        b"DO\0" | b"CALL\0" | b"LOAD\0" => Effect::Leaves(Leaves::ANYTHING),
         [b'A', b'L', b'T', b'E', b'R', ..] | [b'D', b'R', b'O', b'P', ..] | [b'C', b'R', b'E', b'A', b'T', b'E', ..] => {
             Effect::Schema
         }

@@ -74,8 +74,8 @@ impl Pair {
     fn new(mode: Mode) -> Self {
         let catalog = Arc::new(Catalog::default());
         let params = catalog.params.intern(Params::from_pairs([("TimeZone", "UTC")]));
-        let client = ClientSide::new(1, mode, catalog, Arc::clone(&params), Arc::new([]), BOUNDS);
-        Self { client, server: ServerSide::new(params, Arc::new([])) }
+        let client = ClientSide::new(1, mode, Arc::clone(&catalog), Arc::clone(&params), Arc::new([]), BOUNDS);
+        Self { client, server: ServerSide::new(params, &catalog) }
     }
 
     fn asks(&mut self, bytes: &[u8]) -> Result<usize, ()> {

@@ -327,6 +327,7 @@ impl Backend {
             Statement::Select(rows) => Some(rows.clone()),
             Statement::Fails | Statement::Lock | Statement::UnlockAll | Statement::SetConfig(..) => Some(vec![String::new()]),
             Statement::Show(name) => Some(vec![self.settings.get(name)]),
+            Statement::Probe(sql) => Some(self.found(sql)),
             Statement::Execute(name) => {
                 let text = self.statements.get(name).ok_or_else(|| unknown(name))?;
                 self.rows(&parse(text)?)?
@@ -347,8 +348,43 @@ impl Backend {
             }
             _ => {}
         }
-        rows.iter().for_each(|row| self.say(&format!("D({row})")));
+        match statement {
+            Statement::Probe(_) => rows.iter().for_each(|row| self.say_three_columns(row)),
+            _ => rows.iter().for_each(|row| self.say(&format!("D({row})"))),
+        }
         Ok(())
+    }
+
+    /// What is there of what it asks about: a letter each, and settings as `sNAME=VALUE`.
+    fn found(&self, sql: &str) -> Vec<String> {
+        let Residue { locks, listens, temp, work_mem } = self.residue;
+        let own = self.statements.keys().any(|name| !name.is_empty() && !name.starts_with("sidepool_"));
+        let mut found = vec![String::new()];
+        for (letter, is_there) in [("l", locks > 0), ("n", listens), ("t", temp), ("p", own)] {
+            if is_there && sql.contains(&format!("select '{letter}'")) {
+                found.push(letter.into());
+            }
+        }
+        if sql.contains("pg_settings") && work_mem {
+            found.push("swork_mem=8MB".into());
+        } else if sql.contains("'work_mem'") {
+            found.push(format!("swork_mem={}", if work_mem { "8MB" } else { "4MB" }));
+        }
+        found
+    }
+
+    fn say_three_columns(&mut self, row: &str) {
+        let (kind, setting) = row.split_at(row.len().min(1));
+        let (name, value) = setting.split_once('=').unwrap_or_default();
+        let columns = [kind, name, value];
+        let bytes = 4 + 2 + columns.iter().map(|c| 4 + c.len()).sum::<usize>();
+        self.held.push(b'D');
+        self.held.extend_from_slice(&u32::try_from(bytes).unwrap().to_be_bytes());
+        self.held.extend_from_slice(&[0, 3]);
+        for column in columns {
+            self.held.extend_from_slice(&u32::try_from(column.len()).unwrap().to_be_bytes());
+            self.held.extend_from_slice(column.as_bytes());
+        }
     }
 
     fn tag_of_rows(&self, statement: &Statement, count: usize) -> String {
@@ -431,6 +467,10 @@ impl Backend {
             }
             Statement::Reset(name) => {
                 self.settings.reset(name);
+                "RESET".into()
+            }
+            Statement::ResetWorkMem => {
+                self.residue.work_mem = false;
                 "RESET".into()
             }
             Statement::SetWorkMem => {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::notation::{from_client, from_server, show_client, show_server};
 use crate::error::PgError;
-use crate::wire::exchange::{Bounds, Broken, Catalog, ClientSide, Mode, ServerSide, Startup, Unleased};
+use crate::wire::exchange::{Bounds, Broken, Catalog, ClientSide, Isolation, Mode, ServerSide, Startup, Unleased};
+use crate::wire::extended::write_message;
 use crate::wire::params::Params;
 
 /// Pieces that the bytes of both sides come in, in bytes.
@@ -90,7 +91,7 @@ impl Rig {
     }
 
     pub(super) fn server(&mut self) -> usize {
-        let side = ServerSide::new(Arc::clone(&self.params), Arc::new([]));
+        let side = ServerSide::new(Arc::clone(&self.params), &self.catalog);
         self.servers.push(Server { side, input: Vec::new() });
         self.servers.len() - 1
     }
@@ -276,5 +277,38 @@ impl Rig {
     pub(super) fn is_busy(&self, server: usize) {
         let side = &self.servers[server].side;
         assert!(!side.is_idle(), "{side:?}");
+    }
+
+    /// The server is asked what its client left; what of it was sent.
+    pub(super) fn probe(&mut self, client: usize, server: usize) -> String {
+        let mut sql = Vec::new();
+        self.servers[server].side.ask(&mut self.clients[client].side, &mut sql);
+        show_client(&sql)
+    }
+
+    /// The answer: rows of kind, name and value. What reaches the client.
+    pub(super) fn probe_answered(&mut self, client: usize, rows: &[[&str; 3]]) -> Vec<u8> {
+        let mut bytes = from_server("C(SET) T");
+        for row in rows {
+            let mut body = vec![0, 3];
+            for column in row {
+                body.extend_from_slice(&u32::try_from(column.len()).expect("short").to_be_bytes());
+                body.extend_from_slice(column.as_bytes());
+            }
+            write_message(b'D', &[&body], 0, &mut bytes);
+        }
+        bytes.extend(from_server("C(SELECT 1) Z(I)"));
+        self.answer_bytes(client, &bytes).expect("a server in order")
+    }
+
+    /// What brings the client's startup parameters back, if anything has to.
+    pub(super) fn restored(&mut self, client: usize, server: usize) -> Option<String> {
+        let mut sql = Vec::new();
+        let restores = self.servers[server].side.restore_defaults(&self.clients[client].side, &mut sql);
+        restores.then(|| show_client(&sql))
+    }
+
+    pub(super) fn isolate(&mut self, isolation: Isolation) {
+        self.catalog = Arc::new(Catalog { isolation, ..Catalog::default() });
     }
 }

@@ -113,9 +113,15 @@ fn what_needs_no_rewriting_is_not_copied() {
     use crate::wire::exchange::{Catalog, ClientSide, Mode, ServerSide};
     let catalog = std::sync::Arc::new(Catalog::default());
     let params = catalog.params.intern(crate::wire::params::Params::default());
-    let mut client =
-        ClientSide::new(1, Mode::Transaction, catalog, std::sync::Arc::clone(&params), std::sync::Arc::new([]), BOUNDS);
-    let mut server = ServerSide::new(params, std::sync::Arc::new([]));
+    let mut client = ClientSide::new(
+        1,
+        Mode::Transaction,
+        std::sync::Arc::clone(&catalog),
+        std::sync::Arc::clone(&params),
+        std::sync::Arc::new([]),
+        BOUNDS,
+    );
+    let mut server = ServerSide::new(params, &catalog);
     let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
     let asked = from_client("P(,select 1) B(,) DP() E S Q(select 2)");
     let turn = client.turn(&mut server, &asked, &mut to_server, &mut to_client).unwrap();

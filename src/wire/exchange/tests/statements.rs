@@ -1,6 +1,7 @@
 //! Prepared statements (traps 6, 22–34): whose name means what, where.
 
 use super::rig::{Rig, in_pieces};
+use crate::wire::sql::Leaves;
 
 /// `select 1` prepared as `s1` by a client whose server nobody used before.
 fn prepared(rig: &mut Rig) -> (usize, usize) {
@@ -658,11 +659,14 @@ fn a_statement_of_prepare_is_the_servers_business() {
     in_pieces(|rig| {
         let (a, s) = rig.pair();
         rig.round(a, "Q(prepare p as select 1)", "C(PREPARE) Z(I)");
-        rig.round(a, "Q(execute p)", "T D(1) C(SELECT 1) Z(I)");
         rig.round(a, "B(,p) CS(p) S", "2 3 Z(I)");
         rig.round(a, "Q(deallocate all)", "C(DEALLOCATE ALL) Z(I)");
         let b = rig.client();
         rig.lease(b, s, "Q(DEALLOCATE ALL;)", "");
+        // What its text does when it is executed was not looked at.
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(execute p)", "T D(1) C(SELECT 1) Z(I)");
+        assert!(rig.server_side(s).may_have(Leaves::SETTINGS) && rig.server_side(s).may_have(Leaves::LOCKS));
     });
 }
 

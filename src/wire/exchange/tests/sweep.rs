@@ -112,7 +112,7 @@ impl World {
     }
 
     fn open(&self) -> Server {
-        let side = ServerSide::new(self.params(), Arc::new([]));
+        let side = ServerSide::new(self.params(), &self.catalog);
         Server { side, backend: Backend::new(), to_backend: Vec::new(), input: Vec::new(), tenant: None, touched: true }
     }
 
@@ -292,10 +292,12 @@ impl World {
 
     /// Once the prelude has run, nothing of another client's session state is there.
     fn moves_in(&mut self, client: usize, server: usize) {
-        let s = &mut self.servers[server];
+        let (c, s) = (&self.clients[client], &mut self.servers[server]);
         if s.tenant.replace(client).is_some_and(|t| t != client) {
             s.backend.hear(&std::mem::take(&mut s.to_backend));
-            assert_eq!(s.backend.residue, super::model::Residue::default(), "left by another client");
+            let work_mem = c.side.settings().get("work_mem").is_some();
+            let own = super::model::Residue { work_mem, ..super::model::Residue::default() };
+            assert_eq!(s.backend.residue, own, "left by another client");
             let names: Vec<_> = s.backend.statements().filter(|n| !n.is_empty() && !n.starts_with("sidepool_")).collect();
             assert!(names.is_empty(), "{names:?} left by another client");
         }
@@ -304,10 +306,18 @@ impl World {
     /// Whether the server went back.
     fn release(&mut self, client: usize) -> bool {
         let State::Leased(server) = self.clients[client].state else { return false };
-        let (c, s) = (&self.clients[client], &self.servers[server]);
-        // What no transfer brings along pins: the session layer's business, and not looked into here.
-        let pinned = s.side.leaves() | Leaves::SETTINGS != Leaves::SETTINGS;
-        if !s.side.is_idle() || !s.input.is_empty() || c.side.owes_bytes() || pinned {
+        let (c, s) = (&mut self.clients[client], &mut self.servers[server]);
+        if !s.side.is_idle() || !s.input.is_empty() || c.side.owes_bytes() {
+            return false;
+        }
+        let held = s.side.held_for(&c.side);
+        // Settings are sometimes let go unasked, so that there is something to clean.
+        let is_free = held.is_nothing() || (held == Leaves::SETTINGS && self.rng.one_in(3));
+        if !is_free {
+            if s.side.is_worth_asking() && !c.side.is_waiting() {
+                s.side.ask(&mut c.side, &mut s.to_backend);
+                s.touched = true;
+            }
             return false;
         }
         self.clients[client].state = State::Unleased;

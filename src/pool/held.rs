@@ -1,0 +1,140 @@
+//! Servers that clients keep outside a transaction, because state of theirs may be on them.
+//!
+//! Nobody is asked to let go while there are idle servers or room for new ones. When there are neither, those whose state
+//! is in doubt are asked in turn, the one that has held for longest first; those that were found to need their server
+//! are left alone until something they did may have changed that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use super::Pool;
+use crate::wire::sql::Leaves;
+
+/// One client's hold of its server, in its pool's list until dropped.
+#[derive(Debug)]
+pub struct Held {
+    pool: Arc<Pool>,
+    hold: Arc<Hold>,
+}
+
+/// What the pool knows of a hold.
+#[derive(Debug)]
+pub(super) struct Hold {
+    session: u64,
+    status: AtomicU8,
+    /// [`Leaves`], for people.
+    reasons: AtomicU16,
+    waker: Mutex<Waker>,
+}
+
+/// Nobody has asked.
+const DOUBTFUL: u8 = 0;
+/// Somebody waits: the session is to ask its server.
+const WANTED: u8 = 1;
+/// It was asked, and the state is there.
+const PINNED: u8 = 2;
+
+impl Pool {
+    /// `session` keeps its server; `waker` wakes it when somebody else wants one.
+    pub fn hold(self: &Arc<Self>, session: u64, waker: &Waker) -> Held {
+        let hold = Arc::new(Hold {
+            session,
+            status: AtomicU8::new(DOUBTFUL),
+            reasons: AtomicU16::new(0),
+            waker: Mutex::new(waker.clone()),
+        });
+        self.state.lock().held.push_back(Arc::clone(&hold));
+        Held { pool: Arc::clone(self), hold }
+    }
+
+    /// Whether somebody waits for a server of this pool, or of another that has no room because of it.
+    pub fn is_short(&self) -> bool {
+        self.state.lock().waiters.iter().any(|w| w.ticket.is_waiting()) || self.budget.is_contended()
+    }
+
+    /// Asks as many holders as there are clients waiting that no login under way will serve.
+    pub(super) fn ask_holders(&self) {
+        let mut wake = Vec::new();
+        {
+            let state = self.state.lock();
+            if state.held.is_empty() {
+                return;
+            }
+            let waiting = state.waiters.iter().filter(|w| w.ticket.is_waiting()).count();
+            let asked = state.held.iter().filter(|h| h.status.load(Ordering::Relaxed) == WANTED).count();
+            let elsewhere = usize::from(self.budget.is_contended());
+            let wanted = waiting.max(elsewhere).saturating_sub(state.opening + asked);
+            wake.extend(state.held.iter().filter(|h| h.want()).take(wanted).cloned());
+        }
+        wake.iter().for_each(|hold| hold.waker.lock().wake_by_ref());
+    }
+
+    /// Asks all of them, so that none keeps the database busy for nothing.
+    pub(super) fn ask_all_holders(&self) {
+        let held: Vec<_> = self.state.lock().held.iter().filter(|h| h.want()).cloned().collect();
+        held.iter().for_each(|hold| hold.waker.lock().wake_by_ref());
+    }
+
+    /// How many servers are held, and for which kinds of state.
+    pub fn holds(&self) -> (usize, Leaves) {
+        let state = self.state.lock();
+        let reasons = state.held.iter().fold(Leaves::NOTHING, |all, h| all | h.reasons());
+        (state.held.len(), reasons)
+    }
+}
+
+impl Hold {
+    /// ## Doubtful => Wanted
+    fn want(&self) -> bool {
+        self.status.compare_exchange(DOUBTFUL, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn reasons(&self) -> Leaves {
+        Leaves::from_bits(self.reasons.load(Ordering::Relaxed))
+    }
+}
+
+impl Held {
+    pub fn is_wanted(&self) -> bool {
+        self.hold.status.load(Ordering::Acquire) == WANTED
+    }
+
+    /// Others wanted its server, and it was found to need it.
+    pub fn is_pinned(&self) -> bool {
+        self.hold.status.load(Ordering::Acquire) == PINNED
+    }
+
+    /// After a transaction: why the server is held now, and whether asking may change that.
+    pub fn update(&self, reasons: Leaves, worth_asking: bool) {
+        self.hold.reasons.store(reasons.bits(), Ordering::Relaxed);
+        let before = self.hold.status.load(Ordering::Acquire);
+        match (before, worth_asking) {
+            // ## Pinned => Doubtful
+            (PINNED, true) => self.hold.status.store(DOUBTFUL, Ordering::Release),
+            // ## (Doubtful | Wanted) => Pinned
+            (DOUBTFUL | WANTED, false) => {
+                self.hold.status.store(PINNED, Ordering::Release);
+                if before == WANTED {
+                    // Whoever waits is to be served by another.
+                    self.pool.ask_holders();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.lock();
+        leave(&mut state.held, self.hold.session);
+    }
+}
+
+fn leave(held: &mut VecDeque<Arc<Hold>>, session: u64) {
+    held.retain(|h| h.session != session);
+}

@@ -1,0 +1,102 @@
+//! A server that stays with its client between transactions, for as long as the client's state may be on it.
+
+use std::task::Context;
+
+use super::relay::{Relay, State};
+use crate::pool::{PoolMode, Server};
+use crate::wire::exchange::ClientSide;
+
+/// What becomes of a server at the end of a transaction.
+enum Verdict {
+    Release,
+    /// It owes something yet, or it is the client's for as long as it stays.
+    Busy,
+    /// It has, or may have, state of its client's.
+    Keep,
+}
+
+impl Relay {
+    /// At every end of a transaction: the server goes, stays, or is first told or asked something of our own. Whether it
+    /// went.
+    #[inline]
+    pub(super) fn release_if_idle(&mut self, cx: &Context<'_>) -> bool {
+        let State::Serving(server) = &self.state else { return false };
+        match verdict(server, &self.side, self.pool.key.mode) {
+            Verdict::Busy => false,
+            Verdict::Release => {
+                self.release();
+                true
+            }
+            Verdict::Keep => {
+                self.keep(cx);
+                // Where nothing but a way back to the defaults was noted, there may be nothing to keep.
+                let State::Serving(server) = &self.state else { return false };
+                let goes = matches!(verdict(server, &self.side, self.pool.key.mode), Verdict::Release);
+                if goes {
+                    self.release();
+                }
+                goes
+            }
+        }
+    }
+
+    /// ## Serving => Idle
+    fn release(&mut self) {
+        self.held = None;
+        self.vacancy = None;
+        if let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
+            self.pool.release(server);
+        }
+    }
+
+    fn keep(&mut self, cx: &Context<'_>) {
+        let State::Serving(server) = &mut self.state else { return };
+        let session = self.membership.handle().id;
+        if server.side.restore_defaults(&self.side, server.out.buffer()) {
+            server.handle.prepare_for(session);
+            return;
+        }
+        let reasons = server.side.held_for(&self.side);
+        if reasons.is_nothing() {
+            return;
+        }
+        let held = self.held.get_or_insert_with(|| self.pool.hold(session, cx.waker()));
+        held.update(reasons, server.side.is_worth_asking());
+        if self.pool.is_short() {
+            self.ask_server();
+        }
+    }
+
+    /// Somebody else needs a server, and this one may be free.
+    pub(super) fn answer_call(&mut self) {
+        if self.held.as_ref().is_some_and(crate::pool::Held::is_wanted) {
+            self.ask_server();
+        }
+    }
+
+    /// What the server is asked goes out with the client's next bytes or alone; the client is not in its way, nor it in the
+    /// client's.
+    fn ask_server(&mut self) {
+        let State::Serving(server) = &mut self.state else { return };
+        let may = server.side.is_idle() && !self.side.owes_bytes() && !self.side.is_waiting();
+        if may && server.side.is_worth_asking() {
+            server.side.ask(&mut self.side, server.out.buffer());
+            server.handle.prepare_for(self.membership.handle().id);
+        }
+    }
+}
+
+/// All four conditions of trap 1, and that nothing of the client's is on the server.
+#[inline]
+fn verdict(server: &Server, side: &ClientSide, mode: PoolMode) -> Verdict {
+    let may = mode == PoolMode::Transaction
+        && server.side.is_idle()
+        && server.input.is_empty()
+        && server.out.is_empty()
+        && !side.owes_bytes();
+    match may {
+        false => Verdict::Busy,
+        true if server.side.is_free_of(side) => Verdict::Release,
+        true => Verdict::Keep,
+    }
+}

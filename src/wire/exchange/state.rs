@@ -1,0 +1,193 @@
+//! The session state a client leaves on its server: what may be there, what holds the server for it, and the question
+//! that settles it.
+//!
+//! A server with such state stays its client's (a pin) for as long as nobody else needs it. When somebody does, the
+//! server is asked (`wire::probe`): settings are taken down and replayed elsewhere; for as long as locks, temporary tables
+//! and the like are really there, the server stays where it is.
+
+use std::sync::Arc;
+
+use super::super::extended::write_message;
+use super::super::names::Holds;
+use super::super::params::{Params, write_literal};
+use super::super::plan::{Entry, Kind, Note};
+use super::super::probe::{self, Answer, IDENTITIES, Probe};
+use super::super::sql::{Effects, Leaves, NAME_BYTES_MAX, Touched};
+use super::super::tag::client as tag;
+use super::{ClientSide, ServerSide};
+
+impl ServerSide {
+    /// What the client runs now does this to the state of its session.
+    #[inline]
+    pub(super) fn note_effects(&mut self, client: &mut ClientSide, effects: &Effects) {
+        if !effects.is_nothing() {
+            self.note_some(client, effects);
+        }
+    }
+
+    fn note_some(&mut self, client: &mut ClientSide, effects: &Effects) {
+        self.leaves |= effects.leaves.without(Leaves::CURRVAL) | effects.frees.only(self.pins);
+        if effects.leaves.has(Leaves::CURRVAL) {
+            client.keeps = Leaves::SEQUENCES;
+        }
+        if let Some(names) = &effects.names {
+            client.touch(names);
+        }
+    }
+
+    /// Nothing is there, nor may be.
+    pub fn is_clean(&self) -> bool {
+        (self.leaves | self.pins).is_nothing()
+    }
+
+    /// Whether state of these kinds may be there.
+    pub fn may_have(&self, kinds: Leaves) -> bool {
+        (self.leaves | self.pins).has(kinds)
+    }
+
+    /// Why the server stays with its client outside a transaction; nothing: it may go.
+    #[inline]
+    pub fn held_for(&self, client: &ClientSide) -> Leaves {
+        let here = self.leaves | self.pins;
+        if here.is_nothing() { here } else { here.only(Leaves::ASKABLE | Leaves::INDELIBLE | client.keeps) }
+    }
+
+    /// Nothing holds it, and no defaults have to be restored.
+    #[inline]
+    pub fn is_free_of(&self, client: &ClientSide) -> bool {
+        (self.leaves | self.pins).is_nothing() || (self.held_for(client).is_nothing() && !self.leaves.has(Leaves::RESETS))
+    }
+
+    /// Whether asking may find that it is held no more.
+    pub fn is_worth_asking(&self) -> bool {
+        self.leaves.has(Leaves::ASKABLE)
+    }
+
+    /// Nothing that any statement of ours could take away.
+    pub fn is_tainted(&self) -> bool {
+        self.may_have(Leaves::INDELIBLE)
+    }
+
+    /// Asks an idle server what its client left. Whatever is asked about is taken to be there until the answer has come.
+    pub fn ask(&mut self, client: &mut ClientSide, to_server: &mut Vec<u8>) {
+        let asked = self.leaves.only(Leaves::ASKABLE);
+        // ## in doubt => being asked
+        self.leaves = self.leaves.without(asked);
+        self.pins |= asked;
+        let touched = if asked.has(Leaves::SETTINGS) { client.touched.take() } else { None };
+        let (sql, probe) = probe::ask(asked, &touched.map(|t| *t).unwrap_or_default(), &client.settings);
+        write_message(tag::QUERY, &[&sql], 0, to_server);
+        self.probe = Some(Box::new(probe));
+        self.plan.push(Entry::swallow(Kind::Query).noting(Note::Probe));
+        self.unnamed = Holds::Nothing;
+    }
+
+    /// A row for a question of ours.
+    pub(super) fn probe_row(&mut self, body: &[u8]) {
+        if let Some(probe) = &mut self.probe {
+            probe.row(body);
+        }
+    }
+
+    pub(super) fn probe_failed(&mut self) {
+        if let Some(probe) = &mut self.probe {
+            probe.answer = Answer::Useless;
+        }
+    }
+
+    /// The answer is complete.
+    pub(super) fn probe_done(&mut self, client: &mut ClientSide) {
+        let Some(probe) = self.probe.take() else { return };
+        let Probe { asked, answer: Answer::Coming { remains, settings, .. } } = *probe else { return };
+        // ## being asked => (pinned | free)
+        self.pins = self.pins.without(asked) | remains;
+        if asked.has(Leaves::SETTINGS) {
+            let own = client.catalog.params.intern(self.own_settings(settings));
+            self.settings = Arc::clone(&own);
+            client.settings = own;
+        }
+    }
+
+    /// Without those that are reported, that are what they would be anyway, or that belong to a transaction.
+    fn own_settings(&self, all: Params) -> Params {
+        let is_own = |name: &str, value: &str| match name {
+            "role" => value != "none",
+            "session_authorization" => self.initial.get(name) != Some(value),
+            _ => self.params.get(name).is_none() && !name.starts_with("transaction_"),
+        };
+        Params::from_pairs(all.iter().filter(|(name, value)| is_own(name, value)))
+    }
+
+    /// `DISCARD ALL` was done, and nothing was sent behind it: the state is that of a new session.
+    pub(super) fn is_as_new(&mut self, client: &mut ClientSide) {
+        self.leaves = self.leaves.only(Leaves::INDELIBLE) | Leaves::RESETS;
+        self.pins = self.pins.only(Leaves::INDELIBLE);
+        // Its startup parameters are set again before anybody else comes.
+        self.settings = Arc::clone(&client.initial_settings);
+        client.settings = Arc::clone(&client.initial_settings);
+        client.touched = None;
+    }
+
+    /// What RESET took away comes back, if the client has startup parameters: they are its session's defaults, and not the
+    /// server's. Whether there was anything to send.
+    pub fn restore_defaults(&mut self, client: &ClientSide, to_server: &mut Vec<u8>) -> bool {
+        if !self.leaves.has(Leaves::RESETS) {
+            return false;
+        }
+        self.leaves = self.leaves.without(Leaves::RESETS);
+        if client.startup.is_empty() {
+            return false;
+        }
+        write_message(tag::QUERY, &[&defaults(client)], 0, to_server);
+        self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
+        self.unnamed = Holds::Nothing;
+        true
+    }
+}
+
+/// Sets each startup parameter that is at the server's own default now.
+fn defaults(client: &ClientSide) -> Vec<u8> {
+    let mut sql = b"SELECT pg_catalog.set_config(n,v,false) FROM (VALUES ".to_vec();
+    for (at, (name, value)) in client.startup.iter().enumerate() {
+        sql.extend_from_slice(if at > 0 { b",(" } else { b"(" });
+        write_literal(name, &mut sql);
+        sql.push(b',');
+        write_literal(value, &mut sql);
+        sql.push(b')');
+    }
+    sql.extend_from_slice(
+        b") AS startup(n,v) WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
+          AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower(n)) \
+          AND (pg_catalog.strpos(n,'.') OPERATOR(pg_catalog.=) 0 \
+          OR COALESCE(pg_catalog.current_setting(n,true),'') OPERATOR(pg_catalog.=) '')\0",
+    );
+    sql
+}
+
+impl ClientSide {
+    /// Settings of its own, as far as they are known.
+    pub fn settings(&self) -> &Arc<Params> {
+        &self.settings
+    }
+
+    fn touch(&mut self, names: &Touched) {
+        match &mut self.touched {
+            Some(touched) => touched.add(names),
+            none => *none = Some(Box::new(names.clone())),
+        }
+    }
+
+    /// A setting whose name was bound as a parameter; `None`: it could not be read.
+    pub(super) fn touch_bound(&mut self, name: Option<&[u8]>) {
+        let name = name.filter(|n| n.len() <= NAME_BYTES_MAX).and_then(|n| std::str::from_utf8(n).ok());
+        self.touch(&match name {
+            Some(name) => Touched::named(name),
+            None => Touched::any(),
+        });
+    }
+}
+
+/// Whether replaying `name` has to wait until everything else is set.
+pub(super) fn is_identity(name: &str) -> bool {
+    IDENTITIES.contains(&name)
+}

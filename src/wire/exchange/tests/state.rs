@@ -1,0 +1,160 @@
+//! What a client leaves on its server: why that stays with it, and the question that settles it.
+
+use super::rig::{Rig, in_pieces};
+use crate::wire::exchange::Isolation;
+use crate::wire::sql::Leaves;
+
+const BEFORE: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE;SELECT '','',''";
+
+fn held(rig: &Rig, client: usize, server: usize) -> Leaves {
+    rig.server_side(server).held_for(rig.client_side(client))
+}
+
+#[test]
+fn a_setting_is_taken_down_and_follows_its_client() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(set work_mem = 1)", "C(SET) Z(I)");
+        assert_eq!(held(rig, a, s), Leaves::SETTINGS);
+        let asks = format!("Q({BEFORE} UNION ALL SELECT 's','work_mem',pg_catalog.current_setting('work_mem',true))");
+        assert_eq!(rig.probe(a, s), asks);
+        // In its place, and nothing of it reaches the client.
+        rig.ask_through(a, "Q(select 1)");
+        assert!(rig.probe_answered(a, &[["", "", ""], ["s", "work_mem", "1MB"]]).is_empty());
+        rig.answer_through(a, "T D(1) C(SELECT 1) Z(I)");
+        assert!(held(rig, a, s).is_nothing());
+        let b = rig.client();
+        rig.lease(b, s, "Q(RESET \"work_mem\";)", "");
+        rig.answer(b, "C(RESET) Z(I)", "");
+        let t = rig.server();
+        rig.lease(a, t, "Q(SET work_mem='1MB';)", "");
+        rig.answer(a, "C(SET) Z(I)", "");
+        rig.lease(a, s, "Q(SET work_mem='1MB';)", "");
+    });
+}
+
+#[test]
+fn identities_are_set_last_and_shed_first() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(set role x; set work_mem = 1)", "C(SET) C(SET) Z(I)");
+        rig.probe(a, s);
+        rig.probe_answered(a, &[["s", "role", "x"], ["s", "work_mem", "1MB"]]);
+        let t = rig.server();
+        rig.lease(a, t, "Q(SET work_mem='1MB';SET role='x';)", "");
+        rig.answer(a, "C(SET) C(SET) Z(I)", "");
+        let b = rig.client();
+        rig.lease(b, t, "Q(SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET \"work_mem\";)", "");
+    });
+}
+
+#[test]
+fn what_is_there_stays_a_reason_and_what_is_not_goes() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(select pg_advisory_lock(1); listen x)", "T D C(SELECT 1) C(LISTEN) Z(I)");
+        rig.probe(a, s);
+        assert!(!rig.server_side(s).is_worth_asking());
+        rig.probe_answered(a, &[["", "", ""], ["l", "", ""]]);
+        assert_eq!(held(rig, a, s), Leaves::LOCKS);
+        assert!(!rig.server_side(s).is_worth_asking());
+        rig.round(a, "Q(select 1)", "T D(1) C(SELECT 1) Z(I)");
+        assert!(!rig.server_side(s).is_worth_asking(), "nothing it did could have changed that");
+        rig.round(a, "Q(select pg_advisory_unlock_all())", "T D C(SELECT 1) Z(I)");
+        assert!(rig.server_side(s).is_worth_asking());
+        rig.probe(a, s);
+        rig.probe_answered(a, &[]);
+        assert!(held(rig, a, s).is_nothing());
+    });
+}
+
+#[test]
+fn what_came_behind_the_question_is_in_doubt_again() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(listen x)", "C(LISTEN) Z(I)");
+        rig.probe(a, s);
+        rig.ask_through(a, "Q(listen y)");
+        rig.probe_answered(a, &[]);
+        rig.answer_through(a, "C(LISTEN) Z(I)");
+        assert!(held(rig, a, s).has(Leaves::LISTEN) && rig.server_side(s).is_worth_asking());
+    });
+}
+
+#[test]
+fn a_question_that_fails_changes_nothing() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(listen x)", "C(LISTEN) Z(I)");
+        rig.probe(a, s);
+        rig.answer(a, "E(57014 canceling statement) Z(I)", "");
+        assert_eq!(held(rig, a, s), Leaves::LISTEN);
+        assert!(!rig.server_side(s).is_worth_asking());
+    });
+}
+
+#[test]
+fn nothing_takes_a_library_out_again() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(load 'x'; select setseed(1))", "C(LOAD) T D C(SELECT 1) Z(I)");
+        rig.round(a, "Q(discard all)", "C(DISCARD ALL) Z(I)");
+        assert!(held(rig, a, s).has(Leaves::LIBRARY) && rig.server_side(s).is_tainted());
+        assert!(!rig.server_side(s).is_worth_asking());
+    });
+}
+
+#[test]
+fn sequences_hold_a_server_for_those_who_read_them() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(select nextval('s'))", "T D(1) C(SELECT 1) Z(I)");
+        assert!(held(rig, a, s).is_nothing());
+        rig.round(a, "Q(select lastval())", "T D(1) C(SELECT 1) Z(I)");
+        assert_eq!(held(rig, a, s), Leaves::SEQUENCES);
+    });
+}
+
+#[test]
+fn startup_parameters_come_back_after_a_reset() {
+    in_pieces(|rig| {
+        let params = std::sync::Arc::clone(&rig.params);
+        let (a, s) = (rig.client_with(params, &[("work_mem", "3MB")]), rig.server());
+        rig.lease(a, s, "Q(SET work_mem='3MB';)", "");
+        rig.answer(a, "C(SET) Z(I)", "");
+        rig.round(a, "Q(reset work_mem)", "C(RESET) Z(I)");
+        assert!(rig.restored(a, s).is_some_and(|sql| sql.contains("('work_mem','3MB')")));
+        rig.answer(a, "T D() C(SELECT 1) Z(I)", "");
+        assert_eq!(rig.restored(a, s), None, "once");
+        let (b, t) = rig.pair();
+        rig.round(b, "Q(reset work_mem)", "C(RESET) Z(I)");
+        assert_eq!(rig.restored(b, t), None, "its defaults are the server's");
+    });
+}
+
+#[test]
+fn strict_isolation_cleans_whatever_was_seen() {
+    in_pieces(|rig| {
+        rig.isolate(Isolation::Strict);
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(select 1)", "T D(1) C(SELECT 1) Z(I)");
+        rig.lease(a, s, "", "");
+        let b = rig.client();
+        let cleaned = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
+            SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;DEALLOCATE ALL;RESET ALL;";
+        rig.lease(b, s, &format!("Q({cleaned})"), "");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_has_its_state_cleaned_at_once() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(select pg_advisory_lock(1))", "T D C(SELECT 1) Z(I)");
+        let mut out = Vec::new();
+        assert!(rig.server_side_mut(s).clean_up(&mut out));
+        assert_eq!(super::notation::show_client(&out), "Q(SELECT pg_catalog.pg_advisory_unlock_all();)");
+        rig.answer(a, "T D C(SELECT 1) Z(I)", "");
+        rig.used_by_another(s);
+    });
+}

@@ -1,0 +1,298 @@
+//! Port 6543 as a session: whatever a client does to the state of its connection is there for it, wherever it runs next, and
+//! for nobody else.
+
+mod common;
+
+use common::wire::Wire;
+use common::{Endpoint, Postgres, Sidepool};
+
+/// Another client takes the only server, and leaves again; what it sees of `sql`.
+async fn seen_by_another(endpoint: &Endpoint, sql: &str) -> String {
+    endpoint.wire().await.value(sql).await
+}
+
+async fn one_server() -> (Sidepool, Wire, String) {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    let pid = client.backend().await;
+    (sidepool, client, pid)
+}
+
+#[tokio::test]
+async fn settings_follow_their_client_and_nobody_else() {
+    let (sidepool, mut one, pid) = one_server().await;
+    let other = sidepool.transaction();
+    let cases = [
+        ("SET work_mem = '7MB'", "SHOW work_mem", "7MB", "4MB"),
+        ("SET search_path = \"A b\", public", "SHOW search_path", "\"A b\", public", "\"$user\", public"),
+        ("SET app.user_id = 'it''s \\ me'", "SELECT current_setting('app.user_id', true)", "it's \\ me", ""),
+        ("SELECT set_config('App.Role', 'x', false)", "SELECT current_setting('app.role', true)", "x", ""),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SHOW default_transaction_isolation",
+            "serializable",
+            "read committed",
+        ),
+        ("DO $$ BEGIN SET statement_timeout = '77s'; END $$", "SHOW statement_timeout", "77s", "0"),
+        ("SELECT 1; SET lock_timeout TO 5000; SELECT 2", "SHOW lock_timeout", "5s", "0"),
+        ("BEGIN; SET idle_session_timeout = 0; SET vacuum_cost_delay = 3; COMMIT", "SHOW vacuum_cost_delay", "3ms", "0"),
+    ];
+    for (set, show, mine, theirs) in cases {
+        one.run(set).await;
+        for _ in 0..2 {
+            assert_eq!(seen_by_another(&other, "SELECT pg_backend_pid()").await, pid, "{set}");
+            assert_eq!(seen_by_another(&other, show).await, theirs, "{set}");
+            assert_eq!(one.value(show).await, mine, "{set}");
+        }
+    }
+    for (_, show, mine, _) in cases {
+        assert_eq!(one.value(show).await, mine, "all of them together");
+    }
+    one.run("RESET ALL").await;
+    for (_, show, _, theirs) in cases {
+        assert_eq!(seen_by_another(&other, show).await, theirs);
+        assert_eq!(one.value(show).await, theirs, "after RESET ALL");
+    }
+}
+
+#[tokio::test]
+async fn what_a_transaction_undoes_was_never_set() {
+    let (sidepool, mut one, _) = one_server().await;
+    let other = sidepool.transaction();
+    one.run("SET work_mem = '5MB'").await;
+    for (sql, left) in [
+        ("BEGIN; SET work_mem = '6MB'; ROLLBACK", "5MB"),
+        ("BEGIN; SET LOCAL work_mem = '6MB'; COMMIT", "5MB"),
+        ("BEGIN; SAVEPOINT s; SET work_mem = '6MB'; ROLLBACK TO s; COMMIT", "5MB"),
+        ("BEGIN; SET work_mem = '8MB'; SAVEPOINT s; SET work_mem = '9MB'; ROLLBACK TO s; COMMIT", "8MB"),
+        ("BEGIN; SELECT set_config('work_mem', '10MB', true); COMMIT", "8MB"),
+    ] {
+        one.run(sql).await;
+        assert_eq!(seen_by_another(&other, "SHOW work_mem").await, "4MB", "{sql}");
+        assert_eq!(one.value("SHOW work_mem").await, left, "{sql}");
+    }
+    assert!(one.shown("SET work_mem = 'much'").await.contains("E(22023"));
+    assert_eq!(seen_by_another(&other, "SHOW work_mem").await, "4MB");
+    assert_eq!(one.value("SHOW work_mem").await, "8MB");
+}
+
+#[tokio::test]
+async fn roles_follow_their_client_and_nobody_else() {
+    let (sidepool, mut one, _) = one_server().await;
+    let other = sidepool.transaction();
+    Postgres::shared()
+        .execute("postgres", "DO $$ BEGIN CREATE ROLE plain_role; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        .await;
+    let who = "SELECT session_user || '/' || current_user";
+    one.run("SET log_min_messages = 'error'").await;
+    one.run("SET ROLE plain_role").await;
+    assert_eq!(seen_by_another(&other, who).await, "postgres/postgres");
+    assert_eq!(one.value(who).await, "postgres/plain_role");
+    one.run("SET SESSION AUTHORIZATION plain_role").await;
+    assert_eq!(seen_by_another(&other, who).await, "postgres/postgres");
+    assert_eq!(one.value(who).await, "plain_role/plain_role");
+    assert_eq!(one.value("SHOW log_min_messages").await, "error", "what only a superuser may set was set before");
+    one.run("RESET SESSION AUTHORIZATION").await;
+    assert_eq!(one.value(who).await, "postgres/postgres");
+    assert_eq!(seen_by_another(&other, who).await, "postgres/postgres");
+    assert_eq!(one.value(who).await, "postgres/postgres");
+}
+
+#[tokio::test]
+async fn reset_returns_to_what_the_client_asked_for_at_login() {
+    let sidepool = Sidepool::with_one_server();
+    let endpoint = sidepool.transaction();
+    let asked = endpoint.clone().parameter("TimeZone", "Asia/Tokyo").parameter("options", "-c work_mem=3MB");
+    let mut one = asked.wire().await;
+    for reset in ["RESET work_mem", "SET work_mem TO DEFAULT", "RESET ALL", "DISCARD ALL"] {
+        one.run("SET work_mem = '9MB'").await;
+        one.run("SET TimeZone = 'UTC'").await;
+        one.run(reset).await;
+        assert_eq!(one.value("SHOW work_mem").await, "3MB", "{reset}");
+        assert_eq!(seen_by_another(&endpoint, "SHOW work_mem").await, "4MB", "{reset}");
+        assert_eq!(one.value("SHOW work_mem").await, "3MB", "{reset}");
+    }
+    assert_eq!(one.value("SHOW TimeZone").await, "Asia/Tokyo");
+    one.run("SET TimeZone = 'UTC'").await;
+    one.run("RESET TimeZone").await;
+    assert_eq!(one.value("SHOW TimeZone").await, "Asia/Tokyo");
+}
+
+/// With a server each, nothing of the pooler's own is ever sent.
+#[tokio::test]
+async fn clients_that_need_not_share_pay_nothing() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2")]);
+    let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    one.run("BEGIN").await;
+    let (a, b) = (one.backend().await, two.backend().await);
+    one.run("COMMIT").await;
+    for _ in 0..5 {
+        one.run("SET work_mem = '7MB'").await;
+        two.run("SET work_mem = '8MB'").await;
+        two.run("SELECT pg_advisory_lock(42)").await;
+        two.run("SELECT pg_advisory_unlock(42)").await;
+        assert_eq!((one.backend().await, two.backend().await), (a.clone(), b.clone()));
+    }
+    // The last statement a backend ran is its client's own.
+    let last = |pid: &str| format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}");
+    two.run("SELECT 'two'").await;
+    assert_eq!(one.value(&last(&b)).await, "SELECT 'two'");
+}
+
+#[tokio::test]
+async fn what_is_really_there_keeps_the_server() {
+    let kinds = [
+        (
+            "SELECT pg_advisory_lock(7)",
+            "SELECT pg_advisory_unlock(7)",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        ),
+        ("CREATE TEMP TABLE mine (a int)", "DROP TABLE mine", "SELECT count(*) FROM pg_class WHERE relname = 'mine'"),
+        (
+            "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+            "CLOSE c",
+            "SELECT count(*) FROM pg_cursors WHERE is_holdable",
+        ),
+        ("LISTEN there", "UNLISTEN there", "SELECT count(*) FROM pg_listening_channels()"),
+        ("PREPARE mine AS SELECT 1", "DEALLOCATE mine", "SELECT count(*) FROM pg_prepared_statements WHERE from_sql"),
+        (
+            "DO $$ BEGIN CREATE TEMP TABLE mine (a int); END $$",
+            "DROP TABLE mine",
+            "SELECT count(*) FROM pg_class WHERE relname = 'mine'",
+        ),
+    ];
+    for (make, end, count) in kinds {
+        let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2")]);
+        let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+        let pid = one.backend().await;
+        one.run(make).await;
+        let elsewhere = two.backend().await;
+        assert_ne!(elsewhere, pid);
+        // The second server is busy: whoever comes now needs the first, and does not get it.
+        two.run("BEGIN").await;
+        let mut three = sidepool.transaction().wire().await;
+        let mut waiting = Box::pin(three.backend());
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await.is_err(), "{make}");
+        assert_eq!(one.value("SELECT pg_backend_pid()").await, pid, "{make}");
+        assert_eq!(one.value(count).await, "1", "{make}");
+        one.run(end).await;
+        assert_eq!(tokio::time::timeout(common::PATIENCE, waiting).await.unwrap(), pid, "after {end}");
+        two.run("COMMIT").await;
+        let mut four = sidepool.transaction().wire().await;
+        assert_eq!(four.value(count).await, "0", "{make}");
+    }
+}
+
+#[tokio::test]
+async fn a_doubt_that_comes_to_nothing_keeps_nobody_waiting() {
+    let (sidepool, mut one, pid) = one_server().await;
+    for nothing in [
+        "SELECT pg_try_advisory_lock(9), pg_advisory_unlock(9)",
+        "BEGIN; CREATE TEMP TABLE gone (a int); ROLLBACK",
+        "SET work_mem = '9MB'",
+    ] {
+        one.run(nothing).await;
+        assert_eq!(seen_by_another(&sidepool.transaction(), "SELECT pg_backend_pid()").await, pid, "{nothing}");
+    }
+    assert_eq!(one.value("SHOW work_mem").await, "9MB");
+}
+
+#[tokio::test]
+async fn state_goes_with_its_client_at_once() {
+    let (sidepool, mut one, pid) = one_server().await;
+    one.run("SELECT pg_advisory_lock(11)").await;
+    one.run("CREATE TEMP TABLE left_behind (a int)").await;
+    one.run("SET work_mem = '9MB'").await;
+    drop(one);
+    let mut two = sidepool.transaction().wire().await;
+    assert_eq!(two.backend().await, pid);
+    assert_eq!(two.value("SHOW work_mem").await, "4MB");
+    assert_eq!(two.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 11").await, "0");
+    assert_eq!(two.value("SELECT count(*) FROM pg_class WHERE relname = 'left_behind'").await, "0");
+}
+
+#[tokio::test]
+async fn what_functions_hide_reaches_nobody_else() {
+    let (sidepool, mut one, pid) = one_server().await;
+    let other = sidepool.transaction();
+    Postgres::shared()
+        .execute(
+            "postgres",
+            "CREATE OR REPLACE FUNCTION hides() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM set_config('app.hidden', 'secret', false); PERFORM pg_advisory_lock(13); \
+         SET work_mem = '6MB'; RETURN 1; END $$",
+        )
+        .await;
+    one.run("SELECT hides()").await;
+    assert_eq!(seen_by_another(&other, "SELECT pg_backend_pid()").await, pid);
+    assert_eq!(seen_by_another(&other, "SELECT coalesce(current_setting('app.hidden', true), '')").await, "");
+    assert_eq!(seen_by_another(&other, "SHOW work_mem").await, "4MB");
+    assert_eq!(seen_by_another(&other, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 13").await, "0");
+}
+
+#[tokio::test]
+async fn currval_is_ones_own_or_an_error() {
+    let (sidepool, mut one, _) = one_server().await;
+    let other = sidepool.transaction();
+    one.run("CREATE SEQUENCE IF NOT EXISTS numbers").await;
+    one.run("SELECT nextval('numbers')").await;
+    assert!(other.wire().await.shown("SELECT currval('numbers')").await.contains("E(55000"));
+    assert!(one.shown("SELECT currval('numbers')").await.contains("E(55000"), "it was not known that it would be asked for");
+    let drawn = one.value("SELECT nextval('numbers')").await;
+    let mut waiting = other.wire().await;
+    let mut waits = Box::pin(waiting.backend());
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut waits).await.is_err());
+    assert_eq!(one.value("SELECT currval('numbers')").await, drawn);
+    drop(one);
+    tokio::time::timeout(common::PATIENCE, waits).await.unwrap();
+}
+
+#[tokio::test]
+async fn strict_isolation_undoes_what_no_text_shows() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("isolation", "strict")]);
+    Postgres::shared()
+        .execute(
+            "postgres",
+            "CREATE TABLE IF NOT EXISTS strict_rows (a int); \
+             CREATE OR REPLACE FUNCTION strict_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             PERFORM set_config('app.hidden', 'secret', false); SET work_mem = '6MB'; RETURN NULL; END $$; \
+             CREATE OR REPLACE TRIGGER strict_rows AFTER UPDATE ON strict_rows EXECUTE FUNCTION strict_trigger()",
+        )
+        .await;
+    let mut one = sidepool.transaction().wire().await;
+    one.run("UPDATE strict_rows SET a = 1").await;
+    assert_eq!(one.value("SHOW work_mem").await, "6MB");
+    let pid = one.backend().await;
+    let mut two = sidepool.transaction().wire().await;
+    assert_eq!(two.backend().await, pid);
+    assert_eq!(two.value("SHOW work_mem").await, "4MB");
+    assert_eq!(two.value("SELECT coalesce(current_setting('app.hidden', true), '')").await, "");
+}
+
+#[tokio::test]
+async fn a_pool_of_pinned_servers_says_why_it_has_none() {
+    let flags = [("pool-size", "1"), ("timeout-queue-notice", "100ms"), ("timeout-queue-wait", "1s")];
+    let sidepool = Sidepool::start(Postgres::shared(), &flags);
+    let mut one = sidepool.transaction().wire().await;
+    one.run("SELECT pg_advisory_lock(17); LISTEN pinned").await;
+    let replies = sidepool.transaction().wire().await.query("SELECT 1").await;
+    let said: Vec<_> = replies.iter().map(|r| String::from_utf8_lossy(&r.body).replace('\0', " ")).collect();
+    assert!(said[0].contains("kept by clients for session state: LISTEN, advisory locks"), "{said:?}");
+    assert!(
+        said[1].contains("53300") && said[1].contains("kept by clients for session state: LISTEN, advisory locks"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_idle_client_may_be_told_to_go_when_others_want_its_server() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("timeout-idle-pinned", "300ms")]);
+    let mut one = sidepool.transaction().wire().await;
+    one.run("LISTEN pinned").await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    one.run("SELECT 1").await;
+    let mut two = sidepool.transaction().wire().await;
+    assert_eq!(two.value("SELECT count(*) FROM pg_listening_channels()").await, "0");
+    let last = one.until_closed().await;
+    assert!(common::wire::show(&last).contains("E(57P05)"), "{last:?}");
+}
