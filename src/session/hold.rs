@@ -52,7 +52,7 @@ impl Relay {
     fn keep(&mut self, cx: &Context<'_>) {
         let State::Serving(server) = &mut self.state else { return };
         let session = self.membership.handle().id;
-        if server.side.restore_defaults(&self.side, server.out.buffer()) {
+        if server.side.restore_defaults(&mut self.side, server.out.buffer()) {
             server.handle.prepare_for(session);
             return;
         }

@@ -85,6 +85,8 @@ pub struct ClientSide {
     initial_settings: Arc<Params>,
     /// Settings that texts may have changed since.
     touched: Option<Box<Touched>>,
+    /// Settings that were reset since its startup parameters were last made sure of.
+    reset: Option<Box<Touched>>,
     /// Kinds that hold a server for this client alone: SEQUENCES, once it has asked for currval or lastval.
     keeps: Leaves,
     /// What RESET returns to.
@@ -112,6 +114,7 @@ impl ClientSide {
             initial_settings: Arc::clone(&settings),
             settings,
             touched: None,
+            reset: None,
             keeps: Leaves::NOTHING,
             startup,
             catalog,

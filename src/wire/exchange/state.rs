@@ -12,9 +12,9 @@ use super::super::names::Holds;
 use super::super::params::{Params, write_literal};
 use super::super::plan::{Entry, Kind, Note};
 use super::super::probe::{self, Answer, IDENTITIES, Probe};
-use super::super::sql::{Effects, Leaves, NAME_BYTES_MAX, Touched};
+use super::super::sql::{Effects, Leaves, NAME_BYTES_MAX, Scope, Touched};
 use super::super::tag::client as tag;
-use super::{ClientSide, ServerSide};
+use super::{ClientSide, ServerSide, Startup};
 
 impl ServerSide {
     /// What the client runs now does this to the state of its session.
@@ -31,7 +31,10 @@ impl ServerSide {
             client.keeps = Leaves::SEQUENCES;
         }
         if let Some(names) = &effects.names {
-            client.touch(names);
+            add(&mut client.touched, names);
+        }
+        if let Some(names) = &effects.resets {
+            add(&mut client.reset, names);
         }
     }
 
@@ -126,34 +129,36 @@ impl ServerSide {
         self.settings = Arc::clone(&client.initial_settings);
         client.settings = Arc::clone(&client.initial_settings);
         client.touched = None;
+        client.reset = Some(Box::new(Touched::any()));
     }
 
     /// What RESET took away comes back, if the client has startup parameters: they are its session's defaults, and not the
     /// server's. Whether there was anything to send.
-    pub fn restore_defaults(&mut self, client: &ClientSide, to_server: &mut Vec<u8>) -> bool {
+    pub fn restore_defaults(&mut self, client: &mut ClientSide, to_server: &mut Vec<u8>) -> bool {
         if !self.leaves.has(Leaves::RESETS) {
             return false;
         }
         self.leaves = self.leaves.without(Leaves::RESETS);
-        if client.startup.is_empty() {
-            return false;
-        }
-        write_message(tag::QUERY, &[&defaults(client)], 0, to_server);
+        let Some(sql) = client.reset.take().and_then(|reset| defaults(&client.startup, &reset)) else { return false };
+        write_message(tag::QUERY, &[&sql], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
         self.unnamed = Holds::Nothing;
         true
     }
 }
 
-/// Sets each startup parameter that is at the server's own default now.
-fn defaults(client: &ClientSide) -> Vec<u8> {
+/// Sets each startup parameter that was reset, unless that was undone or it was set again since.
+fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
+    let was_reset = |name: &str| reset.scope == Scope::Any || reset.names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let mut sql = b"SELECT pg_catalog.set_config(n,v,false) FROM (VALUES ".to_vec();
-    for (at, (name, value)) in client.startup.iter().enumerate() {
-        sql.extend_from_slice(if at > 0 { b",(" } else { b"(" });
+    let mut separator: &[u8] = b"(";
+    for (name, value) in startup.iter().filter(|(name, _)| was_reset(name)) {
+        sql.extend_from_slice(separator);
         write_literal(name, &mut sql);
         sql.push(b',');
         write_literal(value, &mut sql);
         sql.push(b')');
+        separator = b",(";
     }
     sql.extend_from_slice(
         b") AS startup(n,v) WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
@@ -161,7 +166,7 @@ fn defaults(client: &ClientSide) -> Vec<u8> {
           AND (pg_catalog.strpos(n,'.') OPERATOR(pg_catalog.=) 0 \
           OR COALESCE(pg_catalog.current_setting(n,true),'') OPERATOR(pg_catalog.=) '')\0",
     );
-    sql
+    (separator == b",(").then_some(sql)
 }
 
 impl ClientSide {
@@ -170,20 +175,17 @@ impl ClientSide {
         &self.settings
     }
 
-    fn touch(&mut self, names: &Touched) {
-        match &mut self.touched {
-            Some(touched) => touched.add(names),
-            none => *none = Some(Box::new(names.clone())),
-        }
-    }
-
     /// A setting whose name was bound as a parameter; `None`: it could not be read.
     pub(super) fn touch_bound(&mut self, name: Option<&[u8]>) {
         let name = name.filter(|n| n.len() <= NAME_BYTES_MAX).and_then(|n| std::str::from_utf8(n).ok());
-        self.touch(&match name {
-            Some(name) => Touched::named(name),
-            None => Touched::any(),
-        });
+        add(&mut self.touched, &name.map_or_else(Touched::any, Touched::named));
+    }
+}
+
+fn add(account: &mut Option<Box<Touched>>, names: &Touched) {
+    match account {
+        Some(account) => account.add(names),
+        none => *none = Some(Box::new(names.clone())),
     }
 }
 

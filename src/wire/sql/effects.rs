@@ -18,6 +18,8 @@ pub struct Effects {
     pub frees: Leaves,
     /// With [`Leaves::SETTINGS`]: which ones.
     pub names: Option<Arc<Touched>>,
+    /// With [`Leaves::RESETS`]: which ones, also of those that the server reports.
+    pub resets: Option<Arc<Touched>>,
 }
 
 /// Settings that a text may have changed.
@@ -40,7 +42,7 @@ pub enum Scope {
 }
 
 impl Effects {
-    pub const NOTHING: Self = Self { leaves: Leaves::NOTHING, frees: Leaves::NOTHING, names: None };
+    pub const NOTHING: Self = Self { leaves: Leaves::NOTHING, frees: Leaves::NOTHING, names: None, resets: None };
 
     pub(super) fn leaving(leaves: Leaves) -> Self {
         Self { leaves, ..Self::NOTHING }
@@ -52,7 +54,7 @@ impl Effects {
 
     /// Whatever may be.
     pub fn anything() -> Self {
-        Self { leaves: Leaves::ANYTHING, frees: Leaves::ASKABLE, names: Some(Arc::new(Touched::any())) }
+        Self { leaves: Leaves::ANYTHING, frees: Leaves::ASKABLE, names: Some(Arc::new(Touched::any())), resets: None }
     }
 
     pub(super) fn any_setting() -> Self {
@@ -73,6 +75,12 @@ impl Effects {
         Self { names: Some(Arc::new(touched)), ..Self::leaving(Leaves::SETTINGS) }
     }
 
+    pub(super) fn resetting(mut self, what: Touched) -> Self {
+        self.leaves |= Leaves::RESETS;
+        self.resets = Some(Arc::new(what));
+        self
+    }
+
     pub const fn is_nothing(&self) -> bool {
         self.leaves.is_nothing() && self.frees.is_nothing()
     }
@@ -80,11 +88,16 @@ impl Effects {
     pub(super) fn add(&mut self, other: Self) {
         self.leaves |= other.leaves;
         self.frees |= other.frees;
-        match (&mut self.names, other.names) {
-            (_, None) => {}
-            (mine @ None, theirs) => *mine = theirs,
-            (Some(mine), Some(theirs)) => Arc::make_mut(mine).add(&theirs),
-        }
+        merge(&mut self.names, other.names);
+        merge(&mut self.resets, other.resets);
+    }
+}
+
+fn merge(mine: &mut Option<Arc<Touched>>, theirs: Option<Arc<Touched>>) {
+    match (mine, theirs) {
+        (_, None) => {}
+        (mine @ None, theirs) => *mine = theirs,
+        (Some(mine), Some(theirs)) => Arc::make_mut(mine).add(&theirs),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one statement does to the session's state, by its verb.
 
-use super::effects::Effects;
+use super::effects::{Effects, Touched};
 use super::leaves::Leaves;
 use super::words::{Words, has_word, identifier};
 
@@ -66,30 +66,34 @@ fn set(words: &mut Words<'_>) -> Effects {
             _ => {}
         }
     }
-    let effects = match &*word {
-        // Gone with the transaction; `TIME ZONE` and `NAMES` are reported.
-        b"local" | b"transaction" | b"constraints" | b"time" | b"names" => return back_to_default(words),
-        b"schema" => Effects::setting(b"search_path"),
-        b"xml" => Effects::setting(b"xmloption"),
-        b"seed" => Effects::leaving(Leaves::SEED),
-        name if REPORTED.contains(&name) => return back_to_default(words),
-        b"" => Effects::any_setting(),
-        _ => Effects::setting(&dotted(words, word)),
+    let name = match &*word {
+        // Gone with the transaction.
+        b"local" | b"transaction" | b"constraints" => return with_temp(Effects::NOTHING, words),
+        b"time" => b"timezone".to_vec(),
+        b"names" => b"client_encoding".to_vec(),
+        b"schema" => b"search_path".to_vec(),
+        b"xml" => b"xmloption".to_vec(),
+        b"seed" => return Effects::leaving(Leaves::SEED),
+        b"" => return Effects::any_setting(),
+        _ => dotted(words, word),
     };
-    with_default(effects, words)
+    let effects = setting(&name);
+    let to_default = has_word(words.text, b"default");
+    with_temp(if to_default { effects.resetting(touched(&name)) } else { effects }, words)
 }
 
-/// The setting may return to what it was at login, also one that is reported.
-fn back_to_default(words: &Words<'_>) -> Effects {
-    with_default(Effects::NOTHING, words)
+/// Of those that are reported ParameterStatus tells.
+fn setting(name: &[u8]) -> Effects {
+    if REPORTED.contains(&name) { Effects::NOTHING } else { Effects::setting(name) }
 }
 
-fn with_default(mut effects: Effects, words: &Words<'_>) -> Effects {
-    if has_word(words.text, b"default") {
-        effects.leaves |= Leaves::RESETS;
-    }
+fn touched(name: &[u8]) -> Touched {
+    std::str::from_utf8(name).map_or_else(|_| Touched::any(), Touched::named)
+}
+
+/// A search_path may make tables temporary without another word.
+fn with_temp(mut effects: Effects, words: &Words<'_>) -> Effects {
     if has_word(words.text, b"pg_temp") {
-        // A search_path that makes tables temporary without another word.
         effects.leaves |= Leaves::TEMP;
     }
     effects
@@ -97,15 +101,13 @@ fn with_default(mut effects: Effects, words: &Words<'_>) -> Effects {
 
 fn reset(words: &mut Words<'_>) -> Effects {
     let word = next_lower(words).unwrap_or_default();
-    let mut effects = match &*word {
-        b"all" | b"" => Effects::any_setting(),
-        b"session" => identities(),
-        b"time" => Effects::NOTHING,
-        name if REPORTED.contains(&name) => Effects::NOTHING,
-        _ => Effects::setting(&dotted(words, word)),
+    let name = match &*word {
+        b"all" | b"" => return Effects::any_setting().resetting(Touched::any()),
+        b"session" => return identities(),
+        b"time" => b"timezone".to_vec(),
+        _ => dotted(words, word),
     };
-    effects.leaves |= Leaves::RESETS;
-    effects
+    setting(&name).resetting(touched(&name))
 }
 
 /// Another session user has no role set.

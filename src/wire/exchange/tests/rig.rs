@@ -304,7 +304,7 @@ impl Rig {
     /// What brings the client's startup parameters back, if anything has to.
     pub(super) fn restored(&mut self, client: usize, server: usize) -> Option<String> {
         let mut sql = Vec::new();
-        let restores = self.servers[server].side.restore_defaults(&self.clients[client].side, &mut sql);
+        let restores = self.servers[server].side.restore_defaults(&mut self.clients[client].side, &mut sql);
         restores.then(|| show_client(&sql))
     }
 
