@@ -14,7 +14,7 @@
 //! | `session` | one client: login, relay, recovery |
 //! | `server` | listeners, workers, drain |
 //! | `embedded` | a PostgreSQL of our own, for `sidepool dev` and the tests |
-//! | `cli` | `run`, `dev`, `check`, `urls` |
+//! | `cli` | `run`, `dev`, `lint`, `check`, `urls` |
 
 pub mod auth;
 pub mod cli;

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Ok(Command::Urls { loaded, passwords }) => cli::print_urls(&loaded, passwords, colour),
         Ok(Command::Run(loaded)) => cli::serve::run(&loaded, colour),
         Ok(Command::Dev { prepared, wishes }) => cli::dev::run(*prepared, &wishes, colour),
+        Ok(Command::Lint { prepared, wishes, program }) => cli::lint::run(*prepared, &wishes, &program, colour),
         Ok(Command::Check(loaded)) => cli::check::run(&loaded, colour),
         Err(error) => error.report(colour),
     }

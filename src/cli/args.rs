@@ -12,6 +12,7 @@ use super::{CliError, Command};
 use crate::config::options::{self, CONFIG_FILE, DEFAULT_FILE, Opt, SECTIONS};
 use crate::config::reference::wrap;
 use crate::config::{ConfigError, Prepared, Sources, load};
+use crate::embedded::Storage;
 
 /// Width of the long help, in characters. clap would need another feature and crate to ask the terminal.
 const HELP_COLUMNS: usize = 90;
@@ -31,6 +32,7 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
     }
     match name {
         "dev" => dev(matches, &sources),
+        "lint" => lint(matches, sources),
         "check" => Ok(Command::Check(load(&sources)?)),
         "urls" => {
             let passwords = if matches.get_flag("show-passwords") { Passwords::Shown } else { Passwords::Hidden };
@@ -41,18 +43,38 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
 }
 
 fn dev(matches: &ArgMatches, sources: &Sources) -> Result<Command, CliError> {
-    if sources.flags.contains_key("upstream") {
-        let hint = "Leave out --upstream, or start `sidepool` without `dev`.";
-        return Err(ConfigError::new("`sidepool dev` brings its own PostgreSQL and takes no --upstream", hint).into());
+    takes_no_upstream("dev", sources)?;
+    let storage = if matches.get_flag("fresh") { Storage::Fresh } else { Storage::Kept };
+    let wishes = Wishes { storage, ..wishes(matches) };
+    Ok(Command::Dev { prepared: Box::new(Prepared::new(sources)?), wishes })
+}
+
+/// It must not be in the way of a `sidepool dev` that runs: on free ports, with a database of its own.
+fn lint(matches: &ArgMatches, mut sources: Sources) -> Result<Command, CliError> {
+    takes_no_upstream("lint", &sources)?;
+    for port in ["listen.session_port", "listen.transaction_port"] {
+        sources.flags.entry(port).or_insert_with(|| "0".to_owned());
     }
-    Ok(Command::Dev {
-        prepared: Box::new(Prepared::new(sources)?),
-        wishes: Wishes {
-            fresh: matches.get_flag("fresh"),
-            data_dir: matches.get_one("data-dir").cloned(),
-            postgres_version: matches.get_one("postgres-version").copied(),
-        },
-    })
+    let mut wishes = wishes(matches);
+    wishes.storage = if wishes.data_dir.is_some() { Storage::Kept } else { Storage::Throwaway };
+    let program = matches.get_many::<OsString>("command").into_iter().flatten().cloned().collect();
+    Ok(Command::Lint { prepared: Box::new(Prepared::new(&sources)?), wishes, program })
+}
+
+fn takes_no_upstream(command: &str, sources: &Sources) -> Result<(), ConfigError> {
+    if !sources.flags.contains_key("upstream") {
+        return Ok(());
+    }
+    let hint = format!("Leave out --upstream, or start `sidepool` without `{command}`.");
+    Err(ConfigError::new(format!("`sidepool {command}` brings its own PostgreSQL and takes no --upstream"), hint))
+}
+
+fn wishes(matches: &ArgMatches) -> Wishes {
+    Wishes {
+        data_dir: matches.get_one("data-dir").cloned(),
+        postgres_version: matches.get_one("postgres-version").copied(),
+        ..Wishes::default()
+    }
 }
 
 fn clap() -> Clap {
@@ -71,6 +93,7 @@ fn clap() -> Clap {
         .args(SECTIONS.iter().flat_map(|section| section.options.iter().map(|option| flag(option, section.title))))
         .subcommand(Clap::new("run").about("Pool the upstream's connections (the default)"))
         .subcommand(dev_command())
+        .subcommand(lint_command())
         .subcommand(Clap::new("check").about("Check the settings and log in to every upstream once"))
         .subcommand(
             Clap::new("urls").about("Print connection strings for psql, Prisma, postgres.js and pgbench").arg(
@@ -82,13 +105,25 @@ fn clap() -> Clap {
 fn dev_command() -> Clap {
     let fresh =
         Arg::new("fresh").long("fresh").action(ArgAction::SetTrue).help("Throw the database away and begin with an empty one");
+    Clap::new("dev").about("Pool a PostgreSQL of its own, for development: needs no upstream").arg(fresh).args(of_postgres())
+}
+
+fn lint_command() -> Clap {
+    let command = Arg::new("command").value_name("COMMAND").num_args(1..).required(true).last(true);
+    Clap::new("lint")
+        .about("Run a command against a PostgreSQL of its own, and list what would break on a hosted pooler")
+        .after_help(
+            "Exit code: the command's own if it fails, else 1 if anything was found. Its DATABASE_URL and DIRECT_URL are set.",
+        )
+        .args(of_postgres())
+        .arg(command.value_parser(value_parser!(OsString)).help("What to run, with its arguments: -- npm test"))
+}
+
+fn of_postgres() -> [Arg; 2] {
     let data_dir = Arg::new("data-dir").long("data-dir").value_name("PATH").value_parser(PathBufValueParser::new());
     let version = Arg::new("postgres-version").long("postgres-version").value_name("N");
-    Clap::new("dev")
-        .about("Pool a PostgreSQL of its own, for development: needs no upstream")
-        .arg(fresh)
-        .arg(data_dir.help("Where the database is kept"))
-        .arg(version.value_parser(value_parser!(u16).range(POSTGRES_VERSIONS)).help("Major version of PostgreSQL, such as 17"))
+    let version = version.value_parser(value_parser!(u16).range(POSTGRES_VERSIONS));
+    [data_dir.help("Where the database is kept"), version.help("Major version of PostgreSQL, such as 17")]
 }
 
 fn config_file() -> Arg {
@@ -197,13 +232,28 @@ mod tests {
     fn dev_takes_the_flags_of_run_and_its_own() {
         let line = "sidepool dev --session-port 15432 --fresh --data-dir /d --postgres-version 17";
         let Ok(Command::Dev { prepared, wishes }) = parse(line) else { panic!("dev") };
-        assert_eq!(wishes, Wishes { fresh: true, data_dir: Some("/d".into()), postgres_version: Some(17) });
+        assert_eq!(wishes, Wishes { storage: Storage::Fresh, data_dir: Some("/d".into()), postgres_version: Some(17) });
         assert_eq!(prepared.listen().session_port, Some(15_432));
         let Ok(Command::Dev { wishes, .. }) = parse("sidepool dev") else { panic!("dev") };
         assert_eq!(wishes, Wishes::default());
         assert!(refusal(&format!("sidepool dev {URL}")).starts_with("`sidepool dev` brings its own PostgreSQL"));
         assert!(refusal("sidepool dev --postgres-version seventeen").contains("seventeen"));
         assert!(refusal("sidepool run --fresh").contains("--fresh"));
+    }
+
+    #[test]
+    fn lint_takes_a_command_and_stays_out_of_the_way() {
+        let line = "sidepool lint --postgres-version 17 -- npm test --watch";
+        let Ok(Command::Lint { prepared, wishes, program }) = parse(line) else { panic!("lint") };
+        assert_eq!(program, ["npm", "test", "--watch"]);
+        assert_eq!(wishes, Wishes { storage: Storage::Throwaway, data_dir: None, postgres_version: Some(17) });
+        assert_eq!((prepared.listen().session_port, prepared.listen().transaction_port), (Some(0), Some(0)));
+        let Ok(Command::Lint { prepared, wishes, .. }) = parse("sidepool lint --data-dir /d --session-port 7 -- a") else {
+            panic!("lint")
+        };
+        assert_eq!((wishes.storage, prepared.listen().session_port), (Storage::Kept, Some(7)));
+        assert!(refusal("sidepool lint").contains("COMMAND"));
+        assert!(refusal(&format!("sidepool lint {URL} -- a")).starts_with("`sidepool lint` brings its own PostgreSQL"));
     }
 
     #[test]

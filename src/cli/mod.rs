@@ -1,8 +1,9 @@
-//! The command line: `run`, `dev`, `check`, `urls`.
+//! The command line: `run`, `dev`, `lint`, `check`, `urls`.
 
 mod args;
 pub mod check;
 pub mod dev;
+pub mod lint;
 pub mod probe;
 pub mod report;
 pub mod serve;
@@ -24,6 +25,12 @@ pub enum Command {
         /// To be finished with the embedded PostgreSQL's address once that has started.
         prepared: Box<Prepared>,
         wishes: dev::Wishes,
+    },
+    Lint {
+        prepared: Box<Prepared>,
+        wishes: dev::Wishes,
+        /// With its arguments; never empty.
+        program: Vec<OsString>,
     },
     Check(Loaded),
     Urls {

@@ -63,6 +63,15 @@ pub fn lines(settings: &Settings, endpoint: &Endpoint, passwords: Passwords) -> 
     lines
 }
 
+/// Those of the default project for an application, with passwords: transaction mode and session mode. `None` where either
+/// is switched off.
+pub fn pair(settings: &Settings, endpoint: &Endpoint) -> Option<(String, String)> {
+    let project = settings.default_project();
+    let login = login(settings, project, &reference(settings, project), Passwords::Shown);
+    let url = |port: u16| url(&login, endpoint, port, &project.upstream.database);
+    Some((url(endpoint.transaction_port?), url(endpoint.session_port?)))
+}
+
 fn project_lines(settings: &Settings, project: &Project, endpoint: &Endpoint, passwords: Passwords) -> Vec<String> {
     let reference = reference(settings, project);
     let login = login(settings, project, &reference, passwords);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientAuth, ClientCert, Limits, Listen, Log, LogFormat, Logins, Password, Timeouts};
+use super::{ClientAuth, ClientCert, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Timeouts};
 use crate::wire::exchange::Isolation;
 
 /// One place per option. All of them are filled, since every option has a default or may be missing.
@@ -17,6 +17,8 @@ pub(crate) struct Draft {
     pub(crate) client_auth: ClientAuth,
     pub(crate) logins: Logins,
     pub(crate) isolation: Isolation,
+    /// `None`: off, unless it is `sidepool dev`.
+    pub(crate) lint: Option<Lint>,
     pub(crate) listen: Listen,
     pub(crate) client_tls: DraftTls,
     pub(crate) limits: Limits,
@@ -43,6 +45,7 @@ impl Draft {
             client_auth: ClientAuth::ScramSha256,
             logins: Logins::default(),
             isolation: Isolation::Tracked,
+            lint: None,
             listen: Listen {
                 addresses: Vec::new(),
                 session_port: None,

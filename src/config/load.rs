@@ -10,7 +10,7 @@ use super::file::ConfigFile;
 use super::layers::Layers;
 use super::options::{CONFIG_FILE, DEFAULT_FILE};
 use super::projects::{self, ProjectSpec};
-use super::{ConfigError, Limits, Listen, Log, Logins, Password, Project, Settings, Upstream, User, checks, url};
+use super::{ConfigError, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Upstream, User, checks, url};
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
 /// No `Debug`: flags and variables hold passwords.
@@ -108,6 +108,13 @@ impl Prepared {
         self.draft.state_dir.as_deref()
     }
 
+    /// What the lint does where no option says so.
+    #[must_use]
+    pub fn lint_unless_told(mut self, lint: Lint) -> Self {
+        self.draft.lint.get_or_insert(lint);
+        self
+    }
+
     /// Reads the upstreams' URLs.
     ///
     /// # Errors
@@ -186,8 +193,10 @@ impl Prepared {
             return Err(ConfigError::new("there is no upstream: nothing says which PostgreSQL to pool", hint));
         }
         let workers = checks::workers(&self.draft, self.cores);
-        let Draft { listen, client_auth, isolation, logins, limits, timeouts, log, state_dir, .. } = self.draft;
-        let settings = Settings { listen, client_auth, isolation, client_tls, limits, timeouts, workers, log, logins, projects };
+        let Draft { listen, client_auth, isolation, lint, logins, limits, timeouts, log, state_dir, .. } = self.draft;
+        let lint = lint.unwrap_or(Lint::Off);
+        let settings =
+            Settings { listen, client_auth, isolation, lint, client_tls, limits, timeouts, workers, log, logins, projects };
         let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
         Ok(Loaded { settings: Arc::new(settings), notes: self.notes, source, state_dir })
     }

@@ -20,6 +20,8 @@ pub struct Settings {
     pub client_auth: ClientAuth,
     /// How a server is cleaned for another client of the transaction port.
     pub isolation: Isolation,
+    /// Who is told of statements that would break on a hosted pooler.
+    pub lint: Lint,
     pub client_tls: ClientTls,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -54,6 +56,18 @@ pub struct Listen {
     pub unix_socket_dir: Option<PathBuf>,
     /// `/metrics`, `/healthz`, `/readyz`; `None` is off.
     pub http: Option<std::net::SocketAddr>,
+}
+
+/// What becomes of statements that would break or leak on a hosted transaction-mode pooler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lint {
+    Off,
+    /// A warning in the log.
+    Log,
+    /// A notice to the client.
+    Notice,
+    /// Kept, to be read when all is over (`sidepool lint`).
+    Collect,
 }
 
 /// How clients prove who they are.

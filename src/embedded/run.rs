@@ -49,8 +49,9 @@ impl Spec {
 }
 
 /// What becomes of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
+    #[default]
     Kept,
     /// Any earlier content is replaced.
     Fresh,

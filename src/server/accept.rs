@@ -16,7 +16,7 @@ use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Inquiries, Login, LoginContext};
-use crate::session::{House, Sessions, admit, turn_away};
+use crate::session::{Findings, House, Sessions, admit, turn_away};
 use crate::wire::startup::CancelRequest;
 
 /// Connections beyond `max_clients` that may exist while they say who they are: cancel requests must get through, and a
@@ -44,7 +44,8 @@ impl Door {
         let registry = Arc::new(Registry::new(Arc::clone(settings), upstream_tls, Arc::clone(&keys)));
         let login = LoginContext { settings: Arc::clone(settings), tls, secret, keys, inquiries, guard: Arc::default() };
         let sessions = Arc::<Sessions>::default();
-        let house = Arc::new(House { settings: Arc::clone(settings), registry, sessions, startups: Default::default() });
+        let (startups, lint) = (Default::default(), Findings::wanted(settings.lint));
+        let house = Arc::new(House { settings: Arc::clone(settings), registry, sessions, startups, lint });
         Ok(Self { house, login, connections: Arc::default() })
     }
 

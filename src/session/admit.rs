@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::end::End;
 use super::handle::{Membership, Sessions};
+use super::lint::{Findings, Linted};
 use super::login::Login;
 use super::patience::Patience;
 use super::relay::{Parts, Relay};
@@ -37,6 +38,8 @@ pub struct House {
     pub registry: Arc<Registry>,
     pub sessions: Arc<Sessions>,
     pub startups: KnownStartups,
+    /// Where the lint keeps what it found; `None` is off.
+    pub lint: Option<Arc<Findings>>,
 }
 
 /// Startup parameters a server has accepted, with the reported ones as it spells them.
@@ -141,6 +144,7 @@ impl Arriving {
         };
         self.greet(&accepted.params);
         let side = self.side(accepted.params, &accepted.settings, house);
+        let side = if house.lint.is_some() { side.linted() } else { side };
         Ok(Admitted { side, startup: StartupKey::default(), server: None })
     }
 
@@ -252,7 +256,9 @@ impl Arriving {
         let Admitted { side, startup, server } = admitted;
         let registry = Arc::clone(&house.registry);
         let patience = Patience::new(&house.settings.timeouts);
-        Relay::new(Parts { patience, client: stream, side, pool, registry, membership, startup, to_client: out, server, early })
+        let lint = house.lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
+        let to_client = out;
+        Relay::new(Parts { client: stream, side, pool, registry, membership, startup, to_client, server, early, patience, lint })
     }
 }
 

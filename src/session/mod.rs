@@ -5,6 +5,7 @@ mod end;
 mod farewell;
 mod handle;
 mod hold;
+mod lint;
 mod patience;
 mod recover;
 mod relay;
@@ -17,6 +18,7 @@ pub use admit::{House, KnownStartups, admit};
 pub use end::End;
 pub use farewell::turn_away;
 pub use handle::{Handle, Sessions, Stop};
+pub use lint::{Finding, Findings};
 pub use relay::Relay;
 
 use crate::pool::PoolMode;

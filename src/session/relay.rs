@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::end::End;
 use super::handle::{Handle, Membership, Stop};
+use super::lint::Linted;
 use super::patience::{Patience, Silence};
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
@@ -47,6 +48,7 @@ pub struct Relay {
     /// A database that its server's current statements want empty.
     pub(super) vacancy: Option<Vacancy>,
     patience: Patience,
+    pub(super) lint: Option<Box<Linted>>,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ pub struct Parts {
     /// What the client sent before it was greeted.
     pub early: Vec<u8>,
     pub patience: Patience,
+    pub(super) lint: Option<Box<Linted>>,
 }
 
 enum Step {
@@ -81,7 +84,7 @@ enum Step {
 
 impl Relay {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience } = parts;
+        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience, lint } = parts;
         let home = server.as_ref().map_or(0, |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
         Self {
@@ -98,6 +101,7 @@ impl Relay {
             state,
             vacancy: None,
             patience,
+            lint,
         }
     }
 
@@ -282,6 +286,7 @@ impl Relay {
                 State::Idle => {
                     let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
                     at += taken;
+                    self.lint_client();
                     match next {
                         Unleased::More => return self.flush_client(cx).map(|()| at),
                         Unleased::Terminated => return Err(End::ClientLeft),
@@ -301,6 +306,7 @@ impl Relay {
                         self.vacancy = Some(self.registry.vacate(&self.pool.project, &database));
                     }
                     server.send(&rest[turn.direct], cx)?;
+                    self.lint_client();
                     if turn.terminated {
                         return Err(End::ClientLeft);
                     }
@@ -391,6 +397,7 @@ impl Relay {
         }
         let released = self.release_if_idle(cx);
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
+        self.lint_server();
         if released || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Opt;
 use crate::config::kind::{Choice, Kind};
-use crate::config::{ClientAuth, LogFormat};
+use crate::config::{ClientAuth, Lint, LogFormat};
 use crate::wire::exchange::Isolation;
 
 pub(super) const GENERAL: &[Opt] = &[
@@ -44,6 +44,25 @@ pub(super) const GENERAL: &[Opt] = &[
             Choice { word: "strict", choose: |d| d.isolation = Isolation::Strict },
         ]),
         doc: "How a server connection is cleaned in transaction mode when another client takes it. `tracked` undoes what the               client's statements may have done to the session, by their text. `strict` undoes everything, whatever was               seen: also what a trigger or an operator did by a function of its own. It costs a round of statements each               time a server changes hands, in the same write, and prepared statements are prepared anew.",
+    },
+    Opt {
+        key: "lint",
+        flag: "lint",
+        env: "SIDEPOOL_LINT",
+        default: "auto",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Choice(&[
+            Choice { word: "auto", choose: |d| d.lint = None },
+            Choice { word: "off", choose: |d| d.lint = Some(Lint::Off) },
+            Choice { word: "log", choose: |d| d.lint = Some(Lint::Log) },
+            Choice { word: "notice", choose: |d| d.lint = Some(Lint::Notice) },
+        ]),
+        doc: "What becomes of statements on the transaction port that work here and would break or leak on a hosted pooler: \
+              session settings, LISTEN, temporary tables, session advisory locks, cursors WITH HOLD, PREPARE, prepared \
+              statements with names, transactions left idle for 2 seconds. Each statement is told once for each \
+              `application_name`, without its literals and with what to write instead: as a warning in the log (`log`), \
+              or to the client (`notice`). `auto` is `off`, and `log` in `sidepool dev`.",
     },
     Opt {
         key: "workers",

@@ -1,6 +1,7 @@
 //! What a client sends.
 
 mod held;
+mod lint;
 mod mentions;
 mod prepared;
 mod unleased;
@@ -206,6 +207,7 @@ impl Walk<'_, '_> {
         };
         // One that waits is scanned again.
         if self.at > before {
+            self.client.lint(text, &effects);
             match is_whole {
                 true => self.note_effects(&effects),
                 false => self.note_effects(&Effects::anything()),

@@ -18,7 +18,7 @@ use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
 use super::params::{ParamSets, Params, is_settable};
 use super::plan::{Plan, Status};
 use super::probe::Probe;
-use super::sql::{Leaves, Touched};
+use super::sql::{Leaves, Remark, Touched};
 use super::statement::Statements;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
@@ -93,6 +93,8 @@ pub struct ClientSide {
     startup: Startup,
     catalog: Arc<Catalog>,
     bounds: Bounds,
+    /// What the lint has to say of its statements; `None`: there is none.
+    remarks: Option<Vec<Remark>>,
 }
 
 impl ClientSide {
@@ -119,7 +121,20 @@ impl ClientSide {
             startup,
             catalog,
             bounds,
+            remarks: None,
         }
+    }
+
+    /// Statements are looked at from now on for what would break elsewhere.
+    #[must_use]
+    pub fn linted(self) -> Self {
+        Self { remarks: Some(Vec::new()), ..self }
+    }
+
+    /// What the lint has to say since it was asked last.
+    #[inline]
+    pub fn take_remarks(&mut self) -> Vec<Remark> {
+        self.remarks.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// A stand-in for when the pooler itself talks to a server.
@@ -233,6 +248,11 @@ impl ServerSide {
     /// Every reply has come, in full, and none is half read.
     pub fn is_settled(&self) -> bool {
         self.plan.is_settled() && self.intake == Intake::Boundary
+    }
+
+    /// A message of our own may go to the client now.
+    pub fn is_between_messages(&self) -> bool {
+        self.intake == Intake::Boundary
     }
 
     /// Settled outside a transaction: it may change hands.

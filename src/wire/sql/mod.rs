@@ -6,6 +6,7 @@
 
 mod calls;
 mod effects;
+mod hazards;
 mod leaves;
 mod mentions;
 mod pieces;
@@ -15,6 +16,7 @@ mod words;
 
 pub(super) use effects::NAME_BYTES_MAX;
 pub use effects::{Effects, Scope, Touched};
+pub use hazards::{Hazard, Remark, head, remarks};
 pub use leaves::Leaves;
 pub use mentions::{Backslash, Mention, mentions};
 pub use verb::Verb;

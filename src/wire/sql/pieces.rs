@@ -57,7 +57,7 @@ impl Pieces<'_> {
 
 /// A literal with its quotes. `E'…'` has escapes; without the E it depends on a setting, and a backslash before a quote
 /// makes it unclear where the literal ends.
-fn literal_length(text: &[u8], before: Option<u8>) -> Option<usize> {
+pub(super) fn literal_length(text: &[u8], before: Option<u8>) -> Option<usize> {
     let escapes = matches!(before, Some(b'e' | b'E'));
     let mut at = 1;
     loop {
@@ -73,7 +73,7 @@ fn literal_length(text: &[u8], before: Option<u8>) -> Option<usize> {
 }
 
 /// `$tag$ … $tag$`, or a parameter's dollar alone; 0 where the end is missing.
-fn dollar_length(text: &[u8]) -> usize {
+pub(super) fn dollar_length(text: &[u8]) -> usize {
     let tag = 1 + text[1..].iter().take_while(|b| is_word(**b) && **b != b'$').count();
     if text.get(tag) != Some(&b'$') || text[1..tag].first().is_some_and(u8::is_ascii_digit) {
         return 1;

@@ -52,6 +52,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
         listen: Listen { addresses: vec![], session_port: None, transaction_port: None, unix_socket_dir: None, http: None },
         client_auth: ClientAuth::ScramSha256,
         isolation: crate::wire::exchange::Isolation::Tracked,
+        lint: Lint::Off,
         client_tls: ClientTls::Off,
         limits: Limits {
             max_clients: 1,

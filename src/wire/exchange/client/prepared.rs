@@ -121,7 +121,13 @@ impl Walk<'_, '_> {
             Verb::Execute(name) => self.with_server_name(&parse, name.clone(), About::Executes),
             _ => (Cow::Borrowed(parse.rest), About::Nothing),
         };
-        self.parse_as(header, parse.name, rest, scan, about)
+        let (before, effects) = (self.at, self.client.is_linted().then(|| scan.effects.clone()));
+        let more = self.parse_as(header, parse.name, rest, scan, about)?;
+        // One that waits is scanned again.
+        if let Some(effects) = effects.filter(|_| self.at > before) {
+            self.client.lint_named(parse.name, parse.text, &effects);
+        }
+        Ok(more)
     }
 
     /// The Parse with the server's name for the client's statement in its text, which is made sure of.

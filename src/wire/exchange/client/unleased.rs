@@ -58,6 +58,7 @@ impl ClientSide {
         if statement.scan.verb != Verb::Other {
             return false;
         }
+        self.lint_named(parse.name, parse.text, &statement.scan.effects);
         self.names.insert(Arc::new(Named { name: parse.name.into(), statement, about: About::Nothing, batch: KNOWN }));
         true
     }
