@@ -3,6 +3,8 @@
 //! [`PgError`] is the only thing a client ever receives about a failure, and every one of them is built on purpose:
 //! nothing turns an arbitrary Rust error into text for a client.
 
+pub mod hosted;
+
 use std::borrow::Cow;
 use std::fmt;
 

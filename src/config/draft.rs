@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientAuth, ClientCert, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Timeouts};
+use super::{
+    ClientAuth, ClientCert, ErrorTexts, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Profile, SessionOverflow,
+    StartupParameters, Timeouts,
+};
 use crate::wire::exchange::Isolation;
 
 /// One place per option. All of them are filled, since every option has a default or may be missing.
@@ -19,6 +22,11 @@ pub(crate) struct Draft {
     pub(crate) isolation: Isolation,
     /// `None`: off, unless it is `sidepool dev`.
     pub(crate) lint: Option<Lint>,
+    /// Has done its work when the draft is filled in.
+    pub(crate) profile: Profile,
+    pub(crate) error_texts: ErrorTexts,
+    pub(crate) session_overflow: SessionOverflow,
+    pub(crate) startup_parameters: StartupParameters,
     pub(crate) listen: Listen,
     pub(crate) client_tls: DraftTls,
     pub(crate) limits: Limits,
@@ -46,6 +54,10 @@ impl Draft {
             logins: Logins::default(),
             isolation: Isolation::Tracked,
             lint: None,
+            profile: Profile::Transparent,
+            error_texts: ErrorTexts::Postgres,
+            session_overflow: SessionOverflow::Wait,
+            startup_parameters: StartupParameters::Applied,
             listen: Listen {
                 addresses: Vec::new(),
                 session_port: None,

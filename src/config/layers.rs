@@ -50,6 +50,11 @@ impl<'a> Layers<'a> {
         for option in options::all().filter(|option| !option.default.is_empty()) {
             builder = builder.set_default(option.key, option.default)?;
         }
+        if self.has_profile("supabase") {
+            for (key, value) in options::SUPABASE {
+                builder = builder.set_default(*key, *value)?;
+            }
+        }
         if let Some(file) = self.file {
             builder = builder.add_source(File::from_str(&file.text, FileFormat::Toml));
         }
@@ -59,6 +64,13 @@ impl<'a> Layers<'a> {
             builder = builder.set_override(*key, value.as_str())?;
         }
         builder.build()?.collect()
+    }
+
+    /// As the last layer to name one has it. What is no profile's name is refused when the options are taken.
+    fn has_profile(&self, name: &str) -> bool {
+        let in_file = || Some(find(&self.file?.tree, "profile")?.to_string());
+        let named = self.flags.get("profile").or_else(|| self.env.get("profile")).cloned().or_else(in_file);
+        named.is_some_and(|named| named.trim() == name)
     }
 
     pub(super) fn origin(&self, key: &str) -> Origin<'a> {

@@ -193,10 +193,38 @@ impl Prepared {
             return Err(ConfigError::new("there is no upstream: nothing says which PostgreSQL to pool", hint));
         }
         let workers = checks::workers(&self.draft, self.cores);
-        let Draft { listen, client_auth, isolation, lint, logins, limits, timeouts, log, state_dir, .. } = self.draft;
+        let Draft {
+            listen,
+            client_auth,
+            isolation,
+            lint,
+            logins,
+            limits,
+            timeouts,
+            log,
+            state_dir,
+            error_texts,
+            session_overflow,
+            startup_parameters,
+            ..
+        } = self.draft;
         let lint = lint.unwrap_or(Lint::Off);
-        let settings =
-            Settings { listen, client_auth, isolation, lint, client_tls, limits, timeouts, workers, log, logins, projects };
+        let settings = Settings {
+            listen,
+            client_auth,
+            isolation,
+            lint,
+            error_texts,
+            session_overflow,
+            startup_parameters,
+            client_tls,
+            limits,
+            timeouts,
+            workers,
+            log,
+            logins,
+            projects,
+        };
         let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
         Ok(Loaded { settings: Arc::new(settings), notes: self.notes, source, state_dir })
     }

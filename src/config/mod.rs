@@ -22,8 +22,9 @@ pub use error::ConfigError;
 pub use load::{Loaded, Prepared, Sources, load};
 pub use network::Network;
 pub use settings::{
-    AuthQuery, CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, Host, Limits, Lint,
-    Listen, Log, LogFormat, Logins, Password, Project, Secret, Settings, SslMode, Timeouts, Upstream, UpstreamTls, User,
+    AuthQuery, CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, ErrorTexts, Host, Limits,
+    Lint, Listen, Log, LogFormat, Logins, Password, Profile, Project, Secret, SessionOverflow, Settings, SslMode,
+    StartupParameters, Timeouts, Upstream, UpstreamTls, User,
 };
 
 #[cfg(test)]

@@ -58,6 +58,15 @@ pub(crate) const SECTIONS: &[Section] = &[
 /// What a project may have its own of, by the same names.
 pub(crate) const LOGINS: Section = Section { table: "", title: "Who may log in", options: logins::LOGINS };
 
+/// Defaults of `profile = "supabase"`: the hosted pooler's on the smallest instance.
+pub(crate) const SUPABASE: &[(&str, &str)] = &[
+    ("limits.pool_size", "15"),
+    ("limits.max_clients", "200"),
+    ("session_overflow", "refuse"),
+    ("startup_parameters", "drop"),
+    ("error_texts", "supabase"),
+];
+
 pub(crate) fn all() -> impl Iterator<Item = &'static Opt> {
     SECTIONS.iter().flat_map(|section| section.options)
 }

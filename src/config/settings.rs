@@ -22,6 +22,12 @@ pub struct Settings {
     pub isolation: Isolation,
     /// Who is told of statements that would break on a hosted pooler.
     pub lint: Lint,
+    /// In whose words clients are refused.
+    pub error_texts: ErrorTexts,
+    /// What becomes of clients in session mode beyond the pool's size.
+    pub session_overflow: SessionOverflow,
+    /// What becomes of the parameters of a startup packet.
+    pub startup_parameters: StartupParameters,
     pub client_tls: ClientTls,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -68,6 +74,37 @@ pub enum Lint {
     Notice,
     /// Kept, to be read when all is over (`sidepool lint`).
     Collect,
+}
+
+/// In whose words clients are refused, where PostgreSQL itself does not refuse them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorTexts {
+    /// PostgreSQL's words and codes, with hints.
+    Postgres,
+    /// [`crate::error::hosted`].
+    Supabase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionOverflow {
+    Wait,
+    /// At once, as the hosted pooler does.
+    Refuse,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupParameters {
+    Applied,
+    /// But for `search_path`, and in session mode `application_name`.
+    Dropped,
+}
+
+/// What the options default to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Transparent,
+    /// The limits and refusals of the hosted pooler on its smallest instance.
+    Supabase,
 }
 
 /// How clients prove who they are.

@@ -127,6 +127,40 @@ fn a_later_source_overrides_an_earlier_one() {
 }
 
 #[test]
+fn a_profile_changes_defaults_and_nothing_else() {
+    let of = |settings: &Settings| (settings.limits.pool_size, settings.limits.max_clients, settings.session_overflow);
+    let ours = (20, 10_000, SessionOverflow::Wait);
+    let hosted = (15, 200, SessionOverflow::Refuse);
+    assert_eq!(of(&Try::new().settings()), ours);
+    for by in [
+        Try::new().file("profile = \"supabase\""),
+        Try::new().env("SIDEPOOL_PROFILE", "supabase"),
+        Try::new().file("profile = \"transparent\"").flag("profile", "supabase"),
+    ] {
+        let settings = by.settings();
+        assert_eq!(of(&settings), hosted);
+        assert_eq!(settings.projects[0].pool_size, 15);
+        assert_eq!(settings.startup_parameters, StartupParameters::Dropped);
+        assert_eq!(settings.error_texts, ErrorTexts::Supabase);
+    }
+    let flag_wins = Try::new().env("SIDEPOOL_PROFILE", "supabase").flag("profile", "transparent");
+    assert_eq!(of(&flag_wins.settings()), ours);
+    let own = Try::new().file("profile = \"supabase\"\nsession_overflow = \"wait\"\nlimits.pool_size = 3");
+    assert_eq!(of(&own.settings()), (3, 200, SessionOverflow::Wait));
+    assert!(Try::new().file("profile = \"hosted\"").error().contains("profile"));
+}
+
+#[test]
+fn the_lint_is_off_unless_dev_or_somebody_turns_it_on() {
+    assert_eq!(Try::new().settings().lint, Lint::Off);
+    assert_eq!(Try::new().env("SIDEPOOL_LINT", "notice").settings().lint, Lint::Notice);
+    let in_dev =
+        |file: &str| Prepared::new(&Try::new().file(file).sources).unwrap().lint_unless_told(Lint::Log).finish().unwrap();
+    assert_eq!(in_dev("").settings.lint, Lint::Log);
+    assert_eq!(in_dev("lint = \"off\"").settings.lint, Lint::Off);
+}
+
+#[test]
 fn the_file_is_the_flags_then_the_variables_then_the_one_here() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, size: usize| {

@@ -9,7 +9,8 @@ use super::credentials::{Credentials, Standing};
 use super::server::{Counted, Server, ServerHandle, StartupKey};
 use super::{Health, Pool, PoolMode, Refusal, State};
 use crate::auth::key_cache::KeyCache;
-use crate::config::Secret;
+use crate::config::{ErrorTexts, Secret};
+use crate::error::hosted::{self, Hosted};
 use crate::error::{PgError, SqlState};
 use crate::net::tls::TlsContext;
 use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
@@ -272,6 +273,13 @@ fn refusal(error: &ConnectError) -> Refusal {
 
 /// What a client is told that waited for a server in vain.
 pub(super) fn timed_out(pool: &Pool, waited: Duration) -> Refusal {
+    if pool.settings.error_texts == ErrorTexts::Supabase {
+        let mode = match pool.key.mode {
+            PoolMode::Session => hosted::Mode::Session,
+            PoolMode::Transaction => hosted::Mode::Transaction,
+        };
+        return Refusal::Final(Hosted::Checkout { after: waited, mode }.into());
+    }
     let counts = pool.counts();
     Refusal::Pooler(
         PgError::error(

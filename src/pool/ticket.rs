@@ -27,6 +27,8 @@ pub enum Refusal {
     /// The upstream's own ErrorResponse body.
     Upstream(bytes::Bytes),
     Pooler(PgError),
+    /// The same, and it ends the session.
+    Final(PgError),
     /// A CancelRequest for the waiting client (trap 37).
     Canceled,
 }

@@ -10,7 +10,8 @@ use tokio::io::AsyncWriteExt;
 use super::listen::{Bound, Listener, StartError};
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
-use crate::config::Settings;
+use crate::config::{ErrorTexts, Settings};
+use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
@@ -76,7 +77,7 @@ impl Door {
         tracing::debug!(user, database, project = login.project.name, mode = mode.as_str(), %peer, "client logged in");
         let limit = self.house.settings.limits.max_clients;
         if self.house.sessions.len() >= limit {
-            return turn_away(login, &too_many(limit), &self.house.settings).await;
+            return turn_away(login, &too_many(limit, self.house.settings.error_texts), &self.house.settings).await;
         }
         if let Ok(session) = admit(login, mode, &self.house).await {
             let house = Arc::clone(&self.house);
@@ -147,7 +148,10 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-fn too_many(limit: usize) -> PgError {
+fn too_many(limit: usize, texts: ErrorTexts) -> PgError {
+    if texts == ErrorTexts::Supabase {
+        return Hosted::Clients { limit }.into();
+    }
     PgError::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
         .with_detail(format!("{limit} clients are connected."))
         .with_hint("Close clients that are not needed, or raise limits.max_clients.")

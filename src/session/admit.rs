@@ -18,7 +18,8 @@ use super::lint::{Findings, Linted};
 use super::login::Login;
 use super::patience::Patience;
 use super::relay::{Parts, Relay};
-use crate::config::Settings;
+use crate::config::{ErrorTexts, SessionOverflow, Settings, StartupParameters};
+use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::{Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Want};
@@ -67,7 +68,10 @@ impl KnownStartups {
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
-pub async fn admit(login: Login, mode: PoolMode, house: &House) -> Result<Relay, End> {
+pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Relay, End> {
+    if house.settings.startup_parameters == StartupParameters::Dropped {
+        drop_parameters(&mut login.startup, mode);
+    }
     let key = PoolKey { project: login.project.name.clone(), database: login.database.clone(), user: login.user.clone(), mode };
     let Some(pool) = house.registry.pool(key, &login.project, login.credential.clone()) else {
         return Err(End::Refused(PgError::fatal(SqlState::INTERNAL_ERROR, "the project has no upstream")));
@@ -111,6 +115,11 @@ struct Admitted {
 
 impl Arriving {
     async fn admit_to_session(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
+        // This client is counted already.
+        let pool_size = self.pool.project.pool_size;
+        if house.settings.session_overflow == SessionOverflow::Refuse && self.pool.counts().clients > pool_size {
+            return Err(End::Refused(too_many_sessions(pool_size, house.settings.error_texts)));
+        }
         let startup = startup_for_server(packet);
         let none: Startup = Arc::new([]);
         let nobody = Arc::new(Params::default());
@@ -265,6 +274,7 @@ impl Arriving {
 fn end_of(refusal: Refusal) -> End {
     match refusal {
         Refusal::Upstream(body) => End::RefusedUpstream(body),
+        Refusal::Final(error) => End::Refused(error),
         Refusal::Pooler(error) => End::Refused(PgError { severity: crate::error::Severity::Fatal, ..error }),
         Refusal::Canceled => {
             End::Refused(PgError::fatal(SqlState::QUERY_CANCELED, "canceling authentication due to user request"))
@@ -309,6 +319,24 @@ fn escape(value: &str) -> String {
         escaped.push(character);
     }
     escaped
+}
+
+/// What the hosted pooler takes no notice of.
+fn drop_parameters(packet: &mut StartupPacket, mode: PoolMode) {
+    let stays = |name: &str| {
+        name.eq_ignore_ascii_case("search_path") || (mode == PoolMode::Session && name.eq_ignore_ascii_case("application_name"))
+    };
+    packet.parameters.retain(|(name, _)| stays(name));
+    packet.options.settings.retain(|(name, _)| stays(name));
+}
+
+fn too_many_sessions(pool_size: usize, texts: ErrorTexts) -> PgError {
+    match texts {
+        ErrorTexts::Supabase => Hosted::SessionClients { pool_size }.into(),
+        ErrorTexts::Postgres => PgError::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            .with_detail(format!("All {pool_size} server connections of the pool belong to clients in session mode."))
+            .with_hint("Close clients that are not needed, use the transaction port, or raise limits.pool_size."),
+    }
 }
 
 /// The settings a startup packet asks for; `options` first, as PostgreSQL applies them.

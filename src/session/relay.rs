@@ -348,6 +348,7 @@ impl Relay {
         self.state = State::Idle;
         let error = match refusal {
             Refusal::Upstream(body) => return Err(End::RefusedUpstream(body)),
+            Refusal::Final(error) => return Err(End::Refused(error)),
             Refusal::Pooler(error) => error,
             Refusal::Canceled => PgError::error(SqlState::QUERY_CANCELED, "canceling statement due to user request"),
         };

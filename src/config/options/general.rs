@@ -2,7 +2,7 @@
 
 use super::Opt;
 use crate::config::kind::{Choice, Kind};
-use crate::config::{ClientAuth, Lint, LogFormat};
+use crate::config::{ClientAuth, ErrorTexts, Lint, LogFormat, Profile, SessionOverflow, StartupParameters};
 use crate::wire::exchange::Isolation;
 
 pub(super) const GENERAL: &[Opt] = &[
@@ -63,6 +63,63 @@ pub(super) const GENERAL: &[Opt] = &[
               statements with names, transactions left idle for 2 seconds. Each statement is told once for each \
               `application_name`, without its literals and with what to write instead: as a warning in the log (`log`), \
               or to the client (`notice`). `auto` is `off`, and `log` in `sidepool dev`.",
+    },
+    Opt {
+        key: "profile",
+        flag: "profile",
+        env: "SIDEPOOL_PROFILE",
+        default: "transparent",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Choice(&[
+            Choice { word: "transparent", choose: |d| d.profile = Profile::Transparent },
+            Choice { word: "supabase", choose: |d| d.profile = Profile::Supabase },
+        ]),
+        doc: "What other options default to. `supabase` has limits and refusals of the hosted pooler on its smallest instance, so that \
+              what they break is seen here: pool_size 15, max_clients 200, session_overflow and error_texts as it has them, \
+              startup_parameters dropped. Each of them set by itself wins.",
+    },
+    Opt {
+        key: "session_overflow",
+        flag: "session-overflow",
+        env: "SIDEPOOL_SESSION_OVERFLOW",
+        default: "wait",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Choice(&[
+            Choice { word: "wait", choose: |d| d.session_overflow = SessionOverflow::Wait },
+            Choice { word: "refuse", choose: |d| d.session_overflow = SessionOverflow::Refuse },
+        ]),
+        doc: "What becomes of clients in session mode beyond `pool_size`. They `wait` for a server connection, or are refused at \
+              once, as the hosted pooler does (`EMAXCONNSESSION` there).",
+    },
+    Opt {
+        key: "startup_parameters",
+        flag: "startup-parameters",
+        env: "SIDEPOOL_STARTUP_PARAMETERS",
+        default: "apply",
+        example: "",
+        elsewhere: &[("PgBouncer", "ignore_startup_parameters")],
+        kind: Kind::Choice(&[
+            Choice { word: "apply", choose: |d| d.startup_parameters = StartupParameters::Applied },
+            Choice { word: "drop", choose: |d| d.startup_parameters = StartupParameters::Dropped },
+        ]),
+        doc: "What becomes of settings that a client sends at login, in `options` too. `drop` leaves but `search_path`, and in session \
+              mode `application_name`, as the hosted pooler does.",
+    },
+    Opt {
+        key: "error_texts",
+        flag: "error-texts",
+        env: "SIDEPOOL_ERROR_TEXTS",
+        default: "postgres",
+        example: "",
+        elsewhere: &[],
+        kind: Kind::Choice(&[
+            Choice { word: "postgres", choose: |d| d.error_texts = ErrorTexts::Postgres },
+            Choice { word: "supabase", choose: |d| d.error_texts = ErrorTexts::Supabase },
+        ]),
+        doc: "In whose words clients are refused for limits and unknown projects. `postgres` has its codes and hints, `supabase` \
+              the hosted pooler's `(ECODE) …` with XX000, after which the connection ends.",
     },
     Opt {
         key: "workers",

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::auth::username::{is_valid_name, split_project};
-use crate::config::{Project, Settings};
+use crate::config::{ErrorTexts, Project, Settings};
+use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::socket::Peer;
 use crate::wire::startup::Startup;
@@ -106,6 +107,9 @@ impl Stray {
     pub(super) fn refusal(&self, settings: &Settings, peer: Peer) -> PgError {
         if !peer.is_local() {
             return super::prove::wrong_password(&self.user);
+        }
+        if settings.error_texts == ErrorTexts::Supabase {
+            return Hosted::Project { user: &self.user, project: &self.project }.into();
         }
         let names: Vec<_> = settings.projects.iter().take(LISTED_MAX).map(|project| format!("\"{}\"", project.name)).collect();
         let more = if settings.projects.len() > LISTED_MAX { " and others" } else { "" };

@@ -53,6 +53,9 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
         client_auth: ClientAuth::ScramSha256,
         isolation: crate::wire::exchange::Isolation::Tracked,
         lint: Lint::Off,
+        error_texts: ErrorTexts::Postgres,
+        session_overflow: SessionOverflow::Wait,
+        startup_parameters: StartupParameters::Applied,
         client_tls: ClientTls::Off,
         limits: Limits {
             max_clients: 1,
