@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`error`], `telemetry` | errors with the side at fault; counters and logs |
+//! | [`error`], `telemetry` | errors with the side at fault; counters and their text |
 //! | `wire` | the protocol without IO: framing, replies, the exchange and its reply plan |
 //! | `auth` | verifiers, SCRAM, md5, `user.project`: without IO |
 //! | [`config`] | option table → file, environment, flags → checked settings |
@@ -25,5 +25,6 @@ pub mod net;
 pub mod pool;
 pub mod server;
 pub mod session;
+pub mod telemetry;
 pub mod upstream;
 pub mod wire;

@@ -4,7 +4,7 @@
 //! is in doubt are asked in turn, the one that has held for longest first; those that were found to need their server
 //! are left alone until something they did may have changed that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::task::Waker;
@@ -84,6 +84,17 @@ impl Pool {
         let state = self.state.lock();
         let reasons = state.held.iter().fold(Leaves::NOTHING, |all, h| all | h.reasons());
         (state.held.len(), reasons)
+    }
+}
+
+impl Pool {
+    /// How many servers are held for each kind of state; one may be held for several.
+    pub fn holds_by_reason(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for hold in &self.state.lock().held {
+            hold.reasons().names().for_each(|name| *counts.entry(name).or_default() += 1);
+        }
+        counts
     }
 }
 

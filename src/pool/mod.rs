@@ -5,6 +5,7 @@
 //! overtake (trap 13).
 
 mod budget;
+mod counts;
 mod credentials;
 mod held;
 mod keeper;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use budget::Budget;
+pub use counts::{Counts, Reach};
 pub use held::Held;
 pub use outbox::Outbox;
 pub use registry::Registry;
@@ -32,6 +34,7 @@ pub use vacancy::Vacancy;
 
 use crate::config::{Project, Settings};
 use crate::error::PgError;
+use crate::telemetry::{PoolName, Tally};
 use crate::wire::exchange::{Catalog, Mode};
 use crate::wire::params::Params;
 use crate::wire::sql::Leaves;
@@ -61,6 +64,14 @@ impl PoolMode {
     }
 }
 
+impl PoolKey {
+    /// Under which the pool's figures are known.
+    pub fn telemetry_name(&self) -> PoolName {
+        let Self { project, database, user, mode } = self.clone();
+        PoolName { project, database, user, mode: mode.as_str() }
+    }
+}
+
 impl From<PoolMode> for Mode {
     fn from(mode: PoolMode) -> Self {
         match mode {
@@ -84,6 +95,7 @@ pub struct Pool {
     /// Clients logged in to this pool.
     clients: AtomicUsize,
     ids: Arc<AtomicU64>,
+    pub tally: Arc<Tally>,
 }
 
 #[derive(Debug)]
@@ -158,6 +170,8 @@ impl Pool {
             };
             if server.hear_idle(&self.catalog) {
                 server.leases += 1;
+                server.leased_at = Instant::now();
+                self.tally.leases.one();
                 return Some(server);
             }
             self.log_closed(&server);
@@ -216,6 +230,9 @@ impl Pool {
     }
 
     fn give(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
+        if self.key.mode == PoolMode::Transaction && !server.is_unused() {
+            self.tally.lease_times.observe(now.saturating_duration_since(server.leased_at));
+        }
         if server.is_past(now) {
             return self.retire(server);
         }
@@ -234,8 +251,12 @@ impl Pool {
                 continue;
             }
             server.leases += 1;
+            server.leased_at = server.idle_since;
+            let waited = server.idle_since.saturating_duration_since(waiter.since);
             match waiter.ticket.serve(server) {
                 Ok(()) => {
+                    self.tally.leases.one();
+                    self.tally.waits.observe(waited);
                     restore(&mut state.waiters, passed_over);
                     return;
                 }
@@ -325,28 +346,6 @@ impl Pool {
     fn queue_wait(&self) -> Option<Duration> {
         Some(self.settings.timeouts.queue_wait).filter(|t| !t.is_zero())
     }
-
-    /// Counts for logs and metrics.
-    pub fn counts(&self) -> Counts {
-        let state = self.state.lock();
-        Counts {
-            idle: state.idle.len(),
-            open: self.open_count(),
-            opening: state.opening,
-            waiting: state.waiters.len(),
-            clients: self.clients.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// How many of each a pool has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub idle: usize,
-    pub open: usize,
-    pub opening: usize,
-    pub waiting: usize,
-    pub clients: usize,
 }
 
 impl std::fmt::Display for Pool {

@@ -150,10 +150,13 @@ impl Pool {
         let limit = self.settings.timeouts.server_connect;
         match tokio::time::timeout(limit, upstream::connect(&spec)).await {
             Ok(result) => {
+                let tally = &self.tally;
+                if result.is_ok() { &tally.connects } else { &tally.connect_failures }.one();
                 self.judge(credential, &result);
                 result
             }
             Err(_) => {
+                self.tally.connect_failures.one();
                 let target = format!("{:?}", self.project.upstream.host);
                 Err(ConnectError::Unreachable { target, error: std::io::ErrorKind::TimedOut.into() })
             }

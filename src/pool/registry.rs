@@ -13,6 +13,7 @@ use super::{Budget, Health, Pool, PoolKey, State, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
+use crate::telemetry::Telemetry;
 use crate::upstream::Credential;
 use crate::wire::exchange::Catalog;
 
@@ -26,6 +27,7 @@ pub struct Registry {
     upstreams: HashMap<String, Upstream>,
     keys: Arc<KeyCache>,
     ids: Arc<AtomicU64>,
+    telemetry: Arc<Telemetry>,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Registry {
             .zip(tls)
             .map(|(p, tls)| (p.name.clone(), Upstream { budget: Budget::new(p.max_server_connections), tls }))
             .collect();
-        Self { settings, pools: Mutex::default(), upstreams, keys, ids: Arc::default() }
+        Self { settings, pools: Mutex::default(), upstreams, keys, ids: Arc::default(), telemetry: Arc::default() }
     }
 
     /// The pool for `key`, made if there is none. `credential` is what its servers log in with from now on.
@@ -84,9 +86,19 @@ impl Registry {
             open: Arc::default(),
             clients: AtomicUsize::new(0),
             ids: Arc::clone(&self.ids),
+            tally: self.telemetry.tally(key.telemetry_name()),
         });
         upstream.budget.enter(&pool);
         pool
+    }
+
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Connections to a project's upstream, over all its pools, and the most there may be.
+    pub fn upstream_connections(&self, project: &str) -> Option<(usize, usize)> {
+        self.upstreams.get(project).map(|upstream| (upstream.budget.open(), upstream.budget.limit()))
     }
 
     /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, make way.

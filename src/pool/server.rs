@@ -39,6 +39,7 @@ pub struct Server {
     /// Startup parameters it was opened with (session mode): a client gets a server only with its own.
     pub startup: StartupKey,
     pub(super) idle_since: Instant,
+    pub(super) leased_at: Instant,
     pub(super) checked_at: Instant,
     pub(super) retires_at: Option<Instant>,
     pub(super) leases: u64,
@@ -177,6 +178,7 @@ impl Server {
             notices,
             startup,
             idle_since: now,
+            leased_at: now,
             checked_at: now,
             retires_at: lifetime.map(|l| now + l),
             leases: 0,

@@ -12,11 +12,11 @@ use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
 use crate::config::{ErrorTexts, Settings};
 use crate::error::hosted::Hosted;
-use crate::error::{PgError, SqlState};
+use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
-use crate::session::login::{self, Arrival, Inquiries, Login, LoginContext};
+use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
 use crate::session::{Findings, House, Sessions, admit, turn_away};
 use crate::wire::startup::CancelRequest;
 
@@ -56,8 +56,11 @@ impl Door {
         let arrival = match tokio::time::timeout(limit, login::greet(socket, &self.login)).await {
             Ok(Ok(arrival)) => arrival,
             // It has been told, and it has been logged.
-            Ok(Err(_)) => return,
-            Err(_) => return tracing::info!("a client did not log in within {limit:?}"),
+            Ok(Err(failure)) => return self.refused(&failure),
+            Err(_) => {
+                self.house.registry.telemetry().logins.timed_out.one();
+                return tracing::info!("a client did not log in within {limit:?}");
+            }
         };
         match arrival {
             Arrival::Gone => {}
@@ -77,15 +80,31 @@ impl Door {
         tracing::debug!(user, database, project = login.project.name, mode = mode.as_str(), %peer, "client logged in");
         let limit = self.house.settings.limits.max_clients;
         if self.house.sessions.len() >= limit {
+            self.count_refusal(Fault::Pooler, SqlState::TOO_MANY_CONNECTIONS);
             return turn_away(login, &too_many(limit, self.house.settings.error_texts), &self.house.settings).await;
         }
-        if let Ok(session) = admit(login, mode, &self.house).await {
-            let house = Arc::clone(&self.house);
-            tokio::spawn(async move {
-                session.serve(&house).await;
-                drop(counted);
-            });
+        let logins = &self.house.registry.telemetry().logins;
+        // Why not, has been counted.
+        let Ok(session) = admit(login, mode, &self.house).await else { return logins.refused.one() };
+        logins.accepted.one();
+        let house = Arc::clone(&self.house);
+        tokio::spawn(async move {
+            session.serve(&house).await;
+            drop(counted);
+        });
+    }
+
+    /// Whoever goes without a word, as a port scan or a health check does, was not refused anything.
+    fn refused(&self, failure: &Failure) {
+        if let Some(told) = &failure.told {
+            self.count_refusal(failure.fault, told.code);
         }
+    }
+
+    fn count_refusal(&self, fault: Fault, code: SqlState) {
+        let telemetry = self.house.registry.telemetry();
+        telemetry.logins.refused.one();
+        telemetry.errors.count(fault, code.as_str().as_bytes());
     }
 
     /// Passes it on if the key is right. Nothing more is read, and nothing answered (trap 40).

@@ -79,17 +79,27 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
     let has_long_key = login.protocol_minor >= 2;
     let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key);
     let membership = Membership::new(&house.sessions, handle, &pool);
-    let mut arrival =
-        Arriving { stream: login.stream, pool, out: Outbox::default(), membership, has_long_key, early: Vec::new() };
+    let mut arrival = Arriving {
+        stream: login.stream,
+        pool: Arc::clone(&pool),
+        out: Outbox::default(),
+        membership,
+        has_long_key,
+        early: Vec::new(),
+    };
     arrival.out.buffer().extend_from_slice(&login.greeting);
     let admitted = match mode {
         PoolMode::Session => arrival.admit_to_session(&login.startup, house).await,
         PoolMode::Transaction => arrival.admit_to_transactions(&login.startup, house).await,
     };
     match admitted {
-        Ok(admitted) => Ok(arrival.into_relay(admitted, house)),
+        Ok(admitted) => {
+            arrival.pool.tally.logins.one();
+            Ok(arrival.into_relay(admitted, house))
+        }
         Err(end) => {
             let Arriving { mut stream, mut out, .. } = arrival;
+            super::tally::end(&pool, &house.registry, &end);
             super::farewell::tell(&mut stream, &mut out, &end, house.settings.timeouts.recovery).await;
             Err(end)
         }

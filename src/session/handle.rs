@@ -125,6 +125,11 @@ impl Sessions {
         table.by_pid.get(&pid)?.iter().find(|h| bool::from(h.key.ct_eq(key))).cloned()
     }
 
+    /// What all have been asked to do.
+    pub fn stopping(&self) -> Option<Stop> {
+        self.table.lock().stop
+    }
+
     pub fn len(&self) -> usize {
         self.table.lock().by_pid.values().map(Vec::len).sum()
     }

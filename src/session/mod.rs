@@ -9,6 +9,7 @@ mod lint;
 mod patience;
 mod recover;
 mod relay;
+mod tally;
 
 pub mod login;
 
@@ -28,6 +29,7 @@ impl Relay {
     pub async fn serve(mut self, house: &House) {
         let end = self.run().await;
         self.log(&end);
+        tally::end(&self.pool, &self.registry, &end);
         self.held = None;
         let deadline = house.settings.timeouts.recovery;
         if let Some(server) = self.take_server() {

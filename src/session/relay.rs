@@ -15,6 +15,7 @@ use super::end::End;
 use super::handle::{Handle, Membership, Stop};
 use super::lint::Linted;
 use super::patience::{Patience, Silence};
+use super::tally;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::{Held, Lost, Outbox, Outcome, Pool, Refusal, Registry, Server, StartupKey, Vacancy, Want};
@@ -37,7 +38,7 @@ pub struct Relay {
     carry: Vec<u8>,
     pub(super) to_client: Outbox,
     pub(super) pool: Arc<Pool>,
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     pub(super) membership: Membership,
     startup: StartupKey,
     /// While its server stays with it outside a transaction.
@@ -253,6 +254,7 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ClientLeft);
         }
+        self.pool.tally.client_bytes.add(bytes.len() as u64);
         self.patience.client_spoke();
         if self.carry.is_empty() {
             let taken = self.feed(bytes, cx)?;
@@ -333,7 +335,9 @@ impl Relay {
     /// ## (Idle | Queued) => Serving
     fn begin(&mut self, mut server: Box<Server>) {
         let id = self.handle().id;
+        let owner = server.side.owner();
         server.side.take_over(&mut self.side, server.out.buffer(), self.to_client.buffer());
+        tally::lease(&self.pool, owner.is_some_and(|owner| owner != id), !server.side.owes_nothing());
         match server.side.owes_nothing() {
             true => server.handle.lease_to(id),
             false => server.handle.prepare_for(id),
@@ -346,6 +350,7 @@ impl Relay {
     /// ## Queued => Idle
     fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), End> {
         self.state = State::Idle;
+        tally::refusal(self.registry.telemetry(), &refusal);
         let error = match refusal {
             Refusal::Upstream(body) => return Err(End::RefusedUpstream(body)),
             Refusal::Final(error) => return Err(End::Refused(error)),
@@ -371,6 +376,7 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ServerLost(Lost::Closed));
         }
+        self.pool.tally.server_bytes.add(bytes.len() as u64);
         if server.input.is_empty() {
             self.server_said(bytes, cx)?;
         } else {
@@ -386,6 +392,7 @@ impl Relay {
         let turn =
             server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
         server.input.extend_from_slice(&bytes[turn.consumed..]);
+        tally::turn(&self.pool, &self.registry, &turn);
         if turn.replayed || turn.asked {
             server.handle.lease_to(self.membership.handle().id);
         }

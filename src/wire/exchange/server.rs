@@ -35,6 +35,10 @@ pub struct ServerTurn {
     pub direct: Range<usize>,
     /// ReadyForQuery messages that were answers to the client.
     pub ready: u32,
+    /// Those of them that said idle: ends of transactions.
+    pub transactions: u32,
+    /// SQLSTATEs of errors that were answers to the client. Empty, it costs nothing.
+    pub errors: Vec<[u8; 5]>,
     /// The server said FATAL: it is about to close.
     pub fatal: bool,
     /// The settings of a new owner are in force: its own statements run from here on.
@@ -208,6 +212,7 @@ impl Walk<'_, '_> {
         let done = self.server.plan.ready(status)?;
         let reply = done.reply;
         self.turn.ready += u32::from(reply == Reply::Forward);
+        self.turn.transactions += u32::from(reply == Reply::Forward && status == Status::Idle);
         if status == Status::Idle && self.server.schema == Schema::Changing {
             // ## Changing => Unchanged: others see it from here on.
             self.server.schema = Schema::Unchanged;
@@ -380,6 +385,9 @@ impl Walk<'_, '_> {
         let mut corrections = Vec::new();
         let reply = plan.error(|entry, fate| corrections.extend(undo(entry, fate, Account { statements, unnamed }, client)));
         corrections.into_iter().for_each(|c| c.apply(plan));
+        if reply == Reply::Forward {
+            self.turn.errors.push(facts.code.try_into().unwrap_or(*b"XX000"));
+        }
         let more = match renamed {
             Some(message) if reply == Reply::Forward => {
                 self.out.insert(&message);

@@ -51,6 +51,11 @@ impl Leaves {
         (Self::INDELIBLE, "LOAD or setseed"),
     ];
 
+    /// The name of each kind in it, for people.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(kind, _)| self.has(*kind)).map(|(_, name)| name)
+    }
+
     pub const fn is_nothing(self) -> bool {
         self.0 == 0
     }
@@ -80,8 +85,7 @@ impl Leaves {
 /// For people: what holds a server.
 impl std::fmt::Display for Leaves {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = Self::NAMES.iter().filter(|(kind, _)| self.has(*kind)).map(|(_, name)| *name);
-        for (at, name) in names.enumerate() {
+        for (at, name) in self.names().enumerate() {
             f.write_str(if at > 0 { ", " } else { "" })?;
             f.write_str(name)?;
         }

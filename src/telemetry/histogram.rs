@@ -1,0 +1,64 @@
+//! How long something takes, in buckets.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper ends of the buckets, in µs; a last one has no end.
+pub const BOUNDS_US: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// Two additions for each observation and no allocation; the histogram of the `metrics` crate keeps every single value until
+/// somebody comes to collect them.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    counts: [AtomicU64; BOUNDS_US.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+/// What was observed so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// Observations up to each bound, all of the shorter ones among them.
+    pub up_to: [u64; BOUNDS_US.len()],
+    pub count: u64,
+    pub sum_seconds: f64,
+}
+
+impl Histogram {
+    #[inline]
+    pub fn observe(&self, time: Duration) {
+        let us = time.as_micros();
+        let bucket = BOUNDS_US.iter().position(|bound| us <= u128::from(*bound)).unwrap_or(BOUNDS_US.len());
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub fn observed(&self) -> Observed {
+        let mut count = 0;
+        let up_to = std::array::from_fn(|at| {
+            count += self.counts[at].load(Ordering::Relaxed);
+            count
+        });
+        count += self.counts[BOUNDS_US.len()].load(Ordering::Relaxed);
+        Observed { up_to, count, sum_seconds: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observation_is_in_its_bucket_and_all_above() {
+        let histogram = Histogram::default();
+        for us in [100, 101, 20_000_000] {
+            histogram.observe(Duration::from_micros(us));
+        }
+        let observed = histogram.observed();
+        assert_eq!(observed.up_to[..3], [1, 2, 2]);
+        assert_eq!((observed.up_to[BOUNDS_US.len() - 1], observed.count), (2, 3));
+        assert!((observed.sum_seconds - 20.000_201).abs() < 1e-9, "{}", observed.sum_seconds);
+    }
+}
