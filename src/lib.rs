@@ -13,14 +13,16 @@
 //! | `pool` | servers, waiters, leases, keeper |
 //! | `session` | one client: login, relay, recovery |
 //! | `server` | listeners, workers, drain |
+//! | `http` | metrics, health, state |
 //! | `embedded` | a PostgreSQL of our own, for `sidepool dev` and the tests |
-//! | `cli` | `run`, `dev`, `lint`, `check`, `urls` |
+//! | `cli` | `run`, `dev`, `lint`, `check`, `urls`, `health` |
 
 pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod embedded;
 pub mod error;
+pub mod http;
 pub mod net;
 pub mod pool;
 pub mod server;

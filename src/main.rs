@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Ok(Command::Dev { prepared, wishes }) => cli::dev::run(*prepared, &wishes, colour),
         Ok(Command::Lint { prepared, wishes, program }) => cli::lint::run(*prepared, &wishes, &program, colour),
         Ok(Command::Check(loaded)) => cli::check::run(&loaded, colour),
+        Ok(Command::Health(loaded)) => cli::health::run(&loaded),
         Err(error) => error.report(colour),
     }
 }

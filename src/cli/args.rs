@@ -34,6 +34,7 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
         "dev" => dev(matches, &sources),
         "lint" => lint(matches, sources),
         "check" => Ok(Command::Check(load(&sources)?)),
+        "health" => Ok(Command::Health(load(&sources)?)),
         "urls" => {
             let passwords = if matches.get_flag("show-passwords") { Passwords::Shown } else { Passwords::Hidden };
             Ok(Command::Urls { loaded: load(&sources)?, passwords })
@@ -95,6 +96,7 @@ fn clap() -> Clap {
         .subcommand(dev_command())
         .subcommand(lint_command())
         .subcommand(Clap::new("check").about("Check the settings and log in to every upstream once"))
+        .subcommand(Clap::new("health").about("Say whether the Sidepool with these settings is ready, by the exit code too"))
         .subcommand(
             Clap::new("urls").about("Print connection strings for psql, Prisma, postgres.js and pgbench").arg(
                 Arg::new("show-passwords").long("show-passwords").action(ArgAction::SetTrue).help("Print the passwords too"),

@@ -5,6 +5,7 @@
 //!                                                                                └→ pooler ended ─→ PostgreSQL ended
 //! ```
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::config::{
     User,
 };
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
+use crate::http;
 use crate::pool::PoolMode;
 use crate::server::{self, Running, Signal, Signals, StartError};
 
@@ -132,7 +134,8 @@ async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, 
     let loaded = settle(postgres, prepared.lint_unless_told(Lint::Log))?;
     report::print_notes(&notes(&loaded), colour);
     let running = server::start(&loaded.settings)?;
-    announce(&running, &loaded, postgres);
+    let http = http::start(&running, &loaded.settings)?;
+    announce(&running, http, &loaded, postgres);
 
     let (tell, told) = mpsc::unbounded_channel();
     let serving = running.serve(told);
@@ -188,8 +191,8 @@ fn notes(loaded: &Loaded) -> Vec<String> {
     loaded.notes.iter().cloned().chain(open).collect()
 }
 
-fn announce(running: &Running, loaded: &Loaded, postgres: &Server) {
-    serve::announce(running, &loaded.settings, &loaded.source);
+fn announce(running: &Running, http: Option<SocketAddr>, loaded: &Loaded, postgres: &Server) {
+    serve::announce(running, http, &loaded.settings, &loaded.source);
     println!("  postgres   {:<11}  kept in {}", postgres.version(), postgres.directory().display());
     println!();
     let mut endpoint = urls::Endpoint::of(&loaded.settings.listen);

@@ -1,8 +1,9 @@
-//! The command line: `run`, `dev`, `lint`, `check`, `urls`.
+//! The command line: `run`, `dev`, `lint`, `check`, `urls`, `health`.
 
 mod args;
 pub mod check;
 pub mod dev;
+pub mod health;
 pub mod lint;
 pub mod probe;
 pub mod report;
@@ -33,6 +34,7 @@ pub enum Command {
         program: Vec<OsString>,
     },
     Check(Loaded),
+    Health(Loaded),
     Urls {
         loaded: Loaded,
         passwords: urls::Passwords,

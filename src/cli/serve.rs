@@ -1,6 +1,7 @@
 //! `sidepool run`: the composition root.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{probe, report};
 use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings};
+use crate::http;
 use crate::pool::PoolMode;
 use crate::server::{self, Running, Signal, Signals, StartError};
 
@@ -23,7 +25,8 @@ pub fn run(loaded: &Loaded, colour: bool) -> ExitCode {
         colour,
         on_runtime(settings.workers, async {
             let running = server::start(&settings)?;
-            announce(&running, &settings, &loaded.source);
+            let http = http::start(&running, &settings)?;
+            announce(&running, http, &settings, &loaded.source);
             println!("sidepool ready");
             tokio::spawn(probe::warn_of_dead_ends(Arc::clone(&settings)));
             running.serve(signals()?).await;
@@ -82,10 +85,13 @@ pub fn signals() -> Result<Signals, StartError> {
 }
 
 /// A few lines: where it listens, what it fronts.
-pub fn announce(running: &Running, settings: &Settings, source: &str) {
+pub fn announce(running: &Running, http: Option<SocketAddr>, settings: &Settings, source: &str) {
     println!("sidepool {} ({source})", env!("CARGO_PKG_VERSION"));
     for (mode, address) in running.addresses() {
         println!("  listening  {:<11}  {address}", mode.as_str());
+    }
+    if let Some(address) = http {
+        println!("  listening  {:<11}  {address}", "http");
     }
     for project in &settings.projects {
         let upstream = &project.upstream;

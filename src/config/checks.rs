@@ -41,6 +41,12 @@ fn check_listen(listen: &Listen) -> Result<(), ConfigError> {
         let message = format!("listen.http has port {}, where clients of PostgreSQL are listened for", http.port());
         return Err(ConfigError::new(message, "Give it another port, such as 9930."));
     }
+    if let Some(http) = listen.http.filter(|http| !http.ip().is_loopback())
+        && listen.http_token.is_none()
+    {
+        let message = format!("listen.http is {http}, which other machines reach, and listen.http_token is not set");
+        return Err(ConfigError::new(message, "Set a token that HTTP clients must show, or listen on 127.0.0.1."));
+    }
     match &listen.unix_socket_dir {
         Some(directory) if directory.as_os_str().as_bytes().len() > SOCKET_DIR_BYTES_MAX => {
             let message =

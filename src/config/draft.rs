@@ -64,6 +64,7 @@ impl Draft {
                 transaction_port: None,
                 unix_socket_dir: None,
                 http: None,
+                http_token: None,
             },
             client_tls: DraftTls {
                 enabled: false,

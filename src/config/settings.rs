@@ -60,8 +60,9 @@ pub struct Listen {
     pub transaction_port: Option<u16>,
     /// Directory for `.s.PGSQL.<port>` sockets of both ports.
     pub unix_socket_dir: Option<PathBuf>,
-    /// `/metrics`, `/healthz`, `/readyz`; `None` is off.
+    /// `/metrics`, `/healthz`, `/readyz`, `/api/state`; `None` is off.
     pub http: Option<std::net::SocketAddr>,
+    pub http_token: Option<Password>,
 }
 
 /// What becomes of statements that would break or leak on a hosted transaction-mode pooler.

@@ -331,6 +331,10 @@ fn options_are_checked_against_each_other() {
         ("listen.addresses = []", "listen.addresses is off and listen.unix_socket_dir is not set, so no client could connect"),
         ("listen.http = \"127.0.0.1:5432\"", "listen.http has port 5432, where clients of PostgreSQL are listened for"),
         ("listen.http = \"0.0.0.0:6543\"", "listen.http has port 6543, where clients of PostgreSQL are listened for"),
+        (
+            "listen.http = \"0.0.0.0:9930\"",
+            "listen.http is 0.0.0.0:9930, which other machines reach, and listen.http_token is not set",
+        ),
         ("limits.min_pool_size = 21", "limits.min_pool_size (21) is larger than limits.pool_size (20)"),
         (
             "[projects.a]\nupstream = \"postgres://h\"\npool_size = 3\nmin_pool_size = 4",
@@ -368,7 +372,7 @@ fn options_are_checked_against_each_other() {
     let trusted = Try::new().file("client_auth = \"trust\"\nlisten.unix_socket_dir = \"/run\"").settings();
     assert_eq!(trusted.client_auth, ClientAuth::Trust);
     // Another address has ports of its own.
-    assert!(Try::new().file("listen.http = \"10.0.0.1:5432\"").load().is_ok());
+    assert!(Try::new().file("listen.http = \"10.0.0.1:5432\"\nlisten.http_token = \"t\"").load().is_ok());
 }
 
 #[test]

@@ -56,7 +56,19 @@ pub(super) const LISTEN: &[Opt] = &[
         example: "",
         elsewhere: &[],
         kind: Kind::Socket(|d| &mut d.listen.http),
-        doc: "Address and port for HTTP: `/metrics` (Prometheus), `/healthz` and `/readyz`.",
+        doc: "Address and port for HTTP: `/metrics` (Prometheus), `/healthz`, `/readyz` and `/api/state` (JSON).",
+    },
+    Opt {
+        key: "listen.http_token",
+        flag: "http-token",
+        env: "SIDEPOOL_HTTP_TOKEN",
+        default: "",
+        example: "secret",
+        elsewhere: &[],
+        kind: Kind::Secret(|d| &mut d.listen.http_token),
+        doc: "What HTTP clients must show (`Authorization: Bearer …`), except for `/healthz` and `/readyz`. Needed where \
+              `http` is an address that other machines reach. A token on the command line can be seen in the list of \
+              processes: prefer the variable or the file.",
     },
 ];
 

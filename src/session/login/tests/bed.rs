@@ -49,7 +49,14 @@ pub(crate) fn project(name: &str, user: &str) -> Project {
 pub(crate) fn settings(projects: Vec<Project>) -> Settings {
     let minute = Duration::from_secs(60);
     Settings {
-        listen: Listen { addresses: vec![], session_port: None, transaction_port: None, unix_socket_dir: None, http: None },
+        listen: Listen {
+            addresses: vec![],
+            session_port: None,
+            transaction_port: None,
+            unix_socket_dir: None,
+            http: None,
+            http_token: None,
+        },
         client_auth: ClientAuth::ScramSha256,
         isolation: crate::wire::exchange::Isolation::Tracked,
         lint: Lint::Off,

@@ -1,0 +1,69 @@
+//! HTTP beside the data path: `/metrics`, `/healthz`, `/readyz`, `/api/state`.
+//!
+//! On a thread and a runtime of its own: a scrape of many pools, or somebody who sends one byte a minute, takes no time of
+//! a data worker. Only GET and HEAD are answered, one request per connection, so that nothing of HTTP is needed but the
+//! request line and three headers, within bounds on bytes, time and connections.
+
+mod answer;
+mod metrics;
+mod ready;
+mod request;
+mod serve;
+mod snapshot;
+mod state;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Settings;
+use crate::server::{Running, StartError};
+use crate::session::House;
+use answer::Desk;
+
+/// Connections the system may hold for us until they are accepted.
+const BACKLOG: i32 = 64;
+
+/// Binds and serves, if HTTP is wanted; where. The thread goes with the process, so that a drain can be watched to its end.
+///
+/// # Errors
+/// A port that is taken, an address that this machine has not.
+pub fn start(running: &Running, settings: &Settings) -> Result<Option<SocketAddr>, StartError> {
+    let Some(address) = settings.listen.http else { return Ok(None) };
+    let listener = bind(address).map_err(|error| refused(address, &error))?;
+    let bound = listener.local_addr().map_err(|error| refused(address, &error))?;
+    let desk = Desk::new(Arc::clone(&running.house), settings.listen.http_token.clone());
+    let thread = std::thread::Builder::new().name("http".to_owned());
+    thread.spawn(move || serve::run(listener, desk)).map_err(|error| {
+        StartError::new(format!("cannot start the thread for HTTP: {error}"), "Look at the limits of this user: ulimit -u.")
+    })?;
+    Ok(Some(bound))
+}
+
+/// What HTTP shows of.
+type Shown = Arc<House>;
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn refused(address: SocketAddr, error: &io::Error) -> StartError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::new(
+            format!("port {} is already in use on {}", address.port(), address.ip()),
+            "Stop what listens there, or choose another port with --http.",
+        ),
+        io::ErrorKind::PermissionDenied => StartError::new(
+            format!("port {} needs privileges that this user has not", address.port()),
+            "Choose a port above 1023 with --http.",
+        ),
+        _ => StartError::new(format!("cannot listen for HTTP on {address}: {error}"), "Change listen.http or --http."),
+    }
+}

@@ -1,0 +1,105 @@
+//! What there is at one moment, for both ways of showing it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Shown;
+use crate::config::Host;
+use crate::pool::{Counts, Pool};
+use crate::session::Stop;
+use crate::telemetry::{PoolName, Tally, Telemetry};
+
+/// Pools shown one by one, in pools.
+const POOLS_MAX: usize = 1000;
+
+pub(super) struct Snapshot {
+    pub phase: &'static str,
+    pub sessions: usize,
+    pub clients_limit: usize,
+    pub upstreams: Vec<UpstreamView>,
+    pub pool_count: usize,
+    pub pools: Vec<PoolView>,
+    /// Also of pools that are gone.
+    pub tallies: Vec<(PoolName, Arc<Tally>)>,
+    pub telemetry: Arc<Telemetry>,
+}
+
+pub(super) struct UpstreamView {
+    pub project: String,
+    pub connections: usize,
+    pub limit: usize,
+}
+
+pub(super) struct PoolView {
+    pub name: PoolName,
+    pub host: String,
+    pub port: u16,
+    pub counts: Counts,
+    pub held_for: BTreeMap<&'static str, usize>,
+    pub statements: usize,
+    pub size: usize,
+    /// Of its upstream, over all pools.
+    pub upstream_limit: usize,
+    pub tally: Arc<Tally>,
+}
+
+/// Each pool is locked for as long as counting takes, one after the other.
+pub(super) fn take(house: &Shown) -> Snapshot {
+    let registry = &house.registry;
+    let mut all = registry.all();
+    all.sort_by_cached_key(|pool| pool.key.telemetry_name());
+    let limit_of = |project: &str| registry.upstream_connections(project).unwrap_or_default();
+    let upstreams = house.settings.projects.iter().map(|project| {
+        let (connections, limit) = limit_of(&project.name);
+        UpstreamView { project: project.name.clone(), connections, limit }
+    });
+    Snapshot {
+        phase: match house.sessions.stopping() {
+            None => "serving",
+            Some(Stop::Drain) => "draining",
+            Some(Stop::Now) => "stopping",
+        },
+        sessions: house.sessions.len(),
+        clients_limit: house.settings.limits.max_clients,
+        upstreams: upstreams.collect(),
+        pool_count: all.len(),
+        pools: all.iter().take(POOLS_MAX).map(|pool| view(pool, limit_of(&pool.key.project).1)).collect(),
+        tallies: registry.telemetry().tallies(),
+        telemetry: Arc::clone(registry.telemetry()),
+    }
+}
+
+fn view(pool: &Pool, upstream_limit: usize) -> PoolView {
+    let upstream = &pool.project.upstream;
+    PoolView {
+        name: pool.key.telemetry_name(),
+        host: match &upstream.host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(directory) => directory.display().to_string(),
+        },
+        port: upstream.port,
+        counts: pool.counts(),
+        held_for: pool.holds_by_reason(),
+        statements: pool.catalog.statements.len(),
+        size: pool.project.pool_size,
+        upstream_limit,
+        tally: Arc::clone(&pool.tally),
+    }
+}
+
+impl PoolView {
+    /// Servers with a client, those that are held among them.
+    pub(super) fn leased(&self) -> usize {
+        self.counts.open.saturating_sub(self.counts.idle)
+    }
+
+    /// Servers with a client that are not held.
+    pub(super) fn active(&self) -> usize {
+        self.leased().saturating_sub(self.counts.held)
+    }
+
+    /// Clients that wait for nothing from the pool.
+    pub(super) fn unqueued(&self) -> usize {
+        self.counts.clients.saturating_sub(self.counts.waiting)
+    }
+}

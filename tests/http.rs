@@ -1,0 +1,368 @@
+//! HTTP beside the data path: what is counted, who is told, when it is ready.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::wire::{self, Wire};
+use common::{PATIENCE, Postgres, Sidepool, at_once, until};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const HTTP: (&str, &str) = ("http", "127.0.0.1:0");
+
+/// The labels of the pool that the tests' clients are in.
+const POOL: &str = r#"project="*",database="postgres",user="postgres",mode="transaction""#;
+
+fn served(flags: &[(&str, &str)]) -> Sidepool {
+    Sidepool::start(Postgres::shared(), &[&[HTTP], flags].concat())
+}
+
+/// What is answered to these bytes, until the other side closes.
+async fn raw(port: u16, request: &[u8]) -> String {
+    let talk = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        stream.write_all(request).await.expect("it reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("it closes in order");
+        String::from_utf8(answer).expect("it answers in UTF-8")
+    };
+    tokio::time::timeout(PATIENCE, talk).await.expect("it answers")
+}
+
+/// Status and body.
+async fn get(port: u16, path: &str) -> (u16, String) {
+    split(&raw(port, format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n").as_bytes()).await)
+}
+
+fn split(answer: &str) -> (u16, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).expect("a status line");
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
+    assert!(body.is_empty() || body.len().to_string() == length, "{head}");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+struct Scrape(String);
+
+impl Scrape {
+    async fn of(sidepool: &Sidepool) -> Self {
+        let (status, body) = get(sidepool.http_port(), "/metrics").await;
+        assert_eq!(status, 200, "{body}");
+        Self(body)
+    }
+
+    /// Of one series, with all of its labels; 0 where there is none.
+    fn value(&self, series: &str) -> f64 {
+        let found = self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        found.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    fn pool(&self, name: &str) -> f64 {
+        self.value(&format!("{name}{{{POOL}}}"))
+    }
+}
+
+#[tokio::test]
+async fn n_transactions_are_counted_as_n() {
+    let sidepool = served(&[("pool-size", "3")]);
+    let clients = at_once((0..6).map(|_| {
+        let endpoint = sidepool.transaction();
+        async move {
+            let mut client = endpoint.wire().await;
+            for _ in 0..20 {
+                client.run("SELECT 1").await;
+            }
+            // One transaction, three requests.
+            for sql in ["BEGIN", "SELECT 2", "COMMIT"] {
+                client.run(sql).await;
+            }
+            // A batch.
+            let batch = [wire::parse("", "SELECT 3"), wire::bind("", "", &[]), wire::execute("", 0), wire::sync()];
+            client.exchange(&batch).await;
+            client
+        }
+    }))
+    .await;
+    let scrape = Scrape::of(&sidepool).await;
+    assert_eq!(scrape.pool("sidepool_transactions_total"), 6.0 * 22.0);
+    assert_eq!(scrape.pool("sidepool_queries_total"), 6.0 * 24.0);
+    assert_eq!(scrape.pool("sidepool_client_logins_total"), 6.0);
+    assert_eq!(scrape.pool("sidepool_clients"), 6.0);
+    assert_eq!(scrape.value(r#"sidepool_logins_total{outcome="accepted"}"#), 6.0);
+    let servers = |state: &str| scrape.value(&format!("sidepool_servers{{{POOL},state=\"{state}\"}}"));
+    let (connects, idle) = (scrape.pool("sidepool_upstream_connects_total"), servers("idle"));
+    assert!((1.0..=3.0).contains(&connects), "{connects}");
+    assert_eq!((idle, servers("active"), servers("held")), (connects, 0.0, 0.0));
+    assert_eq!(scrape.value(r#"sidepool_upstream_connections{project="*"}"#), connects);
+    // Every lease came back, and the first login had one of its own.
+    assert_eq!(scrape.pool("sidepool_lease_seconds_count"), scrape.pool("sidepool_leases_total"));
+    for (theirs, ours) in [
+        ("pgbouncer_stats_sql_transactions_pooled_total", "sidepool_transactions_total"),
+        ("pgbouncer_stats_queries_pooled_total", "sidepool_queries_total"),
+        ("pgbouncer_stats_received_bytes_total", "sidepool_client_received_bytes_total"),
+        ("pgbouncer_pools_client_active_connections", "sidepool_clients"),
+        ("pgbouncer_pools_client_waiting_connections", "sidepool_clients_waiting"),
+    ] {
+        assert_eq!(scrape.pool(theirs), scrape.pool(ours), "{theirs}");
+    }
+    drop(clients);
+    until("the clients are gone", async || Scrape::of(&sidepool).await.pool("sidepool_clients") == 0.0).await;
+    assert_eq!(Scrape::of(&sidepool).await.pool("sidepool_transactions_total"), 6.0 * 22.0);
+}
+
+#[tokio::test]
+async fn bytes_are_counted_to_the_byte() {
+    let sidepool = served(&[]);
+    let mut client = sidepool.transaction().wire().await;
+    let before = Scrape::of(&sidepool).await;
+    let query = wire::query("SELECT repeat('x', 100000)");
+    client.send(&query).await;
+    let replies = client.until(b'Z').await;
+    let came: usize = replies.iter().map(|reply| 5 + reply.body.len()).sum();
+    let after = Scrape::of(&sidepool).await;
+    let grown = |name: &str| after.pool(name) - before.pool(name);
+    assert_eq!(grown("sidepool_client_received_bytes_total"), query.len() as f64);
+    assert_eq!(grown("sidepool_server_received_bytes_total"), came as f64);
+}
+
+#[tokio::test]
+async fn pgbench_and_we_count_the_same() {
+    let sidepool = served(&[("pool-size", "2")]);
+    let place = tempfile::tempdir().expect("the temporary directory is writable");
+    let script = place.path().join("one.sql");
+    std::fs::write(&script, "SELECT 1;\n").expect("it is ours");
+    let endpoint = sidepool.transaction();
+    let mut pgbench = tokio::process::Command::new("pgbench");
+    pgbench.args(["--no-vacuum", "--client=8", "--transactions=250", "--file"]).arg(&script).arg(endpoint.url());
+    let output = tokio::time::timeout(PATIENCE, pgbench.output()).await.expect("it ends").expect("pgbench is installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("transactions actually processed: 2000/2000"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let scrape = Scrape::of(&sidepool).await;
+    assert_eq!(scrape.pool("sidepool_transactions_total"), 2000.0);
+    // Eight clients on two servers.
+    assert!(scrape.pool("sidepool_queue_wait_seconds_count") > 0.0);
+    assert!(scrape.pool("sidepool_transfers_total") > 0.0);
+    assert!(scrape.pool("sidepool_lease_seconds_sum") > 0.0);
+}
+
+#[tokio::test]
+async fn who_waits_who_holds_and_why_can_be_seen() {
+    let sidepool = served(&[("pool-size", "1"), ("workers", "1")]);
+    let (mut holder, mut waiting) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    holder.run("CREATE TEMP TABLE kept (n int)").await;
+    let held = Scrape::of(&sidepool).await;
+    assert_eq!(held.value(&format!("sidepool_servers{{{POOL},state=\"held\"}}")), 1.0);
+    assert_eq!(held.value(&format!("sidepool_servers_held{{{POOL},reason=\"temporary tables\"}}")), 1.0);
+    waiting.send(&wire::query("SELECT 1")).await;
+    until("it waits", async || Scrape::of(&sidepool).await.pool("sidepool_clients_waiting") == 1.0).await;
+    let first = Scrape::of(&sidepool).await.pool("sidepool_longest_wait_seconds");
+    let second = Scrape::of(&sidepool).await.pool("pgbouncer_pools_client_maxwait_seconds");
+    assert!(first > 0.0 && second > first, "{first} {second}");
+    let waits_since = Instant::now();
+    holder.run("DROP TABLE kept").await;
+    waiting.until(b'Z').await;
+    let scrape = Scrape::of(&sidepool).await;
+    assert_eq!(scrape.pool("sidepool_clients_waiting"), 0.0);
+    let waited = scrape.pool("sidepool_queue_wait_seconds_sum");
+    assert!(waited >= second && waited <= second + waits_since.elapsed().as_secs_f64() + 30.0, "{waited}");
+}
+
+#[tokio::test]
+async fn errors_are_counted_by_class_and_by_whose_they_are() {
+    let sidepool = served(&[]);
+    let mut client = sidepool.transaction().wire().await;
+    client.shown("SELECT 1/0").await;
+    client.shown("SELECT * FROM no_such_table").await;
+    client.shown("SELECT no_such_column").await;
+    let refused = Wire::try_login(&sidepool.transaction().password("wrong")).await.1;
+    assert_eq!(refused.last().map(|reply| reply.tag), Some(b'E'));
+    let scrape = Scrape::of(&sidepool).await;
+    let errors =
+        |fault: &str, class: &str| scrape.value(&format!("sidepool_errors_total{{fault=\"{fault}\",class=\"{class}\"}}"));
+    assert_eq!([errors("server", "22"), errors("server", "42"), errors("client", "28")], [1.0, 2.0, 1.0], "{}", scrape.0);
+    assert_eq!(scrape.value(r#"sidepool_logins_total{outcome="refused"}"#), 1.0);
+}
+
+#[tokio::test]
+async fn the_state_says_the_same_as_the_metrics() {
+    let sidepool = served(&[]);
+    let mut client = sidepool.session().wire().await;
+    client.run("SELECT 1").await;
+    client.run("BEGIN").await;
+    let (status, body) = get(sidepool.http_port(), "/api/state").await;
+    let state: serde_json::Value = serde_json::from_str(&body).expect("it is JSON");
+    assert_eq!((status, &state["phase"], &state["ready"]), (200, &"serving".into(), &true.into()));
+    let pool = &state["pools"][0];
+    assert_eq!((&pool["mode"], &pool["database"], &pool["clients"]), (&"session".into(), &"postgres".into(), &1.into()));
+    assert_eq!((&pool["servers"]["active"], &pool["servers"]["idle"]), (&1.into(), &0.into()));
+    assert_eq!((&pool["totals"]["queries"], &pool["totals"]["transactions"]), (&2.into(), &1.into()));
+}
+
+#[tokio::test]
+async fn it_is_not_ready_from_the_beginning_of_a_drain() {
+    let mut sidepool = served(&[]);
+    let port = sidepool.http_port();
+    let mut open = sidepool.transaction().wire().await;
+    open.run("BEGIN").await;
+    assert_eq!(get(port, "/readyz").await, (200, "ready\n".to_owned()));
+    sidepool.signal(Signal::TERM);
+    sidepool.log_has("draining");
+    assert_eq!(get(port, "/readyz").await, (503, "draining\n".to_owned()));
+    assert_eq!(get(port, "/healthz").await, (200, "ok\n".to_owned()), "it lives, and is not to be killed");
+    assert_eq!(Scrape::of(&sidepool).await.value("sidepool_draining"), 1.0);
+    open.run("COMMIT").await;
+    assert!(sidepool.ended().unwrap().success());
+}
+
+#[tokio::test]
+async fn it_is_not_ready_without_its_upstream() {
+    let postgres = Postgres::start(Default::default());
+    let sidepool = Sidepool::start(&postgres, &[HTTP]);
+    let port = sidepool.http_port();
+    assert_eq!(get(port, "/readyz").await.0, 200, "it takes connections, and nobody has asked for one");
+    sidepool.transaction().wire().await.run("SELECT 1").await;
+    drop(postgres);
+    until("it is noticed", async || get(port, "/readyz").await.0 == 503).await;
+    assert_eq!(get(port, "/readyz").await.1, "no upstream can be reached\n");
+    assert_eq!(get(port, "/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn health_says_by_its_exit_code_whether_it_is_ready() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback has a free port").port();
+    let address = format!("127.0.0.1:{free}");
+    let upstream = format!("upstream = \"{}\"", Postgres::shared().direct().url());
+    let health = |flag: &str| Sidepool::once("health", &[flag], &upstream);
+    let down = health(&format!("--http={address}"));
+    assert_eq!(down.code, Some(1), "{}", down.stderr);
+    assert!(down.stderr.starts_with("not ready: 127.0.0.1:"), "{}", down.stderr);
+    let mut sidepool = Sidepool::start(Postgres::shared(), &[("http", &address)]);
+    let up = health(&format!("--http={address}"));
+    assert_eq!((up.code, up.stdout.as_str()), (Some(0), "ready\n"), "{}", up.stderr);
+    // Without HTTP, by the port itself.
+    let met = Sidepool::once("health", &["--session-port", &sidepool.session().port.to_string()], &upstream);
+    assert_eq!((met.code, met.stdout.as_str()), (Some(0), "accepting clients\n"), "{}", met.stderr);
+    let mut open = sidepool.transaction().wire().await;
+    open.run("BEGIN").await;
+    sidepool.signal(Signal::TERM);
+    sidepool.log_has("draining");
+    let draining = health(&format!("--http={address}"));
+    assert_eq!((draining.code, draining.stderr.as_str()), (Some(1), "not ready: draining\n"));
+    open.run("COMMIT").await;
+    assert!(sidepool.ended().unwrap().success());
+}
+
+#[tokio::test]
+async fn with_a_token_only_probes_come_in_without() {
+    let sidepool = served(&[("http-token", "open sesame")]);
+    let port = sidepool.http_port();
+    assert_eq!((get(port, "/healthz").await.0, get(port, "/readyz").await.0), (200, 200));
+    for path in ["/metrics", "/api/state", "/nowhere"] {
+        assert_eq!(get(port, path).await.0, 401, "{path}");
+        for (shown, expected) in [("Bearer open sesame", true), ("Bearer open", false), ("Basic open sesame", false)] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: pooler.example\r\nAuthorization: {shown}\r\n\r\n");
+            let (status, body) = split(&raw(port, request.as_bytes()).await);
+            assert_eq!(status != 401, expected, "{path} {shown}: {body}");
+        }
+    }
+    assert!(!sidepool.log().contains("sesame"));
+}
+
+#[tokio::test]
+async fn another_address_without_a_token_is_refused_at_the_start() {
+    let file = format!("upstream = \"{}\"", Postgres::shared().direct().url());
+    let refusal = Sidepool::launch(&[("http", "0.0.0.0:0")], &file).expect_err("it must not start");
+    assert!(refusal.contains("which other machines reach, and listen.http_token is not set"), "{refusal}");
+    assert!(refusal.contains("exit status: 2"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_one_sentence() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let file = format!("upstream = \"{}\"", Postgres::shared().direct().url());
+    let refusal = Sidepool::launch(&[("http", &address.to_string())], &file).expect_err("it must not start");
+    let expected = format!("port {} is already in use on 127.0.0.1", address.port());
+    assert!(refusal.contains(&expected) && refusal.contains("--http") && refusal.contains("exit status: 2"), "{refusal}");
+}
+
+#[tokio::test]
+async fn bad_requests_are_told_so_and_cost_nothing() {
+    let sidepool = served(&[]);
+    let port = sidepool.http_port();
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(60_000));
+    for (request, expected) in [
+        ("\r\n\r\n", 400),
+        ("GET / HTTP/3\r\n\r\n", 400),
+        ("\u{16}\u{3}\u{1}\r\n\r\n", 400),
+        (&long, 431),
+        ("POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405),
+        ("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        ("GET /metrics HTTP/1.1\r\nHost: rebound.example\r\n\r\n", 403),
+        ("HEAD /metrics HTTP/1.1\r\n\r\n", 200),
+    ] {
+        let shown: String = request.chars().take(60).collect();
+        assert_eq!(split(&raw(port, request.as_bytes()).await).0, expected, "{shown:?}");
+    }
+    let head = raw(port, b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
+    assert!(head.ends_with("\r\n\r\n"), "{head}");
+    // In pieces, and by nobody in particular.
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    for piece in ["GET /hea", "lthz HTTP/1.1\r", "\n\r", "\n"] {
+        slow.write_all(piece.as_bytes()).await.expect("it reads");
+        slow.flush().await.expect("it reads");
+        tokio::task::yield_now().await;
+    }
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.expect("it answers");
+    assert_eq!(split(&answer).0, 200);
+}
+
+/// Whoever holds connections open keeps others out for ten seconds and no longer.
+#[tokio::test]
+async fn connections_that_ask_nothing_are_closed() {
+    let sidepool = served(&[]);
+    let port = sidepool.http_port();
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(("127.0.0.1", port)).await.expect("there is a queue"));
+    }
+    assert_eq!(get(port, "/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_scrape_with_many_clients_is_quick_and_bounded() {
+    let sidepool = served(&[("pool-size", "5")]);
+    let endpoint = sidepool.transaction();
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.extend(at_once((0..50).map(|_| endpoint.clone()).map(|e| async move { e.wire().await })).await);
+    }
+    let began = Instant::now();
+    let scrape = Scrape::of(&sidepool).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(scrape.pool("sidepool_clients"), 500.0);
+    assert!(scrape.0.lines().count() < 300, "{}", scrape.0);
+}
+
+#[tokio::test]
+async fn every_name_is_documented_and_every_documented_name_is_there() {
+    let sidepool = served(&[]);
+    let mut client = sidepool.transaction().wire().await;
+    client.shown("SELECT 1/0").await;
+    let scrape = Scrape::of(&sidepool).await;
+    let mut served: Vec<_> =
+        scrape.0.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned)).collect();
+    let documentation = std::fs::read_to_string("docs/metrics.md").expect("it is part of the repository");
+    let mut documented: Vec<_> =
+        documentation.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned)).collect();
+    served.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(served, documented);
+    // Prometheus refuses a family that stands in two places.
+    let count = served.len();
+    served.dedup();
+    assert_eq!(served.len(), count);
+}
