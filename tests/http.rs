@@ -271,6 +271,30 @@ async fn with_a_token_only_probes_come_in_without() {
 }
 
 #[tokio::test]
+async fn the_page_comes_from_here_alone() {
+    let sidepool = served(&[("http-token", "t")]);
+    let (status, page) = get(sidepool.http_port(), "/").await;
+    assert_eq!(status, 200);
+    assert!(!page.contains("://"), "{page}");
+    let named = page.split('"').filter(|word| word.starts_with("/page."));
+    let mut files = 0;
+    for path in named {
+        let answer = raw(sidepool.http_port(), format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).await;
+        assert!(answer.contains("Content-Security-Policy: default-src 'none'; script-src 'self'"), "{answer}");
+        assert_eq!(split(&answer).0, 200, "{path}");
+        assert!(!answer.replace("http://www.w3.org/2000/svg", "").contains("://"), "{path}");
+        files += 1;
+    }
+    assert_eq!(files, 2);
+    // The page reads these.
+    let answer = raw(sidepool.http_port(), b"GET /api/state HTTP/1.1\r\nAuthorization: Bearer t\r\n\r\n").await;
+    let state: serde_json::Value = serde_json::from_str(&split(&answer).1).expect("it is JSON");
+    for field in ["phase", "ready", "readiness", "version", "clients", "errors", "upstreams", "pools"] {
+        assert!(!state[field].is_null(), "{field}: {state}");
+    }
+}
+
+#[tokio::test]
 async fn another_address_without_a_token_is_refused_at_the_start() {
     let file = format!("upstream = \"{}\"", Postgres::shared().direct().url());
     let refusal = Sidepool::launch(&[("http", "0.0.0.0:0")], &file).expect_err("it must not start");

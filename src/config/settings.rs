@@ -60,7 +60,7 @@ pub struct Listen {
     pub transaction_port: Option<u16>,
     /// Directory for `.s.PGSQL.<port>` sockets of both ports.
     pub unix_socket_dir: Option<PathBuf>,
-    /// `/metrics`, `/healthz`, `/readyz`, `/api/state`; `None` is off.
+    /// The page at `/`, `/metrics`, `/healthz`, `/readyz`, `/api/state`; `None` is off.
     pub http: Option<std::net::SocketAddr>,
     pub http_token: Option<Password>,
 }

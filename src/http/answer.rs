@@ -13,6 +13,16 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// The dashboard: path, type and text.
+const PAGE: [(&str, &str, &str); 3] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+];
+/// Nothing from elsewhere, and nobody may put the page into theirs.
+const PAGE_POLICY: &str =
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'";
+
 /// What requests are answered from.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -37,6 +47,10 @@ impl Desk {
             "/readyz" => return self.ready().await,
             _ => {}
         }
+        // The page has nothing to hide: what it shows it asks for, with the token it was given.
+        if let Some((_, kind, text)) = PAGE.iter().find(|(path, ..)| *path == request.path) {
+            return Answer::new(200, kind, (*text).to_owned());
+        }
         if let Some(refusal) = self.refuse(request) {
             return refusal;
         }
@@ -46,7 +60,7 @@ impl Desk {
                 let ready = self.readiness.look().await;
                 Answer::new(200, JSON, state::json(&snapshot::take(&self.house), ready))
             }
-            _ => Answer::plain(404, "there are /metrics, /healthz, /readyz and /api/state\n"),
+            _ => Answer::plain(404, "there are /, /metrics, /healthz, /readyz and /api/state\n"),
         }
     }
 
@@ -107,7 +121,7 @@ impl Answer {
         let length = body.len();
         let head = format!(
             "HTTP/1.1 {status} {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}Cache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+             X-Content-Type-Options: nosniff\r\nContent-Security-Policy: {PAGE_POLICY}\r\nConnection: close\r\n\r\n",
             reason(*status)
         );
         let body = if method == Method::Head { "" } else { body };

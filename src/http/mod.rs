@@ -1,4 +1,4 @@
-//! HTTP beside the data path: `/metrics`, `/healthz`, `/readyz`, `/api/state`.
+//! HTTP beside the data path: `/metrics`, `/healthz`, `/readyz`, `/api/state`, and a page that draws it at `/`.
 //!
 //! On a thread and a runtime of its own: a scrape of many pools, or somebody who sends one byte a minute, takes no time of
 //! a data worker. Only GET and HEAD are answered, one request per connection, so that nothing of HTTP is needed but the

@@ -56,7 +56,7 @@ pub(super) const LISTEN: &[Opt] = &[
         example: "",
         elsewhere: &[],
         kind: Kind::Socket(|d| &mut d.listen.http),
-        doc: "Address and port for HTTP: `/metrics` (Prometheus), `/healthz`, `/readyz` and `/api/state` (JSON).",
+        doc: "Address and port for HTTP: a page for people at `/`, `/metrics` (Prometheus), `/healthz`, `/readyz` and `/api/state` (JSON).",
     },
     Opt {
         key: "listen.http_token",
@@ -66,7 +66,7 @@ pub(super) const LISTEN: &[Opt] = &[
         example: "secret",
         elsewhere: &[],
         kind: Kind::Secret(|d| &mut d.listen.http_token),
-        doc: "What HTTP clients must show (`Authorization: Bearer …`), except for `/healthz` and `/readyz`. Needed where \
+        doc: "What HTTP clients must show (`Authorization: Bearer …`), except for `/healthz` and `/readyz`, which tell yes or no. Needed where \
               `http` is an address that other machines reach. A token on the command line can be seen in the list of \
               processes: prefer the variable or the file.",
     },
