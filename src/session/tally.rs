@@ -31,7 +31,8 @@ pub(super) fn lease(pool: &Pool, is_transfer: bool, is_replay: bool) {
 pub(super) fn refusal(telemetry: &Telemetry, refusal: &Refusal) {
     match refusal {
         Refusal::Pooler(error) => telemetry.errors.count(fault_of(error.code.as_str()), error.code.as_str().as_bytes()),
-        Refusal::Upstream(body) => upstream(telemetry, body),
+        // Counted as the end that it is.
+        Refusal::Upstream(_) | Refusal::Final(_) => {}
         Refusal::Canceled => telemetry.errors.count(Fault::Client, b"57014"),
     }
 }
