@@ -49,8 +49,8 @@ async fn log_in(config: &tokio_postgres::Config) -> tokio_postgres::Client {
     client
 }
 
-fn prisma(endpoint: Endpoint, reference: &str) -> Endpoint {
-    endpoint.user(&format!("prisma.{reference}")).password("prisma")
+fn superuser(endpoint: Endpoint, reference: &str) -> Endpoint {
+    endpoint.user(&format!("postgres.{reference}")).password("postgres")
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn data_are_kept_until_fresh_and_nothing_is_left_running() {
     let sidepool = dev(&data_dir, &[]);
     let postgres = postgres_in(&data_dir);
     for endpoint in [sidepool.session(), sidepool.transaction()] {
-        let client = prisma(endpoint, "abcdefghijklmnop").client().await;
+        let client = superuser(endpoint, "abcdefghijklmnop").client().await;
         let row = client.query_one("SELECT a FROM kept", &[]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), 7);
     }
@@ -81,20 +81,38 @@ async fn data_are_kept_until_fresh_and_nothing_is_left_running() {
     assert!(!runs(postgres));
 
     let sidepool = dev(&data_dir, &["--fresh"]);
-    let client = prisma(sidepool.transaction(), "any").client().await;
+    let client = superuser(sidepool.transaction(), "any").client().await;
     let gone = client.batch_execute("SELECT a FROM kept").await.unwrap_err();
     assert_eq!(gone.code(), Some(&SqlState::UNDEFINED_TABLE));
 }
 
+/// Step 1 of Supabase's guide for Prisma, as it stands there.
+const GUIDE: &str = "
+    create user \"prisma\" with password 'custom_password' bypassrls createdb;
+    grant \"prisma\" to \"postgres\";
+    grant usage on schema public to prisma;
+    grant create on schema public to prisma;
+    grant all on all tables in schema public to prisma;
+    grant all on all routines in schema public to prisma;
+    grant all on all sequences in schema public to prisma;
+    alter default privileges for role postgres in schema public grant all on tables to prisma;
+    alter default privileges for role postgres in schema public grant all on routines to prisma;
+    alter default privileges for role postgres in schema public grant all on sequences to prisma;";
+
+fn prisma(endpoint: Endpoint, reference: &str) -> Endpoint {
+    endpoint.user(&format!("prisma.{reference}")).password("custom_password")
+}
+
 #[tokio::test]
-async fn both_roles_log_in_by_scram_and_may_what_supabase_lets_them() {
+async fn the_guide_makes_its_role_and_that_logs_in() {
     let place = place();
     let sidepool = dev(&place.path().join("db"), &[]);
-    let root = sidepool.transaction().user("postgres.some-ref").password("postgres").client().await;
+    let root = superuser(sidepool.transaction(), "some-ref").client().await;
+    root.batch_execute(GUIDE).await.unwrap();
     root.batch_execute("CREATE TABLE of_postgres (a int)").await.unwrap();
     // What the superuser makes is Prisma's to use, and Prisma makes its own, shadow databases among it.
     let client = prisma(sidepool.transaction(), "some-ref").client().await;
-    client.batch_execute("INSERT INTO of_postgres VALUES (1); CREATE TABLE own (a int); CREATE SCHEMA theirs").await.unwrap();
+    client.batch_execute("INSERT INTO of_postgres VALUES (1); CREATE TABLE own (a int)").await.unwrap();
     client.batch_execute("CREATE DATABASE prisma_migrate_shadow_db").await.unwrap();
     let shadow = prisma(sidepool.session(), "some-ref").database("prisma_migrate_shadow_db").client().await;
     shadow.batch_execute("CREATE TABLE t (a int)").await.unwrap();
@@ -103,19 +121,8 @@ async fn both_roles_log_in_by_scram_and_may_what_supabase_lets_them() {
         let refused = sidepool.session().user(user).password(password).try_client().await.err().unwrap();
         assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD), "{user}");
     }
-}
-
-#[tokio::test]
-async fn roles_made_in_sql_log_in_with_their_own_passwords() {
-    let place = place();
-    let sidepool = dev(&place.path().join("db"), &[]);
-    let root = sidepool.transaction().user("postgres.some-ref").password("postgres").client().await;
-    root.batch_execute("create user \"shop\" with password 'custom' bypassrls createdb; ALTER ROLE prisma PASSWORD 'changed'")
-        .await
-        .unwrap();
+    root.batch_execute("ALTER ROLE prisma PASSWORD 'changed'").await.unwrap();
     for endpoint in [sidepool.session(), sidepool.transaction()] {
-        let shop = endpoint.clone().user("shop.abcdefghijklmnopqrst").password("custom");
-        assert_eq!(shop.value("SELECT current_user").await, "shop");
         assert_eq!(prisma(endpoint.clone(), "x").password("changed").value("SELECT current_user").await, "prisma");
         let refused = prisma(endpoint, "x").try_client().await.err().unwrap();
         assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD));
@@ -123,11 +130,11 @@ async fn roles_made_in_sql_log_in_with_their_own_passwords() {
 }
 
 #[tokio::test]
-async fn without_auth_query_the_two_roles_are_listed() {
+async fn without_auth_query_the_superuser_logs_in() {
     let place = place();
     let sidepool = dev(&place.path().join("db"), &["--auth-query", "false"]);
-    prisma(sidepool.session(), "x").client().await;
-    sidepool.session().user("postgres.x").password("postgres").client().await;
+    superuser(sidepool.session(), "x").client().await;
+    assert!(sidepool.session().user("prisma.x").password("prisma").try_client().await.is_err());
 }
 
 #[tokio::test]
@@ -162,7 +169,7 @@ async fn when_postgres_dies_so_does_sidepool_and_says_so() {
     let place = place();
     let data_dir = place.path().join("db");
     let mut sidepool = dev(&data_dir, &[]);
-    let client = prisma(sidepool.transaction(), "x").client().await;
+    let client = superuser(sidepool.transaction(), "x").client().await;
     client.batch_execute("SELECT 1").await.unwrap();
     kill_process(postgres_in(&data_dir), Signal::QUIT).unwrap();
     let status = sidepool.ended().expect("it ends");
@@ -180,5 +187,5 @@ async fn a_second_one_in_the_same_place_is_refused() {
     let refusal = Sidepool::dev(&data_dir, &[]).unwrap_err();
     assert!(refusal.starts_with("exit status: 2\n"), "{refusal}");
     assert!(refusal.contains(&format!("error: Another Sidepool (pid {}) runs the database in", first.pid())), "{refusal}");
-    prisma(first.transaction(), "x").client().await;
+    superuser(first.transaction(), "x").client().await;
 }

@@ -1,7 +1,7 @@
 //! `sidepool dev`: a PostgreSQL of its own, both ports in front of it, and the lines to paste.
 //!
 //! ```text
-//! signals ─→ PostgreSQL found or fetched ─→ started, roles made ─→ pooler ─→ "sidepool ready" ─→ a signal, or PostgreSQL's end
+//! signals ─→ PostgreSQL found or fetched ─→ started, superuser made ─→ pooler ─→ "sidepool ready" ─→ a signal, or PostgreSQL's end
 //!                                                                                └→ pooler ended ─→ PostgreSQL ended
 //! ```
 
@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{report, serve, urls};
 use crate::config::{
-    AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Password, Prepared, Secret, Settings, SslMode, Upstream, UpstreamTls,
-    User,
+    AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Password, Prepared, Settings, SslMode, Upstream, UpstreamTls,
 };
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
 use crate::http;
@@ -27,21 +26,6 @@ const DATABASE: &str = "postgres";
 
 /// The superuser, and its password: known to all, for a server that only this machine reaches.
 const SUPERUSER: (&str, &str) = ("postgres", "postgres");
-
-/// The user of Supabase's guide for Prisma, and its password.
-const PRISMA: (&str, &str) = ("prisma", "prisma");
-
-/// What that guide grants to it, on a server whose `public` belongs to the superuser.
-const GRANTS: &str = "
-    GRANT prisma TO postgres;
-    GRANT CREATE ON DATABASE postgres TO prisma;
-    GRANT USAGE, CREATE ON SCHEMA public TO prisma;
-    GRANT ALL ON ALL TABLES IN SCHEMA public TO prisma;
-    GRANT ALL ON ALL ROUTINES IN SCHEMA public TO prisma;
-    GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO prisma;
-    ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON TABLES TO prisma;
-    ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON ROUTINES TO prisma;
-    ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON SEQUENCES TO prisma;";
 
 /// Connections of PostgreSQL's that the pooler leaves alone: reserved ones, and a look at it from beside.
 const CONNECTIONS_BESIDE: usize = 20;
@@ -113,7 +97,7 @@ pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Resu
         ..Spec::new(directory)
     };
     let server = Server::start(&binaries, &places.account, &spec).await?;
-    match make_roles(&server).await {
+    match make_superuser(&server).await {
         Ok(()) => Ok(server),
         Err(error) => {
             server.stop().await?;
@@ -122,11 +106,10 @@ pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Resu
     }
 }
 
-async fn make_roles(server: &Server) -> Result<(), embedded::Error> {
-    for ((name, password), attributes) in [(SUPERUSER, ""), (PRISMA, "CREATEDB BYPASSRLS")] {
-        server.create_role(&Role { name, password: Some(password), attributes }).await?;
-    }
-    server.execute(DATABASE, GRANTS).await.map(drop)
+/// Nobody but the superuser: every other role is made in SQL, as in Supabase's guides, and logs in with its own password.
+async fn make_superuser(server: &Server) -> Result<(), embedded::Error> {
+    let (name, password) = SUPERUSER;
+    server.create_role(&Role { name, password: Some(password), attributes: "" }).await
 }
 
 /// Until a signal, or the end of PostgreSQL, has ended the pooler.
@@ -158,12 +141,12 @@ async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, 
 /// The settings, with the embedded PostgreSQL as the default project.
 pub(super) fn settle(postgres: &Server, prepared: Prepared) -> Result<Loaded, ConfigError> {
     // Passwords are the database's own: ALTER ROLE … PASSWORD changes what logs in, and CREATE ROLE is enough for a new
-    // one. Only where that is switched off are the two that were made here listed.
-    let (password, listed) = match prepared.logins().auth_query {
-        AuthQuery::Off => (Some(Password::new(PRISMA.1)), vec![user(SUPERUSER)]),
-        AuthQuery::Verifiers | AuthQuery::Sql(_) => (None, Vec::new()),
+    // one. Only where that is switched off is the one that was made here told.
+    let password = match prepared.logins().auth_query {
+        AuthQuery::Off => Some(Password::new(SUPERUSER.1)),
+        AuthQuery::Verifiers | AuthQuery::Sql(_) => None,
     };
-    prepared.finish_with(upstream(postgres, password), listed, SUPERUSER.0)
+    prepared.finish_with(upstream(postgres, password), Vec::new(), SUPERUSER.0)
 }
 
 /// Where the embedded server is. The user in the printed lines is the upstream's own.
@@ -171,15 +154,11 @@ fn upstream(postgres: &Server, password: Option<Password>) -> Upstream {
     Upstream {
         host: Host::Unix(postgres.socket_directory()),
         port: postgres.socket_port(),
-        user: PRISMA.0.to_owned(),
+        user: SUPERUSER.0.to_owned(),
         password,
         database: DATABASE.to_owned(),
         tls: UpstreamTls::new(SslMode::Disable),
     }
-}
-
-fn user((name, password): (&str, &str)) -> User {
-    User { name: name.to_owned(), secret: Secret::Password(Password::new(password)) }
 }
 
 /// Passwords that stand in the documentation are no passwords to others.
@@ -201,7 +180,7 @@ fn announce(running: &Running, http: Option<SocketAddr>, loaded: &Loaded, postgr
     for line in urls::lines(&with_passwords(&loaded.settings), &endpoint, urls::Passwords::Shown) {
         println!("{line}");
     }
-    println!("# The superuser is {}, password {}.", SUPERUSER.0, SUPERUSER.1);
+    println!("# {} is the superuser. A role that you make in SQL logs in with the password you give it.", SUPERUSER.0);
     println!("# Ctrl-C ends both; the data stay. `sidepool dev --fresh` begins anew.");
     println!();
     println!("sidepool ready");
@@ -212,7 +191,7 @@ pub(super) fn with_passwords(settings: &Settings) -> Settings {
     let mut shown = settings.clone();
     // The embedded PostgreSQL's project comes first.
     if let Some(project) = shown.projects.first_mut() {
-        Arc::make_mut(project).upstream.password = Some(Password::new(PRISMA.1));
+        Arc::make_mut(project).upstream.password = Some(Password::new(SUPERUSER.1));
     }
     shown
 }
