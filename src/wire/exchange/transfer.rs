@@ -98,7 +98,8 @@ impl ServerSide {
     /// Only what may be dirty; what DISCARD ALL would do, but for the statements that everybody shares. Whether all settings
     /// were reset.
     fn clean(&mut self, sql: &mut Vec<u8>) -> bool {
-        let mut dirty = std::mem::take(&mut self.leaves) | std::mem::take(&mut self.pins);
+        let mut dirty = std::mem::take(&mut self.leaves) | self.pins;
+        self.pins = dirty.only(Leaves::INDELIBLE);
         if dirty.has(Leaves::HIDDEN) {
             dirty |= HIDDEN;
         }

@@ -101,6 +101,10 @@ fn nothing_takes_a_library_out_again() {
         rig.round(a, "Q(discard all)", "C(DISCARD ALL) Z(I)");
         assert!(held(rig, a, s).has(Leaves::LIBRARY) && rig.server_side(s).is_tainted());
         assert!(!rig.server_side(s).is_worth_asking());
+        // Nor does the cleaning when its client has left.
+        rig.round(a, "Q(listen x)", "C(LISTEN) Z(I)");
+        assert!(rig.server_side_mut(s).clean_up(&mut Vec::new()));
+        assert!(rig.server_side(s).is_tainted());
     });
 }
 
