@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use super::Pool;
+use super::{Pool, Server};
 use crate::wire::sql::Leaves;
 
 /// One client's hold of its server, in its pool's list until dropped.
@@ -51,9 +51,11 @@ impl Pool {
         Held { pool: Arc::clone(self), hold }
     }
 
-    /// Whether somebody waits for a server of this pool, or of another that has no room because of it.
-    pub fn is_short(&self) -> bool {
-        self.state.lock().waiters.iter().any(|w| w.ticket.is_waiting()) || self.budget.is_contended()
+    /// Whether `server` had better come back: somebody waits for one of this pool, or of another that has no room because
+    /// of it, or it is to be closed.
+    pub fn wants_back(&self, server: &Server) -> bool {
+        let state = self.state.lock();
+        state.waiters.iter().any(|w| w.ticket.is_waiting()) || self.budget.is_contended() || !state.generation.has(server)
     }
 
     /// Asks as many holders as there are clients waiting that no login under way will serve.

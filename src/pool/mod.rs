@@ -7,6 +7,7 @@
 mod budget;
 mod counts;
 mod credentials;
+mod generation;
 mod held;
 mod keeper;
 mod open;
@@ -90,7 +91,7 @@ pub struct Pool {
     opener: open::Opener,
     budget: Arc<Budget>,
     state: Mutex<State>,
-    /// Connections that exist, idle or leased: each counts itself, so that one lost in a panic is not counted for ever.
+    /// Connections that exist, idle or leased: each counts itself.
     open: Arc<AtomicUsize>,
     /// Clients logged in to this pool.
     clients: AtomicUsize,
@@ -107,6 +108,8 @@ struct State {
     held: VecDeque<Arc<held::Hold>>,
     /// Logins under way.
     opening: usize,
+    /// Servers of another are not leased again.
+    generation: Arc<generation::Generation>,
     health: Health,
     /// Parameters of the newest server: what a client is told at login without waiting for one.
     greeting: Option<Arc<Params>>,
@@ -244,6 +247,10 @@ impl Pool {
 
     fn put_back(self: &Arc<Self>, mut server: Box<Server>) {
         let mut state = self.state.lock();
+        if !state.generation.has(&server) {
+            drop(state);
+            return self.retire(server);
+        }
         let mut passed_over = VecDeque::new();
         while let Some(waiter) = state.waiters.pop_front() {
             if !self.suits(&server, &waiter) {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::budget::Permit;
 use super::credentials::{Credentials, Standing};
-use super::server::{Counted, Server, ServerHandle, StartupKey};
+use super::generation::{Counted, Generation};
+use super::server::{Server, ServerHandle, StartupKey};
 use super::{Health, Pool, PoolMode, Refusal, State};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{ErrorTexts, Secret};
@@ -107,12 +108,16 @@ impl Pool {
     async fn open(self: Arc<Self>, permit: Permit) {
         let mut pause = BACKOFF_FIRST;
         loop {
+            // Before anything else of the pool's that it depends on.
+            let generation = self.generation();
             let startup = self.startup_wanted();
             let credential = self.opener.credential.get();
             match self.connect(&credential, &startup).await {
-                Ok(connected) => return self.opened(connected, startup, permit),
+                Ok(connected) => return self.opened(connected, startup, &generation, permit),
                 // A client has proved another password while the old one was being tried: that one counts.
                 Err(error) if is_wrong_password(&error) && self.opener.credential.get() != credential => continue,
+                // As good as never tried: the pool has begun anew since.
+                Err(_) if !Arc::ptr_eq(&self.generation(), &generation) => continue,
                 Err(error) => {
                     tracing::warn!(pool = %self, error = %error, "cannot open a server connection");
                     if !self.failed(&error) {
@@ -192,7 +197,7 @@ impl Pool {
         waiters.iter().for_each(|w| _ = w.ticket.refuse(refusal.clone()));
     }
 
-    fn opened(self: &Arc<Self>, connected: Connected, startup: StartupKey, permit: Permit) {
+    fn opened(self: &Arc<Self>, connected: Connected, startup: StartupKey, generation: &Arc<Generation>, permit: Permit) {
         let now = Instant::now();
         let params = self.catalog.params.intern(Params::from_pairs(connected.parameters));
         let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
@@ -208,14 +213,16 @@ impl Pool {
             startup,
             now,
             lifetime,
-            Counted::new(&self.open),
+            Counted::new(&self.open, generation),
             permit,
         );
         {
             let mut state = self.state.lock();
             state.opening -= 1;
             state.health = Health::Up;
-            state.greeting = Some(params);
+            if Arc::ptr_eq(&state.generation, generation) {
+                state.greeting = Some(params);
+            }
         }
         self.give(Box::new(server), now);
         self.open_soon();

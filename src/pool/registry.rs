@@ -67,6 +67,7 @@ impl Registry {
             waiters: Default::default(),
             held: Default::default(),
             opening: 0,
+            generation: Arc::default(),
             health: Health::Up,
             greeting: None,
             vacancies: 0,

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::budget::Permit;
+use super::generation::Counted;
 use super::outbox::Outbox;
 use crate::net::stream::Stream;
 use crate::upstream::BackendKey;
@@ -43,25 +44,8 @@ pub struct Server {
     pub(super) checked_at: Instant,
     pub(super) retires_at: Option<Instant>,
     pub(super) leases: u64,
-    _counted: Counted,
+    pub(super) counted: Counted,
     _permit: Permit,
-}
-
-/// One more open connection of the pool, until dropped.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    pub(super) fn new(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// The startup parameters of a session-mode server, as the client sent them.
@@ -182,7 +166,7 @@ impl Server {
             checked_at: now,
             retires_at: lifetime.map(|l| now + l),
             leases: 0,
-            _counted: counted,
+            counted,
             _permit: permit,
         }
     }

@@ -43,9 +43,9 @@ pub struct House {
     pub lint: Option<Arc<Findings>>,
 }
 
-/// Startup parameters a server has accepted, with the reported ones as it spells them.
+/// Startup parameters a server of a pool's generation has accepted, with the reported ones as it spells them.
 #[derive(Debug, Default)]
-pub struct KnownStartups(Mutex<HashMap<(PoolKey, StartupKey), Accepted>>);
+pub struct KnownStartups(Mutex<HashMap<(PoolKey, u64, StartupKey), Accepted>>);
 
 #[derive(Clone, Debug)]
 struct Accepted {
@@ -55,15 +55,15 @@ struct Accepted {
 
 impl KnownStartups {
     fn get(&self, pool: &Pool, asked: &StartupKey) -> Option<Accepted> {
-        self.0.lock().get(&(pool.key.clone(), Arc::clone(asked))).cloned()
+        self.0.lock().get(&(pool.key.clone(), pool.generation_number(), Arc::clone(asked))).cloned()
     }
 
-    fn learn(&self, pool: &Pool, asked: &StartupKey, accepted: Accepted) {
+    fn learn(&self, pool: &Pool, generation: u64, asked: &StartupKey, accepted: Accepted) {
         let mut known = self.0.lock();
         if known.len() >= KNOWN_STARTUPS_MAX {
             known.clear();
         }
-        known.insert((pool.key.clone(), Arc::clone(asked)), accepted);
+        known.insert((pool.key.clone(), generation, Arc::clone(asked)), accepted);
     }
 }
 
@@ -180,7 +180,7 @@ impl Arriving {
         match server.drain(&mut side).await {
             Ok(()) if server.side.status() == Status::Idle => {
                 let accepted = Accepted { params: Arc::clone(&side.params), settings };
-                house.startups.learn(&self.pool, asked, accepted.clone());
+                house.startups.learn(&self.pool, server.generation_number(), asked, accepted.clone());
                 self.pool.release(server);
                 Ok(accepted)
             }

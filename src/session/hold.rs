@@ -62,7 +62,7 @@ impl Relay {
         }
         let held = self.held.get_or_insert_with(|| self.pool.hold(session, cx.waker()));
         held.update(reasons, server.side.is_worth_asking());
-        if self.pool.is_short() {
+        if self.pool.wants_back(server) {
             self.ask_server();
         }
     }
