@@ -105,7 +105,7 @@ fn pool_of(address: SocketAddr, servers: usize) -> (Registry, Arc<Pool>) {
     let project = Arc::clone(&settings.projects[0]);
     let tls = Arc::new(TlsContext::load(&project.upstream.tls).expect("no TLS"));
     let keys = Arc::new(KeyCache::new().expect("random bytes"));
-    let registry = Registry::new(settings, vec![tls], keys);
+    let registry = Registry::new(&settings, &[tls], keys);
     let key = PoolKey {
         project: project.name.clone(),
         database: "bench".to_owned(),

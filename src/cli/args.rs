@@ -31,7 +31,7 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
         }
     }
     match name {
-        "dev" => dev(matches, &sources),
+        "dev" => dev(matches, sources),
         "lint" => lint(matches, sources),
         "check" => Ok(Command::Check(load(&sources)?)),
         "health" => Ok(Command::Health(load(&sources)?)),
@@ -39,15 +39,15 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
             let passwords = if matches.get_flag("show-passwords") { Passwords::Shown } else { Passwords::Hidden };
             Ok(Command::Urls { loaded: load(&sources)?, passwords })
         }
-        _ => Ok(Command::Run(load(&sources)?)),
+        _ => Ok(Command::Run { loaded: load(&sources)?, sources }),
     }
 }
 
-fn dev(matches: &ArgMatches, sources: &Sources) -> Result<Command, CliError> {
-    takes_no_upstream("dev", sources)?;
+fn dev(matches: &ArgMatches, sources: Sources) -> Result<Command, CliError> {
+    takes_no_upstream("dev", &sources)?;
     let storage = if matches.get_flag("fresh") { Storage::Fresh } else { Storage::Kept };
     let wishes = Wishes { storage, ..wishes(matches) };
-    Ok(Command::Dev { prepared: Box::new(Prepared::new(sources)?), wishes })
+    Ok(Command::Dev { prepared: Box::new(Prepared::new(&sources)?), wishes, sources })
 }
 
 /// It must not be in the way of a `sidepool dev` that runs: on free ports, with a database of its own.
@@ -206,14 +206,16 @@ mod tests {
     #[test]
     fn flags_stand_before_and_behind_the_command() {
         for line in [format!("sidepool {URL} --pool-size 7"), format!("sidepool run {URL} --pool-size 7")] {
-            let Ok(Command::Run(loaded)) = parse(&line) else { panic!("{line} is run") };
+            let Ok(Command::Run { loaded, .. }) = parse(&line) else { panic!("{line} is run") };
             assert_eq!(loaded.settings.limits.pool_size, 7);
         }
         for line in [format!("sidepool {URL} check --pool-size 7"), format!("sidepool --pool-size 7 check {URL}")] {
             let Ok(Command::Check(loaded)) = parse(&line) else { panic!("{line} is check") };
             assert_eq!(loaded.settings.limits.pool_size, 7);
         }
-        let Ok(Command::Run(loaded)) = parse(&format!("sidepool {URL} --pool-size 7 --pool-size 8")) else { panic!("run") };
+        let Ok(Command::Run { loaded, .. }) = parse(&format!("sidepool {URL} --pool-size 7 --pool-size 8")) else {
+            panic!("run")
+        };
         assert_eq!(loaded.settings.limits.pool_size, 8, "the last one counts, so that a wrapper's flags can be overridden");
     }
 
@@ -223,7 +225,7 @@ mod tests {
             let value = if option.default.is_empty() { option.example } else { option.default };
             // A certificate needs its key, what is asked of clients' own an authority, a password its user.
             let both = "--client-tls-certificate=c --client-tls-key=k --client-tls-client-ca=a --auth-user=asker";
-            let Ok(Command::Run(loaded)) = parse(&format!("sidepool {URL} {both} --{}={value}", option.flag)) else {
+            let Ok(Command::Run { loaded, .. }) = parse(&format!("sidepool {URL} {both} --{}={value}", option.flag)) else {
                 panic!("{}", option.flag)
             };
             assert!(loaded.source.contains(&format!("--{}", option.flag)), "{}", loaded.source);
@@ -233,7 +235,7 @@ mod tests {
     #[test]
     fn dev_takes_the_flags_of_run_and_its_own() {
         let line = "sidepool dev --session-port 15432 --fresh --data-dir /d --postgres-version 17";
-        let Ok(Command::Dev { prepared, wishes }) = parse(line) else { panic!("dev") };
+        let Ok(Command::Dev { prepared, wishes, .. }) = parse(line) else { panic!("dev") };
         assert_eq!(wishes, Wishes { storage: Storage::Fresh, data_dir: Some("/d".into()), postgres_version: Some(17) });
         assert_eq!(prepared.listen().session_port, Some(15_432));
         let Ok(Command::Dev { wishes, .. }) = parse("sidepool dev") else { panic!("dev") };

@@ -22,7 +22,7 @@ const FACTS: &str = "SELECT current_setting('max_connections'), \
 /// let us in; 2: the settings are at fault.
 pub fn run(loaded: &Loaded, colour: bool) -> ExitCode {
     report::print_notes(&loaded.notes, colour);
-    serve::init_log(&loaded.settings.log, colour);
+    let _ = serve::init_log(&loaded.settings.log, colour);
     match serve::on_runtime(1, check_all(loaded, colour)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -231,6 +231,7 @@ mod tests {
     fn project(max_server_connections: usize) -> Project {
         let (upstream, _) = url::parse("postgres://u@h/d").unwrap();
         Project {
+            disabled: None,
             name: "p".into(),
             server_name: None,
             upstream,

@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 
 use super::{report, serve, urls};
 use crate::config::{
-    AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Password, Prepared, Settings, SslMode, Upstream, UpstreamTls,
+    AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Log, Password, Prepared, Settings, Sources, SslMode, Upstream,
+    UpstreamTls,
 };
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
 use crate::http;
 use crate::pool::PoolMode;
-use crate::server::{self, Running, Signal, Signals, StartError};
+use crate::server::{self, Running, Signal, Signals, Source, StartError};
 
 /// The database everybody begins with, as on Supabase.
 const DATABASE: &str = "postgres";
@@ -44,10 +45,10 @@ pub struct Wishes {
 }
 
 /// Serves until a signal or the end of PostgreSQL ends it. Exit code 2: it could not start; 1: PostgreSQL ended by itself.
-pub fn run(prepared: Prepared, wishes: &Wishes, colour: bool) -> ExitCode {
-    serve::init_log(prepared.log(), colour);
+pub fn run(prepared: Prepared, wishes: &Wishes, sources: Sources, colour: bool) -> ExitCode {
+    let log = serve::init_log(prepared.log(), colour);
     let workers = prepared.workers();
-    let result = serve::on_runtime(workers, async { Ok(develop(prepared, wishes, colour).await) });
+    let result = serve::on_runtime(workers, async { Ok(develop(prepared, wishes, (sources, log), colour).await) });
     match result.unwrap_or_else(|error| Err(Failure::Start(error))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(colour),
@@ -61,14 +62,14 @@ pub(super) enum Failure {
     PostgresDied { status: std::io::Result<ExitStatus>, log: PathBuf },
 }
 
-async fn develop(prepared: Prepared, wishes: &Wishes, colour: bool) -> Result<(), Failure> {
+async fn develop(prepared: Prepared, wishes: &Wishes, again: Again, colour: bool) -> Result<(), Failure> {
     let mut signals = serve::signals()?;
     // Dropped half-way, all that was begun ends too.
     let mut postgres = tokio::select! {
         started = start_postgres(&prepared, wishes) => started?,
         _ = signals.recv() => return Ok(()),
     };
-    let served = front(&mut postgres, prepared, signals, colour).await;
+    let served = front(&mut postgres, prepared, again, signals, colour).await;
     let stopped = postgres.stop().await;
     served?;
     Ok(stopped?)
@@ -113,12 +114,21 @@ async fn make_superuser(server: &Server) -> Result<(), embedded::Error> {
 }
 
 /// Until a signal, or the end of PostgreSQL, has ended the pooler.
-async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, colour: bool) -> Result<(), Failure> {
-    let loaded = settle(postgres, prepared.lint_unless_told(Lint::Log))?;
+async fn front(
+    postgres: &mut Server,
+    prepared: Prepared,
+    again: Again,
+    mut signals: Signals,
+    colour: bool,
+) -> Result<(), Failure> {
+    let loaded = settle(&Place::of(postgres), prepared.lint_unless_told(Lint::Log))?;
     report::print_notes(&notes(&loaded), colour);
     let running = server::start(&loaded.settings)?;
     let http = http::start(&running, &loaded.settings)?;
     announce(&running, http, &loaded, postgres);
+    let (place, (sources, log)) = (Place::of(postgres), again);
+    let read = move || settle(&place, Prepared::new(&sources)?.lint_unless_told(Lint::Log));
+    tokio::spawn(running.reloader(loaded, Source { read: Box::new(read), log }).watch());
 
     let (tell, told) = mpsc::unbounded_channel();
     let serving = running.serve(told);
@@ -138,8 +148,23 @@ async fn front(postgres: &mut Server, prepared: Prepared, mut signals: Signals, 
     died.map_or(Ok(()), |status| Err(Failure::PostgresDied { status, log: postgres.log() }))
 }
 
+/// Where the configuration comes from, and who logs by it, for a reload.
+type Again = (Sources, Box<dyn Fn(&Log) + Send + Sync>);
+
+/// Where the embedded PostgreSQL listens.
+pub(super) struct Place {
+    directory: PathBuf,
+    port: u16,
+}
+
+impl Place {
+    pub(super) fn of(postgres: &Server) -> Self {
+        Self { directory: postgres.socket_directory(), port: postgres.socket_port() }
+    }
+}
+
 /// The settings, with the embedded PostgreSQL as the default project.
-pub(super) fn settle(postgres: &Server, prepared: Prepared) -> Result<Loaded, ConfigError> {
+pub(super) fn settle(postgres: &Place, prepared: Prepared) -> Result<Loaded, ConfigError> {
     // Passwords are the database's own: ALTER ROLE … PASSWORD changes what logs in, and CREATE ROLE is enough for a new
     // one. Only where that is switched off is the one that was made here told.
     let password = match prepared.logins().auth_query {
@@ -150,10 +175,10 @@ pub(super) fn settle(postgres: &Server, prepared: Prepared) -> Result<Loaded, Co
 }
 
 /// Where the embedded server is. The user in the printed lines is the upstream's own.
-fn upstream(postgres: &Server, password: Option<Password>) -> Upstream {
+fn upstream(postgres: &Place, password: Option<Password>) -> Upstream {
     Upstream {
-        host: Host::Unix(postgres.socket_directory()),
-        port: postgres.socket_port(),
+        host: Host::Unix(postgres.directory.clone()),
+        port: postgres.port,
         user: SUPERUSER.0.to_owned(),
         password,
         database: DATABASE.to_owned(),

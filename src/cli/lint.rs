@@ -25,7 +25,8 @@ const BY_SIGNAL: i32 = 128;
 /// Runs `program` with DATABASE_URL and DIRECT_URL set. Exit code: the program's own if it fails, else 1 if anything was
 /// found, else 0; 2 if it could not be run.
 pub fn run(prepared: Prepared, wishes: &Wishes, program: &[OsString], colour: bool) -> ExitCode {
-    serve::init_log(prepared.log(), colour);
+    // Nothing is reloaded here.
+    let _ = serve::init_log(prepared.log(), colour);
     let workers = prepared.workers();
     match serve::on_runtime(workers, async { Ok(lint(prepared, wishes, program).await) }) {
         Ok(Ok(Some(outcome))) => outcome.tell(),
@@ -55,9 +56,9 @@ async fn lint(prepared: Prepared, wishes: &Wishes, program: &[OsString]) -> Resu
 }
 
 async fn front(postgres: &mut Server, prepared: Prepared, signals: Signals, program: &[OsString]) -> Result<Outcome, Failure> {
-    let loaded = dev::settle(postgres, prepared.lint_unless_told(Lint::Collect))?;
+    let loaded = dev::settle(&dev::Place::of(postgres), prepared.lint_unless_told(Lint::Collect))?;
     let running = server::start(&loaded.settings)?;
-    let findings = running.house.lint.clone();
+    let findings = running.house.lint.read().clone();
     let child = spawn(&running, &loaded, program)?;
     let (tell, told) = mpsc::unbounded_channel();
     let serving = tokio::spawn(running.serve(told));

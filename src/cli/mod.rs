@@ -21,11 +21,16 @@ pub use crate::config::Loaded;
 /// What the arguments ask for, with the settings it needs.
 #[derive(Debug)]
 pub enum Command {
-    Run(Loaded),
+    Run {
+        loaded: Loaded,
+        /// To be read again.
+        sources: Sources,
+    },
     Dev {
         /// To be finished with the embedded PostgreSQL's address once that has started.
         prepared: Box<Prepared>,
         wishes: dev::Wishes,
+        sources: Sources,
     },
     Lint {
         prepared: Box<Prepared>,

@@ -123,6 +123,7 @@ mod tests {
     fn project(upstream: &str) -> Project {
         let (upstream, _) = url::parse(upstream).unwrap();
         Project {
+            disabled: None,
             name: "shop".into(),
             server_name: None,
             upstream,

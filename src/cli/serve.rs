@@ -11,22 +11,26 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::{probe, report};
-use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings};
+use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings, Sources, load};
 use crate::http;
 use crate::pool::PoolMode;
-use crate::server::{self, Running, Signal, Signals, StartError};
+use crate::server::{self, Reloader, Running, Signal, Signals, Source, StartError};
 
 /// Serves until a signal ends it.
-pub fn run(loaded: &Loaded, colour: bool) -> ExitCode {
+pub fn run(loaded: Loaded, sources: Sources, colour: bool) -> ExitCode {
     report::print_notes(&loaded.notes, colour);
-    init_log(&loaded.settings.log, colour);
+    let log = init_log(&loaded.settings.log, colour);
     let settings = Arc::clone(&loaded.settings);
     finish(
         colour,
         on_runtime(settings.workers, async {
             let running = server::start(&settings)?;
             let http = http::start(&running, &settings)?;
-            announce(&running, http, &settings, &loaded.source);
+            let source = loaded.source.clone();
+            let reloader = running.reloader(loaded, Source { read: Box::new(move || load(&sources)), log });
+            reload_on_hangup(&reloader)?;
+            tokio::spawn(reloader.watch());
+            announce(&running, http, &settings, &source);
             println!("sidepool ready");
             tokio::spawn(probe::warn_of_dead_ends(Arc::clone(&settings)));
             running.serve(signals()?).await;
@@ -64,11 +68,8 @@ fn build(workers: usize) -> std::io::Result<Runtime> {
 
 /// SIGTERM and SIGINT, as they come.
 pub fn signals() -> Result<Signals, StartError> {
-    let failed = |e| {
-        StartError::new(format!("cannot listen for signals: {e}"), "This is a fault of the system, not of the configuration.")
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
@@ -82,6 +83,25 @@ pub fn signals() -> Result<Signals, StartError> {
         }
     });
     Ok(receiver)
+}
+
+/// SIGHUP. `sidepool dev` goes with its terminal instead.
+fn reload_on_hangup(reloader: &Arc<Reloader>) -> Result<(), StartError> {
+    let mut hangup = listen(SignalKind::hangup())?;
+    let reloader = Arc::clone(reloader);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // It has been logged.
+            let _ = reloader.reload().await;
+        }
+    });
+    Ok(())
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, StartError> {
+    signal(kind).map_err(|e| {
+        StartError::new(format!("cannot listen for signals: {e}"), "This is a fault of the system, not of the configuration.")
+    })
 }
 
 /// A few lines: where it listens, what it fronts.
@@ -104,11 +124,23 @@ pub fn announce(running: &Running, http: Option<SocketAddr>, settings: &Settings
     }
 }
 
-pub fn init_log(log: &Log, colour: bool) {
-    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let _ = match log.format {
-        LogFormat::Text => builder.with_ansi(colour).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
+/// Begins to log; what changes the filter later.
+pub fn init_log(log: &Log, colour: bool) -> Box<dyn Fn(&Log) + Send + Sync> {
+    let filter = |log: &Log| EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(log)).with_writer(std::io::stderr).with_target(false);
+    // It fails only where somebody logs already (tests), or is gone.
+    match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(colour).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |log| _ = handle.reload(filter(log)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |log| _ = handle.reload(filter(log)))
+        }
+    }
 }

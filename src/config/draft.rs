@@ -15,6 +15,7 @@ pub(crate) struct Draft {
     /// The URL as it was written. It is read last: `sidepool dev` brings an upstream of its own.
     pub(crate) upstream: Option<Password>,
     pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) watch: bool,
     /// `None` is `auto`.
     pub(crate) workers: Option<usize>,
     pub(crate) client_auth: ClientAuth,
@@ -49,6 +50,7 @@ impl Draft {
         Self {
             upstream: None,
             state_dir: None,
+            watch: false,
             workers: None,
             client_auth: ClientAuth::ScramSha256,
             logins: Logins::default(),

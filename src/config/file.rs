@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ::config::{ConfigError as MergeError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::ConfigError;
 use super::kind::Given;
 use super::nearest::nearest;
 use super::options::{self, Opt, SECTIONS};
+use super::{ConfigError, Stamp};
 
 /// Some 10 000 projects.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -23,6 +23,8 @@ pub(super) type Table = Map<String, Value>;
 pub(super) struct ConfigFile {
     /// As it was named, for messages.
     pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) stamp: Option<Stamp>,
     /// What relative paths in it start from.
     pub(super) directory: PathBuf,
     pub(super) text: String,
@@ -36,21 +38,23 @@ impl ConfigFile {
             let hint = "Name an existing file with --config or SIDEPOOL_CONFIG, or none.";
             ConfigError::new(format!("the configuration file {name} cannot be read: {error}"), hint)
         };
+        let stamp = Stamp::of(path);
         let mut text = String::new();
         let file = fs::File::open(path).map_err(|error| unreadable(&error))?;
         file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(unreadable(&format!("it is longer than {FILE_BYTES_MAX} bytes")));
         }
-        Self::parse(name, path.parent().unwrap_or(Path::new("")).to_owned(), text)
+        Ok(Self { stamp, ..Self::parse(name, path, text)? })
     }
 
-    pub(super) fn parse(name: String, directory: PathBuf, text: String) -> Result<Self, ConfigError> {
+    pub(super) fn parse(name: String, path: &Path, text: String) -> Result<Self, ConfigError> {
         let tree = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| syntax_error(&name, &error))?;
         // Before the merge, and on the bare tree: config-rs reads a quoted key such as "a[999999999]" as a path when it
         // merges, and makes an array of that length.
         check_keys(&name, &tree)?;
-        Ok(Self { name, directory, text, tree })
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { name, path: path.to_owned(), stamp: None, directory, text, tree })
     }
 }
 

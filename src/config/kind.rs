@@ -70,6 +70,16 @@ pub(super) enum Given {
     Many(Vec<String>),
 }
 
+impl Given {
+    /// To be compared with another.
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::One(text) => text.trim().to_owned(),
+            Self::Many(texts) => texts.join(","),
+        }
+    }
+}
+
 impl Kind {
     /// Reads the value into its place. `name` is how the error calls the option.
     pub(super) fn take(&self, name: &str, given: &Given, draft: &mut Draft) -> Result<(), ConfigError> {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use ::config::{Config, ConfigError as MergeError, Environment, File, FileFormat, Source, Value, ValueKind};
 
-use super::ConfigError;
 use super::draft::Draft;
 use super::file::{ConfigFile, Table, given};
 use super::kind::Kind;
 use super::options::{self, Opt};
+use super::{ConfigError, Password};
 
 /// What is merged, weakest first, after the defaults.
 pub(super) struct Layers<'a> {
@@ -42,6 +42,14 @@ impl<'a> Layers<'a> {
             origin.anchor(option, &mut draft);
         }
         Ok(draft)
+    }
+
+    /// The values of these options as they were written, all layers merged.
+    pub(super) fn values(&self, of: impl Iterator<Item = &'static Opt>) -> BTreeMap<&'static str, Password> {
+        // What cannot be merged was refused with the draft.
+        let Ok(merged) = self.merged() else { return BTreeMap::new() };
+        let written = |option: &'static Opt| Some((option.key, Password::new(given(find(&merged, option.key)?)?.into_text())));
+        of.filter_map(written).collect()
     }
 
     /// `try_parsing` stays off: it would turn a password such as 0123 into 123.

@@ -1,6 +1,7 @@
 //! Defaults < file < environment < flags, merged and checked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +9,11 @@ use super::draft::Draft;
 use super::environment::{self, Env, Selected};
 use super::file::ConfigFile;
 use super::layers::Layers;
-use super::options::{CONFIG_FILE, DEFAULT_FILE};
+use super::options::{self, CONFIG_FILE, DEFAULT_FILE};
 use super::projects::{self, ProjectSpec};
-use super::{ConfigError, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Upstream, User, checks, url};
+use super::{ConfigError, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Stamp, Upstream, User, checks, url};
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
-/// No `Debug`: flags and variables hold passwords.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// Values of flags by the option's key (`limits.pool_size`).
@@ -27,6 +27,13 @@ pub struct Sources {
     pub cores: usize,
 }
 
+/// Flags and variables hold passwords.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("config_file", &self.config_file).finish_non_exhaustive()
+    }
+}
+
 /// Settings, and how they came about.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -37,6 +44,20 @@ pub struct Loaded {
     pub source: String,
     /// What Sidepool makes is kept here; `None` if no place for it is known.
     pub state_dir: Option<PathBuf>,
+    /// The file that was read, if there was one, and by what a change of it is known.
+    pub file: Option<(PathBuf, Option<Stamp>)>,
+    pub fixed: Fixed,
+}
+
+/// The values that a reload cannot change, as they were written, by the option's key. One of them is a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed(BTreeMap<&'static str, Password>);
+
+impl Fixed {
+    /// The options whose value here is another than `running` has.
+    pub fn changed_since(&self, running: &Self) -> Vec<&'static str> {
+        options::fixed().map(|option| option.key).filter(|key| self.0.get(key) != running.0.get(key)).collect()
+    }
 }
 
 /// Reads, merges and checks everything.
@@ -59,6 +80,8 @@ pub struct Prepared {
     cores: usize,
     notes: Vec<String>,
     source: Vec<String>,
+    file: Option<(PathBuf, Option<Stamp>)>,
+    fixed: Fixed,
 }
 
 impl Prepared {
@@ -79,7 +102,10 @@ impl Prepared {
         };
         let database_url = sources.env.get("DATABASE_URL").filter(|url| !url.is_empty()).map(Password::new);
         let source = layers.describe();
-        Ok(Self { draft, projects, everywhere, upstream, database_url, cores: sources.cores, notes, source })
+        let fixed = Fixed(layers.values(options::fixed()));
+        let cores = sources.cores;
+        let file = file.map(|file| (file.path, file.stamp));
+        Ok(Self { draft, projects, everywhere, upstream, database_url, cores, notes, source, file, fixed })
     }
 
     pub fn log(&self) -> &Log {
@@ -138,6 +164,7 @@ impl Prepared {
                         limits,
                         logins,
                         users,
+                        disabled: None,
                     });
                 }
             }
@@ -157,15 +184,15 @@ impl Prepared {
         }
         let (mut users, mut limits) = (std::mem::take(&mut self.everywhere), self.draft.limits.clone());
         let mut logins = self.draft.logins.clone();
-        let (mut name, mut server_name) = ("*".to_owned(), None);
+        let (mut name, mut server_name, mut disabled) = ("*".to_owned(), None, None);
         if let Some(index) = self.default_index() {
-            ProjectSpec { name, server_name, users, limits, logins, .. } = self.projects.remove(index);
+            ProjectSpec { name, server_name, users, limits, logins, disabled, .. } = self.projects.remove(index);
         }
         let unlisted = |user: &User| users.iter().all(|listed| listed.name != user.name);
         let own: Vec<_> = own.into_iter().filter(unlisted).collect();
         users.extend(own);
         logins.auth_user.get_or_insert_with(|| auth_user.to_owned());
-        let project = Project { server_name, ..make_project(name, upstream, limits, logins, users) };
+        let project = Project { server_name, disabled, ..make_project(name, upstream, limits, logins, users) };
         self.settle(Some(project))
     }
 
@@ -206,6 +233,7 @@ impl Prepared {
             error_texts,
             session_overflow,
             startup_parameters,
+            watch,
             ..
         } = self.draft;
         let lint = lint.unwrap_or(Lint::Off);
@@ -222,16 +250,18 @@ impl Prepared {
             timeouts,
             workers,
             log,
+            watch,
             logins,
             projects,
         };
         let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
-        Ok(Loaded { settings: Arc::new(settings), notes: self.notes, source, state_dir })
+        let (notes, file, fixed) = (self.notes, self.file, self.fixed);
+        Ok(Loaded { settings: Arc::new(settings), notes, source, state_dir, file, fixed })
     }
 }
 
 fn read_project(spec: ProjectSpec, draft: &Draft, notes: &mut Vec<String>) -> Result<Project, ConfigError> {
-    let ProjectSpec { name, server_name, url, url_place, limits, logins, users } = spec;
+    let ProjectSpec { name, server_name, url, url_place, limits, logins, users, disabled } = spec;
     let (upstream, url_notes) = url::parse(url.reveal()).map_err(|error| error.within(&url_place))?;
     notes.extend(url_notes.into_iter().map(|note| format!("{url_place}: {note}")));
     if limits.pool_size > limits.max_server_connections {
@@ -240,14 +270,15 @@ fn read_project(spec: ProjectSpec, draft: &Draft, notes: &mut Vec<String>) -> Re
     }
     checks::check_limits(&format!("projects.{name}"), &limits)?;
     checks::check_logins(&name, &upstream, &logins)?;
-    let project = Project { server_name, ..make_project(name, upstream, limits, logins, users) };
+    let project = Project { server_name, disabled, ..make_project(name, upstream, limits, logins, users) };
     checks::check_loop(&draft.listen, &project, &url_place)?;
     Ok(project)
 }
 
 fn make_project(name: String, upstream: Upstream, limits: Limits, logins: Logins, users: Vec<User>) -> Project {
     let Limits { pool_size, min_pool_size, max_server_connections, .. } = limits;
-    Project { name, server_name: None, upstream, users, logins, pool_size, min_pool_size, max_server_connections }
+    let (server_name, disabled) = (None, None);
+    Project { name, server_name, upstream, users, logins, pool_size, min_pool_size, max_server_connections, disabled }
 }
 
 /// `--config`, else `SIDEPOOL_CONFIG`, else `sidepool.toml` if it is there.

@@ -7,6 +7,7 @@ mod error;
 mod file;
 pub(crate) mod kind;
 mod layers;
+mod live;
 mod load;
 mod nearest;
 mod network;
@@ -14,18 +15,21 @@ pub(crate) mod options;
 mod projects;
 pub mod reference;
 mod settings;
+mod stamp;
 pub mod units;
 pub mod url;
 
 pub use environment::Env;
 pub use error::ConfigError;
-pub use load::{Loaded, Prepared, Sources, load};
+pub use live::Live;
+pub use load::{Fixed, Loaded, Prepared, Sources, load};
 pub use network::Network;
 pub use settings::{
     AuthQuery, CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, ErrorTexts, Host, Limits,
     Lint, Listen, Log, LogFormat, Logins, Password, Profile, Project, Secret, SessionOverflow, Settings, SslMode,
     StartupParameters, Timeouts, Upstream, UpstreamTls, User,
 };
+pub use stamp::Stamp;
 
 #[cfg(test)]
 mod tests;

@@ -31,9 +31,19 @@ pub(crate) struct Opt {
     pub(crate) example: &'static str,
     /// What other poolers call it: (pooler, name).
     pub(crate) elsewhere: &'static [(&'static str, &'static str)],
+    pub(crate) reload: Reload,
     pub(crate) kind: Kind,
     /// One paragraph; the first sentence alone is the short help.
     pub(crate) doc: &'static str,
+}
+
+/// Whether a running pooler takes up another value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// At the next login or lease.
+    Live,
+    /// A reload names it in the log, and goes on with the value of the start.
+    Restart,
 }
 
 /// The options that name a file to read the others from; it has no key in that file.
@@ -69,6 +79,11 @@ pub(crate) const SUPABASE: &[(&str, &str)] = &[
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Opt> {
     SECTIONS.iter().flat_map(|section| section.options)
+}
+
+/// Those that a reload leaves as they are.
+pub(crate) fn fixed() -> impl Iterator<Item = &'static Opt> {
+    all().filter(|option| option.reload == Reload::Restart)
 }
 
 impl Opt {

@@ -13,6 +13,9 @@ use super::{ConfigError, Limits, Logins, Password, Secret, User, options};
 /// PostgreSQL's NAMEDATALEN less one; Supabase's project refs have 20.
 const NAME_BYTES_MAX: usize = 63;
 
+/// The longest reason for a project's being disabled, in characters.
+const REASON_CHARS_MAX: usize = 200;
+
 /// A project before its URL is read.
 #[derive(Debug)]
 pub(super) struct ProjectSpec {
@@ -24,6 +27,7 @@ pub(super) struct ProjectSpec {
     pub(super) limits: Limits,
     pub(super) logins: Logins,
     pub(super) users: Vec<User>,
+    pub(super) disabled: Option<String>,
 }
 
 /// The keys of `[projects.NAME]` that override the limit of the same name.
@@ -53,13 +57,14 @@ pub(super) fn everywhere(file: &ConfigFile) -> Result<Vec<User>, ConfigError> {
 fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Result<ProjectSpec, ConfigError> {
     check_project_name(&file.name, name)?;
     let mut own = draft.clone();
-    let (mut url, mut server_name) = (None, None);
+    let (mut url, mut server_name, mut disabled) = (None, None, None);
     let mut own_users = Vec::new();
     for (setting, value) in settings {
         let key = format!("projects.{name}.{setting}");
         match setting.as_str() {
             "users" => own_users = users(&file.name, &key, value)?,
             "upstream" => url = text(value),
+            "disabled" => disabled = reason(file, &key, value)?,
             "server_name" => server_name = Some(host_name(file, &key, value)?),
             name if overridable(name).is_some() => take_override(file, &key, name, value, &mut own)?,
             unknown => {
@@ -69,6 +74,7 @@ fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Re
                         "upstream",
                         "users",
                         "server_name",
+                        "disabled",
                     ]),
                 );
                 let guess = guess.map(|guess| format!("projects.{name}.{guess}"));
@@ -89,6 +95,7 @@ fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Re
         limits: own.limits,
         logins: own.logins,
         users: own_users,
+        disabled,
     })
 }
 
@@ -105,6 +112,24 @@ fn take_override(file: &ConfigFile, key: &str, own_name: &str, value: &Value, ow
     let expects = || ConfigError::new(format!("{name} must be {}", option.kind.expects()), "Correct it.");
     let value = given(value).ok_or_else(expects)?;
     option.kind.take(&name, &value, own)
+}
+
+/// `true`, `false`, or why.
+fn reason(file: &ConfigFile, key: &str, value: &Value) -> Result<Option<String>, ConfigError> {
+    match &value.kind {
+        ValueKind::Boolean(false) => Ok(None),
+        ValueKind::Boolean(true) => Ok(Some("it is disabled in the configuration".to_owned())),
+        ValueKind::String(why) if (1..=REASON_CHARS_MAX).contains(&why.chars().count()) && !why.contains(char::is_control) => {
+            Ok(Some(why.clone()))
+        }
+        _ => {
+            let message = format!("{} in {} must be true, false, or a text that says why", shown(key), file.name);
+            Err(ConfigError::new(
+                message,
+                format!("Clients are told the text: one line of at most {REASON_CHARS_MAX} characters."),
+            ))
+        }
+    }
 }
 
 fn host_name(file: &ConfigFile, key: &str, value: &Value) -> Result<String, ConfigError> {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::kind::Kind;
-use super::options::{Opt, SECTIONS, Section};
+use super::options::{Opt, Reload, SECTIONS, Section};
 
 /// Width of comments, in characters.
 const COLUMNS: usize = 110;
@@ -58,6 +58,9 @@ fn toml_option(option: &Opt) -> String {
     if !option.elsewhere.is_empty() {
         push(&mut names, format_args!(" {}.", elsewhere(option, "")));
     }
+    if option.reload == Reload::Restart {
+        names.push_str(" A change needs a restart.");
+    }
     let doc = wrap(option.doc, COLUMNS, "# ");
     let names = wrap(&names, COLUMNS, "# ");
     format!("{doc}{names}#{} = {}\n", option.name(), toml_value(option))
@@ -77,16 +80,20 @@ fn toml_value(option: &Opt) -> String {
 fn markdown_section(section: &Section) -> String {
     let table = if section.table.is_empty() { String::new() } else { format!(": `[{}]`", section.table) };
     let mut text = format!("### {}{table}\n\n", section.title);
-    text.push_str("| Key | Flag and variable | Default | Meaning |\n|---|---|---|---|\n");
+    text.push_str("| Key | Flag and variable | Default | Reload | Meaning |\n|---|---|---|---|---|\n");
     for option in section.options {
         let default = if option.default.is_empty() { "not set".to_owned() } else { format!("`{}`", option.default) };
         let mut meaning = format!("{} Takes {}.", option.doc, option.kind.expects());
         if !option.elsewhere.is_empty() {
             push(&mut meaning, format_args!(" {}.", elsewhere(option, "`")));
         }
+        let reload = match option.reload {
+            Reload::Live => "yes",
+            Reload::Restart => "restart",
+        };
         let meaning = meaning.replace('|', "\\|").replace(" * ", " \\* ");
         let (name, flag, env) = (option.name(), option.flag, option.env);
-        push(&mut text, format_args!("| `{name}` | `--{flag}`<br>`{env}` | {default} | {meaning} |\n"));
+        push(&mut text, format_args!("| `{name}` | `--{flag}`<br>`{env}` | {default} | {reload} | {meaning} |\n"));
     }
     text
 }

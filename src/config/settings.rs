@@ -34,6 +34,8 @@ pub struct Settings {
     /// Data workers; 1 means one current-thread runtime.
     pub workers: usize,
     pub log: Log,
+    /// Take the file up again whenever it changes.
+    pub watch: bool,
     /// Of clients whose project does not exist; every project has its own.
     pub logins: Logins,
     /// Never empty, names distinct; see [`Settings::default_project`].
@@ -48,6 +50,22 @@ impl Settings {
     pub fn default_project(&self) -> &Arc<Project> {
         let named = |name: &str| self.projects.iter().find(|project| project.name == name);
         named(Self::DEFAULT_PROJECT).or_else(|| named("*")).unwrap_or(&self.projects[0])
+    }
+
+    /// What a process that runs with `running` makes of these: what needs a restart stays as it is there, and a project
+    /// that is the same is the same `Arc`.
+    #[must_use]
+    pub fn in_place_of(self, running: &Self) -> Self {
+        let kept = |project: Arc<Project>| running.projects.iter().find(|known| **known == project).cloned().unwrap_or(project);
+        Self {
+            listen: running.listen.clone(),
+            isolation: running.isolation,
+            workers: running.workers,
+            watch: running.watch,
+            log: Log { format: running.log.format, ..self.log },
+            projects: self.projects.into_iter().map(kept).collect(),
+            ..self
+        }
     }
 }
 
@@ -232,7 +250,7 @@ pub enum LogFormat {
 }
 
 /// What the part after the last dot of `user.project` names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
     /// 1–63 printable bytes. `*` takes any name.
     pub name: String,
@@ -247,6 +265,17 @@ pub struct Project {
     pub pool_size: usize,
     pub min_pool_size: usize,
     pub max_server_connections: usize,
+    /// Why nobody is let in (Supavisor: `banned_at`, `ban_reason`).
+    pub disabled: Option<String>,
+}
+
+impl Project {
+    /// What logs in to the upstream as `user`, where that was configured: the upstream's own credential, or a listed
+    /// password.
+    pub fn password_of(&self, user: &str) -> Option<&Password> {
+        let own = self.upstream.password.as_ref().filter(|_| self.upstream.user == user);
+        own.or_else(|| self.users.iter().find(|listed| listed.name == user)?.secret.password())
+    }
 }
 
 /// Who may log in besides the upstream's own user and those that are listed, and from where.
@@ -374,6 +403,16 @@ pub enum Secret {
     Password(Password),
     /// `SCRAM-SHA-256$…`, as `pg_authid.rolpassword` has it.
     Verifier(Password),
+}
+
+impl Secret {
+    /// `None` where it is but a verifier.
+    pub fn password(&self) -> Option<&Password> {
+        match self {
+            Self::Password(password) => Some(password),
+            Self::Verifier(_) => None,
+        }
+    }
 }
 
 /// A secret text: wiped when dropped, never shown.

@@ -1,6 +1,7 @@
 //! The whole way from sources to settings.
 
 mod projects;
+mod reload;
 
 use std::net::IpAddr;
 use std::time::Duration;

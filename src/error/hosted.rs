@@ -17,6 +17,8 @@ pub enum Hosted<'a> {
     Checkout { after: Duration, mode: Mode },
     /// `ENOTFOUND`.
     Project { user: &'a str, project: &'a str },
+    /// `EBANNED`.
+    Banned { reason: &'a str },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ impl From<Hosted<'_>> for PgError {
                 after.as_millis()
             ),
             Hosted::Project { user, project } => format!("(ENOTFOUND) tenant/user {user}.{project} not found"),
+            Hosted::Banned { reason } => format!("(EBANNED) tenant is banned: {reason}"),
         };
         Self::fatal(SqlState::INTERNAL_ERROR, message)
     }
@@ -64,6 +67,7 @@ mod tests {
                 "(ECHECKOUTTIMEOUT) unable to check out connection from the pool after 500ms in Session mode",
             ),
             (Hosted::Project { user: "postgres", project: "foo" }, "(ENOTFOUND) tenant/user postgres.foo not found"),
+            (Hosted::Banned { reason: "too much" }, "(EBANNED) tenant is banned: too much"),
         ] {
             let error = PgError::from(refusal);
             assert_eq!((error.severity, error.code, &*error.message), (Severity::Fatal, SqlState::INTERNAL_ERROR, text));

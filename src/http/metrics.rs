@@ -3,6 +3,8 @@
 
 mod pgbouncer;
 
+use std::sync::atomic::Ordering;
+
 use super::snapshot::{PoolView, Snapshot};
 use crate::telemetry::{Count, Kind, Page, PoolName, Tally};
 
@@ -65,6 +67,12 @@ fn process(page: &mut Page, now: &Snapshot) {
     for (outcome, count) in [("accepted", &logins.accepted), ("refused", &logins.refused), ("timed out", &logins.timed_out)] {
         family.series(&[("outcome", outcome)], count.get());
     }
+    let reloads = &now.telemetry.reloads;
+    let mut family = page.family("sidepool_reloads_total", Kind::Counter, "Reloads of the configuration by how they ended.");
+    [("ok", &reloads.ok), ("failed", &reloads.failed)].iter().for_each(|(o, n)| family.series(&[("outcome", *o)], n.get()));
+    let help = "When the configuration in force was read, in seconds since 1970.";
+    page.family("sidepool_config_loaded_timestamp_seconds", Kind::Gauge, help)
+        .series(&[], reloads.last_success.load(Ordering::Relaxed));
     let help = "Errors that clients were told, by the side at fault and the SQLSTATE's class.";
     let mut errors = page.family("sidepool_errors_total", Kind::Counter, help);
     now.telemetry.errors.counts().for_each(|(fault, class, n)| errors.series(&[("fault", fault), ("class", class)], n));

@@ -64,7 +64,8 @@ impl Readiness {
     async fn any_reachable(&self) -> bool {
         let pools = self.house.registry.all();
         let mut unknown = Vec::new();
-        for project in &self.house.settings.projects {
+        let settings = self.house.settings.get();
+        for project in settings.projects.iter().filter(|project| project.disabled.is_none()) {
             let reaches = pools.iter().filter(|p| p.key.project == project.name).map(|p| p.reach());
             let (mut up, mut down) = (false, false);
             reaches.for_each(|reach| {

@@ -49,7 +49,8 @@ pub(super) fn take(house: &Shown) -> Snapshot {
     let mut all = registry.all();
     all.sort_by_cached_key(|pool| pool.key.telemetry_name());
     let limit_of = |project: &str| registry.upstream_connections(project).unwrap_or_default();
-    let upstreams = house.settings.projects.iter().map(|project| {
+    let settings = house.settings.get();
+    let upstreams = settings.projects.iter().map(|project| {
         let (connections, limit) = limit_of(&project.name);
         UpstreamView { project: project.name.clone(), connections, limit }
     });
@@ -60,7 +61,7 @@ pub(super) fn take(house: &Shown) -> Snapshot {
             Some(Stop::Now) => "stopping",
         },
         sessions: house.sessions.len(),
-        clients_limit: house.settings.limits.max_clients,
+        clients_limit: settings.limits.max_clients,
         upstreams: upstreams.collect(),
         pool_count: all.len(),
         pools: all.iter().take(POOLS_MAX).map(|pool| view(pool, limit_of(&pool.key.project).1)).collect(),
@@ -70,7 +71,8 @@ pub(super) fn take(house: &Shown) -> Snapshot {
 }
 
 fn view(pool: &Pool, upstream_limit: usize) -> PoolView {
-    let upstream = &pool.project.upstream;
+    let terms = pool.terms();
+    let upstream = &terms.project.upstream;
     PoolView {
         name: pool.key.telemetry_name(),
         host: match &upstream.host {
@@ -81,7 +83,7 @@ fn view(pool: &Pool, upstream_limit: usize) -> PoolView {
         counts: pool.counts(),
         held_for: pool.holds_by_reason(),
         statements: pool.catalog.statements.len(),
-        size: pool.project.pool_size,
+        size: terms.size,
         upstream_limit,
         tally: Arc::clone(&pool.tally),
     }

@@ -11,7 +11,7 @@ use super::Pool;
 /// How many connections one upstream may have from us, and who would like one more.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
+    limit: AtomicUsize,
     open: AtomicUsize,
     pools: Mutex<Vec<Weak<Pool>>>,
     /// Pools whose clients wait because of this limit, first come first served.
@@ -26,7 +26,7 @@ pub(super) struct Permit(Arc<Budget>);
 impl Budget {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: AtomicUsize::new(limit),
             open: AtomicUsize::new(0),
             pools: Mutex::default(),
             starving: Mutex::default(),
@@ -39,7 +39,20 @@ impl Budget {
     }
 
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// More than the limit, as there may be when it was lowered.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.open() > self.limit()
+    }
+
+    /// Whoever waits for room is called if there is more of it; where there is less, idle servers go.
+    pub(super) fn set_limit(self: &Arc<Self>, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+        while self.is_exceeded() && self.close_one_idle(None) {}
+        let waiting = self.starving_count.load(Ordering::Relaxed);
+        (0..waiting).filter_map(|_| self.next_starving()).for_each(|pool| pool.open_soon());
     }
 
     pub(super) fn enter(&self, pool: &Arc<Pool>) {
@@ -52,7 +65,7 @@ impl Budget {
     /// is one again.
     pub(super) fn reserve(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Permit> {
         self.try_reserve().or_else(|| {
-            if self.evict_idle(pool) {
+            if self.close_one_idle(Some(pool)) {
                 return self.try_reserve();
             }
             self.starve(pool);
@@ -67,14 +80,15 @@ impl Budget {
 
     fn try_reserve(self: &Arc<Self>) -> Option<Permit> {
         self.open
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| (open < self.limit).then_some(open + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| (open < self.limit()).then_some(open + 1))
             .ok()
             .map(|_| Permit(Arc::clone(self)))
     }
 
-    fn evict_idle(&self, wanting: &Arc<Pool>) -> bool {
+    /// Of any pool but the one that wants a place.
+    fn close_one_idle(&self, wanting: Option<&Arc<Pool>>) -> bool {
         let pools: Vec<_> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
-        pools.iter().filter(|p| !Arc::ptr_eq(p, wanting)).any(|p| p.close_coldest())
+        pools.iter().filter(|p| !wanting.is_some_and(|wanting| Arc::ptr_eq(p, wanting))).any(|p| p.close_coldest())
     }
 
     fn starve(&self, pool: &Arc<Pool>) {

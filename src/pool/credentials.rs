@@ -34,6 +34,12 @@ impl Credentials {
         }
     }
 
+    /// What the upstream thinks of it has to be found out again.
+    pub(super) fn doubt(&self) {
+        // ## (Untried | Accepted | Refused) => Untried
+        self.0.lock().1 = Standing::Untried;
+    }
+
     pub(super) fn get(&self) -> Credential {
         self.0.lock().0.clone()
     }

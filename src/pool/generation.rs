@@ -6,13 +6,14 @@
 //! a pool whose configuration stayed the same keeps all of its servers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{Pool, Server};
+use super::{Health, Pool, Server};
 
 /// The servers that were opened between two new beginnings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Generation {
+    /// Of this one alone in the whole process.
     number: u64,
     open: AtomicUsize,
 }
@@ -32,7 +33,9 @@ impl Pool {
     pub fn reconnect(self: &Arc<Self>) {
         let idle = {
             let mut state = self.state.lock();
-            state.generation = state.generation.next();
+            state.generation = Generation::new(&self.ids);
+            // Nor does what was found out of the upstream count.
+            state.health = Health::Up;
             // What the next server is like, it alone can tell.
             state.greeting = None;
             std::mem::take(&mut state.idle)
@@ -41,6 +44,7 @@ impl Pool {
             self.log_closed(&idle.server);
             idle.server.close();
         }
+        self.opener.credential.doubt();
         self.ask_all_holders();
         self.open_soon();
     }
@@ -56,7 +60,7 @@ impl Pool {
         !self.state.lock().generation.has(server)
     }
 
-    /// How often the pool began anew: what is known of servers of another generation may be wrong for this one.
+    /// The number of the pool's generation: what is known of servers of another may be wrong for this one.
     pub fn generation_number(&self) -> u64 {
         self.generation().number
     }
@@ -75,8 +79,9 @@ impl Server {
 }
 
 impl Generation {
-    fn next(&self) -> Arc<Self> {
-        Arc::new(Self { number: self.number + 1, open: AtomicUsize::new(0) })
+    /// With a number of its own among all that `ids` are given to.
+    pub(super) fn new(ids: &AtomicU64) -> Arc<Self> {
+        Arc::new(Self { number: ids.fetch_add(1, Ordering::Relaxed) + 1, open: AtomicUsize::new(0) })
     }
 
     #[inline]

@@ -20,9 +20,11 @@ impl Pool {
     }
 
     fn end_waits(&self, now: Instant) {
-        let timeouts = &self.settings.timeouts;
+        let terms = self.terms();
+        let timeouts = &terms.settings.timeouts;
         let mut ended = Vec::new();
         {
+            let queue_wait = self.queue_wait();
             let mut state = self.state.lock();
             state.waiters.retain(|w| w.ticket.is_waiting());
             let down = match &state.health {
@@ -31,7 +33,7 @@ impl Pool {
             };
             while let Some(first) = state.waiters.front() {
                 let waited = now - first.since;
-                let reason = match (&down, self.queue_wait()) {
+                let reason = match (&down, queue_wait) {
                     (Some(error), _) if waited >= timeouts.server_down => Reason::Down(error.clone()),
                     (_, Some(limit)) if waited >= limit => Reason::WaitedTooLong(limit),
                     _ => break,
@@ -76,7 +78,8 @@ impl Pool {
     /// Asks servers that have been idle for long for a sign of life, off everybody's way: a connection that a firewall
     /// forgot shows no end of file (trap 16).
     fn check_idle(self: &Arc<Self>, now: Instant) {
-        let after = self.settings.timeouts.server_check;
+        let terms = self.terms();
+        let after = terms.settings.timeouts.server_check;
         if after.is_zero() {
             return;
         }
@@ -89,9 +92,10 @@ impl Pool {
         }
         for Idle { mut server, .. } in due {
             let pool = Arc::clone(self);
+            let limit = terms.settings.timeouts.recovery;
             tokio::spawn(async move {
                 server.checked_at = now;
-                match tokio::time::timeout(pool.settings.timeouts.recovery, server.is_alive(&pool.catalog)).await {
+                match tokio::time::timeout(limit, server.is_alive(&pool.catalog)).await {
                     Ok(true) => pool.put_back(server),
                     _ => pool.discard(server),
                 }
@@ -102,9 +106,13 @@ impl Pool {
     /// Databases other than the upstream's own are let go promptly: a server parked in one keeps it from being dropped or
     /// used as a template.
     fn idle_limit(&self) -> Option<Duration> {
-        let timeouts = &self.settings.timeouts;
-        let limit =
-            if self.key.database == self.project.upstream.database { timeouts.server_idle } else { timeouts.other_database_idle };
+        let terms = self.terms();
+        let timeouts = &terms.settings.timeouts;
+        let limit = if self.key.database == terms.project.upstream.database {
+            timeouts.server_idle
+        } else {
+            timeouts.other_database_idle
+        };
         Some(limit).filter(|l| !l.is_zero())
     }
 

@@ -14,6 +14,7 @@ mod open;
 mod outbox;
 mod registry;
 mod server;
+mod terms;
 mod ticket;
 mod vacancy;
 
@@ -28,12 +29,12 @@ pub use budget::Budget;
 pub use counts::{Counts, Reach};
 pub use held::Held;
 pub use outbox::Outbox;
-pub use registry::Registry;
+pub use registry::{Registry, Unavailable};
 pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};
+pub use terms::Terms;
 pub use ticket::{Outcome, Refusal, Ticket};
 pub use vacancy::Vacancy;
 
-use crate::config::{Project, Settings};
 use crate::error::PgError;
 use crate::telemetry::{PoolName, Tally};
 use crate::wire::exchange::{Catalog, Mode};
@@ -84,10 +85,8 @@ impl From<PoolMode> for Mode {
 
 #[derive(Debug)]
 pub struct Pool {
-    pub key: PoolKey,
-    pub project: Arc<Project>,
+    pub key: Arc<PoolKey>,
     pub catalog: Arc<Catalog>,
-    settings: Arc<Settings>,
     opener: open::Opener,
     budget: Arc<Budget>,
     state: Mutex<State>,
@@ -101,6 +100,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct State {
+    terms: Arc<Terms>,
     /// Least recently used first.
     idle: VecDeque<Idle>,
     waiters: VecDeque<Waiter>,
@@ -247,7 +247,8 @@ impl Pool {
 
     fn put_back(self: &Arc<Self>, mut server: Box<Server>) {
         let mut state = self.state.lock();
-        if !state.generation.has(&server) {
+        let open = self.open_count();
+        if !state.generation.has(&server) || state.is_beyond(open) || self.budget.is_exceeded() {
             drop(state);
             return self.retire(server);
         }
@@ -274,7 +275,7 @@ impl Pool {
         }
         restore(&mut state.waiters, passed_over);
         let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
-        if state.is_vacated() || (wanted_elsewhere && self.open_count() > self.prewarmed(&state)) {
+        if state.is_vacated() || (wanted_elsewhere && open > self.prewarmed(&state)) {
             drop(state);
             return self.retire(server);
         }
@@ -343,7 +344,7 @@ impl Pool {
 
     /// What a client that waits is told once.
     pub fn waiting_notice(&self) -> PgError {
-        let (open, limit) = (self.open_count(), self.project.pool_size);
+        let (open, limit) = (self.open_count(), self.terms().size);
         let (held, reasons) = self.holds();
         let limits = format!("The pool may have {limit} connections, all pools of the upstream {}.", self.budget.limit());
         let detail = if held > 0 { format!("{limits} {}", held_detail(held, reasons)) } else { limits };
@@ -351,13 +352,13 @@ impl Pool {
     }
 
     fn queue_wait(&self) -> Option<Duration> {
-        Some(self.settings.timeouts.queue_wait).filter(|t| !t.is_zero())
+        Some(self.terms().settings.timeouts.queue_wait).filter(|t| !t.is_zero())
     }
 }
 
 impl std::fmt::Display for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let PoolKey { project, database, user, mode } = &self.key;
+        let PoolKey { project, database, user, mode } = &*self.key;
         write!(f, "pool {user}.{project}/{database} ({} mode)", mode.as_str())
     }
 }

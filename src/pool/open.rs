@@ -8,12 +8,11 @@ use super::budget::Permit;
 use super::credentials::{Credentials, Standing};
 use super::generation::{Counted, Generation};
 use super::server::{Server, ServerHandle, StartupKey};
-use super::{Health, Pool, PoolMode, Refusal, State};
+use super::{Health, Pool, PoolMode, Refusal, State, Terms};
 use crate::auth::key_cache::KeyCache;
-use crate::config::{ErrorTexts, Secret};
+use crate::config::ErrorTexts;
 use crate::error::hosted::{self, Hosted};
 use crate::error::{PgError, SqlState};
-use crate::net::tls::TlsContext;
 use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
 use crate::wire::exchange::ServerSide;
 use crate::wire::frame::HEADER_BYTES;
@@ -29,7 +28,6 @@ const LIFETIME_JITTER: f64 = 0.2;
 /// What opening needs besides the pool's key.
 #[derive(Debug)]
 pub(super) struct Opener {
-    pub tls: Arc<TlsContext>,
     pub keys: Arc<KeyCache>,
     pub credential: Credentials,
 }
@@ -40,12 +38,13 @@ impl Pool {
         self.opener.credential.set(credential);
     }
 
-    /// Passes a cancel request on, over the transport the upstream wants.
+    /// Passes a cancel request on to where the server is, which a reload may have left behind, over the transport that one
+    /// wants.
     ///
     /// # Errors
     /// The upstream could not be reached.
     pub async fn cancel_upstream(&self, server: &ServerHandle) -> std::io::Result<()> {
-        upstream::cancel(&self.project.upstream, &self.opener.tls, &server.key).await
+        upstream::cancel(&server.terms.project.upstream, &server.terms.tls, &server.key).await
     }
 
     /// Opens as many connections as waiting clients can use and limits allow.
@@ -68,12 +67,12 @@ impl Pool {
         let (evicted, begun) = {
             let mut state = self.state.lock();
             let wanted = state.waiters.iter().filter(|w| w.ticket.is_waiting()).take(state.opening + 1).count();
-            let at_once = self.parallel_logins(&state.health);
+            let at_once = self.parallel_logins(&state);
             let open = self.open_count();
             let prewarm = open + state.opening < self.prewarmed(&state);
             if (wanted <= state.opening && !prewarm) || state.opening >= at_once {
                 (None, false)
-            } else if open + state.opening < self.project.pool_size {
+            } else if open + state.opening < state.terms.size {
                 state.opening += 1;
                 (None, true)
             } else if self.key.mode == PoolMode::Session
@@ -89,10 +88,10 @@ impl Pool {
         begun
     }
 
-    fn parallel_logins(&self, health: &Health) -> usize {
-        match (self.opener.credential.standing(), health) {
+    fn parallel_logins(&self, state: &State) -> usize {
+        match (self.opener.credential.standing(), &state.health) {
             (Standing::Refused(_), _) => 0,
-            (Standing::Accepted, Health::Up) => self.settings.limits.parallel_logins,
+            (Standing::Accepted, Health::Up) => state.terms.settings.limits.parallel_logins,
             (Standing::Untried, _) | (_, Health::Down { .. }) => 1,
         }
     }
@@ -101,7 +100,7 @@ impl Pool {
     pub(super) fn prewarmed(&self, state: &State) -> usize {
         let has_clients = self.clients.load(Ordering::Relaxed) > 0;
         let wanted = self.key.mode == PoolMode::Transaction && has_clients && !state.is_vacated();
-        if wanted { self.project.min_pool_size } else { 0 }
+        if wanted { state.terms.min_size } else { 0 }
     }
 
     /// One login, again and again while it may help and somebody waits.
@@ -110,10 +109,11 @@ impl Pool {
         loop {
             // Before anything else of the pool's that it depends on.
             let generation = self.generation();
+            let terms = self.terms();
             let startup = self.startup_wanted();
             let credential = self.opener.credential.get();
-            match self.connect(&credential, &startup).await {
-                Ok(connected) => return self.opened(connected, startup, &generation, permit),
+            match self.connect(&terms, &credential, &startup).await {
+                Ok(connected) => return self.opened(connected, startup, &generation, terms, permit),
                 // A client has proved another password while the old one was being tried: that one counts.
                 Err(error) if is_wrong_password(&error) && self.opener.credential.get() != credential => continue,
                 // As good as never tried: the pool has begun anew since.
@@ -142,17 +142,17 @@ impl Pool {
             .map_or_else(|| Arc::new([]) as StartupKey, |w| Arc::clone(&w.startup))
     }
 
-    async fn connect(&self, credential: &Credential, startup: &StartupKey) -> Result<Connected, ConnectError> {
+    async fn connect(&self, terms: &Terms, credential: &Credential, startup: &StartupKey) -> Result<Connected, ConnectError> {
         let spec = ConnectSpec {
-            upstream: &self.project.upstream,
-            tls: &self.opener.tls,
+            upstream: &terms.project.upstream,
+            tls: &terms.tls,
             keys: &self.opener.keys,
             user: &self.key.user,
             database: &self.key.database,
             credential,
             parameters: if self.key.mode == PoolMode::Session { startup } else { &[] },
         };
-        let limit = self.settings.timeouts.server_connect;
+        let limit = terms.settings.timeouts.server_connect;
         match tokio::time::timeout(limit, upstream::connect(&spec)).await {
             Ok(result) => {
                 let tally = &self.tally;
@@ -162,7 +162,7 @@ impl Pool {
             }
             Err(_) => {
                 self.tally.connect_failures.one();
-                let target = format!("{:?}", self.project.upstream.host);
+                let target = format!("{:?}", terms.project.upstream.host);
                 Err(ConnectError::Unreachable { target, error: std::io::ErrorKind::TimedOut.into() })
             }
         }
@@ -182,9 +182,7 @@ impl Pool {
 
     fn is_configured(&self, credential: &Credential) -> bool {
         let Credential::Password(password) = credential else { return false };
-        let (upstream, user) = (&self.project.upstream, &self.key.user);
-        let listed = self.project.users.iter().any(|u| u.name == *user && u.secret == Secret::Password(password.clone()));
-        listed || (upstream.user == *user && upstream.password.as_ref() == Some(password))
+        self.project().password_of(&self.key.user) == Some(password)
     }
 
     /// Clients of a pool that has no server, and may open none, would wait in vain.
@@ -197,12 +195,19 @@ impl Pool {
         waiters.iter().for_each(|w| _ = w.ticket.refuse(refusal.clone()));
     }
 
-    fn opened(self: &Arc<Self>, connected: Connected, startup: StartupKey, generation: &Arc<Generation>, permit: Permit) {
+    fn opened(
+        self: &Arc<Self>,
+        connected: Connected,
+        startup: StartupKey,
+        generation: &Arc<Generation>,
+        terms: Arc<Terms>,
+        permit: Permit,
+    ) {
         let now = Instant::now();
         let params = self.catalog.params.intern(Params::from_pairs(connected.parameters));
         let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(server = id, pid = connected.key.pid, pool = %self, "server connection opened");
-        let handle = ServerHandle::new(id, connected.key);
+        let handle = ServerHandle::new(id, connected.key, terms);
         let side = ServerSide::new(Arc::clone(&params), &self.catalog);
         let lifetime = self.lifetime(id);
         let server = Server::new(
@@ -229,7 +234,7 @@ impl Pool {
     }
 
     fn lifetime(&self, id: u64) -> Option<Duration> {
-        let lifetime = Some(self.settings.timeouts.server_lifetime).filter(|l| !l.is_zero())?;
+        let lifetime = Some(self.terms().settings.timeouts.server_lifetime).filter(|l| !l.is_zero())?;
         // Spread by the golden ratio: even for servers opened one after the other, and no generator needed.
         let spread = (id as f64 * 0.618_033_988_749_895).fract();
         Some(lifetime.mul_f64(1.0 + LIFETIME_JITTER * spread))
@@ -283,7 +288,7 @@ fn refusal(error: &ConnectError) -> Refusal {
 
 /// What a client is told that waited for a server in vain.
 pub(super) fn timed_out(pool: &Pool, waited: Duration) -> Refusal {
-    if pool.settings.error_texts == ErrorTexts::Supabase {
+    if pool.terms().settings.error_texts == ErrorTexts::Supabase {
         let mode = match pool.key.mode {
             PoolMode::Session => hosted::Mode::Session,
             PoolMode::Transaction => hosted::Mode::Transaction,

@@ -5,26 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::credentials::Credentials;
+use super::generation::Generation;
 use super::open::Opener;
-use super::{Budget, Health, Pool, PoolKey, State, Vacancy};
+use super::{Budget, Health, Pool, PoolKey, State, Terms, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
 use crate::telemetry::Telemetry;
 use crate::upstream::Credential;
-use crate::wire::exchange::Catalog;
+use crate::wire::exchange::{Catalog, Isolation};
 
 /// How often the keeper sweeps.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Registry {
-    settings: Arc<Settings>,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
-    upstreams: HashMap<String, Upstream>,
+    /// By the name of the project. Held while a pool is made or found, so that a reload misses none.
+    upstreams: RwLock<HashMap<String, Upstream>>,
+    isolation: Isolation,
     keys: Arc<KeyCache>,
     ids: Arc<AtomicU64>,
     telemetry: Arc<Telemetry>,
@@ -33,55 +35,99 @@ pub struct Registry {
 #[derive(Debug)]
 struct Upstream {
     budget: Arc<Budget>,
-    tls: Arc<TlsContext>,
+    terms: Arc<Terms>,
+}
+
+/// Why a project lets nobody in, though the login began when it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// A reload has removed it.
+    Gone,
+    /// Why.
+    Disabled(String),
 }
 
 impl Registry {
     /// `tls` is each project's upstream TLS context, in the order of the settings.
-    pub fn new(settings: Arc<Settings>, tls: Vec<Arc<TlsContext>>, keys: Arc<KeyCache>) -> Self {
-        let upstreams = settings
-            .projects
-            .iter()
-            .zip(tls)
-            .map(|(p, tls)| (p.name.clone(), Upstream { budget: Budget::new(p.max_server_connections), tls }))
-            .collect();
-        Self { settings, pools: Mutex::default(), upstreams, keys, ids: Arc::default(), telemetry: Arc::default() }
+    pub fn new(settings: &Arc<Settings>, tls: &[Arc<TlsContext>], keys: Arc<KeyCache>) -> Self {
+        let registry = Self {
+            pools: Mutex::default(),
+            upstreams: RwLock::default(),
+            isolation: settings.isolation,
+            keys,
+            ids: Arc::default(),
+            telemetry: Arc::default(),
+        };
+        registry.adopt(settings, tls);
+        registry
     }
 
-    /// The pool for `key`, made if there is none. `credential` is what its servers log in with from now on.
-    pub fn pool(&self, key: PoolKey, project: &Arc<Project>, credential: Credential) -> Option<Arc<Pool>> {
-        let upstream = self.upstreams.get(&project.name)?;
+    /// Works by these from now on, and so do all pools: they keep their servers, unless those would be opened in another way now.
+    pub fn adopt(&self, settings: &Arc<Settings>, tls: &[Arc<TlsContext>]) {
+        let mut upstreams = self.upstreams.write();
+        let mut next = HashMap::new();
+        for (project, tls) in settings.projects.iter().zip(tls) {
+            let limit = project.max_server_connections;
+            let budget = upstreams.get(&project.name).map_or_else(|| Budget::new(limit), |known| Arc::clone(&known.budget));
+            let terms = Arc::new(Terms::new(settings, project, tls));
+            next.insert(project.name.clone(), Upstream { budget, terms });
+        }
+        *upstreams = next;
+        let upstreams = RwLockWriteGuard::downgrade(upstreams);
+        for pool in self.all() {
+            match upstreams.get(&pool.key.project) {
+                Some(upstream) => pool.adopt(Arc::clone(&upstream.terms)),
+                None => pool.orphan(),
+            }
+        }
+        upstreams.values().for_each(|upstream| upstream.budget.set_limit(upstream.terms.project.max_server_connections));
+    }
+
+    /// The pool for `key`, made if there is none. `credential` is what its servers log in with from now on: proved to
+    /// `project`, which a reload may have changed since.
+    ///
+    /// # Errors
+    /// The project lets nobody in any more.
+    pub fn pool(&self, key: PoolKey, project: &Arc<Project>, credential: Credential) -> Result<Arc<Pool>, Unavailable> {
+        let upstreams = self.upstreams.read();
+        let upstream = available(&upstreams, &project.name)?;
+        let now = &upstream.terms.project;
+        let configured = now.password_of(&key.user).filter(|_| !Arc::ptr_eq(now, project));
+        let credential = configured.map_or(credential, |password| Credential::Password(password.clone()));
         let pool = {
             let mut pools = self.pools.lock();
-            let pool = pools.entry(key).or_insert_with_key(|key| self.make(key, project, upstream, credential.clone()));
+            let pool = pools.entry(key).or_insert_with_key(|key| self.make(key, upstream, credential.clone()));
             pool.client_came();
             Arc::clone(pool)
         };
         pool.set_credential(credential);
-        Some(pool)
+        Ok(pool)
     }
 
-    fn make(&self, key: &PoolKey, project: &Arc<Project>, upstream: &Upstream, credential: Credential) -> Arc<Pool> {
+    /// Whether clients of this project may be there.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, project: &str) -> Result<(), Unavailable> {
+        available(&self.upstreams.read(), project).map(drop)
+    }
+
+    fn make(&self, key: &PoolKey, upstream: &Upstream, credential: Credential) -> Arc<Pool> {
         let state = State {
+            terms: Arc::clone(&upstream.terms),
             idle: Default::default(),
             waiters: Default::default(),
             held: Default::default(),
             opening: 0,
-            generation: Arc::default(),
+            generation: Generation::new(&self.ids),
             health: Health::Up,
             greeting: None,
             vacancies: 0,
         };
         let pool = Arc::new(Pool {
-            key: key.clone(),
-            project: Arc::clone(project),
-            catalog: Arc::new(Catalog { isolation: self.settings.isolation, ..Catalog::default() }),
-            settings: Arc::clone(&self.settings),
-            opener: Opener {
-                tls: Arc::clone(&upstream.tls),
-                keys: Arc::clone(&self.keys),
-                credential: Credentials::new(credential),
-            },
+            key: Arc::new(key.clone()),
+            catalog: Arc::new(Catalog { isolation: self.isolation, ..Catalog::default() }),
+            opener: Opener { keys: Arc::clone(&self.keys), credential: Credentials::new(credential) },
             budget: Arc::clone(&upstream.budget),
             state: Mutex::new(state),
             open: Arc::default(),
@@ -99,7 +145,7 @@ impl Registry {
 
     /// Connections to a project's upstream, over all its pools, and the most there may be.
     pub fn upstream_connections(&self, project: &str) -> Option<(usize, usize)> {
-        self.upstreams.get(project).map(|upstream| (upstream.budget.open(), upstream.budget.limit()))
+        self.upstreams.read().get(project).map(|upstream| (upstream.budget.open(), upstream.budget.limit()))
     }
 
     /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, make way.
@@ -109,7 +155,7 @@ impl Registry {
 
     /// Closes idle servers in every database but the projects' own: one of them is in somebody's way.
     pub fn close_idle_elsewhere(&self, project: &Project) {
-        let others = self.neighbours(project).filter(|p| p.key.database != p.project.upstream.database);
+        let others = self.neighbours(project).filter(|p| p.key.database != p.project().upstream.database);
         others.for_each(|p| _ = p.close_idle());
     }
 
@@ -117,7 +163,7 @@ impl Registry {
     fn neighbours(&self, project: &Project) -> impl Iterator<Item = Arc<Pool>> {
         let at = |p: &Project| (p.upstream.host.clone(), p.upstream.port);
         let place = at(project);
-        self.all().into_iter().filter(move |p| at(&p.project) == place)
+        self.all().into_iter().filter(move |p| at(&p.project()) == place)
     }
 
     pub fn all(&self) -> Vec<Arc<Pool>> {
@@ -134,5 +180,13 @@ impl Registry {
             self.all().iter().for_each(|p| p.keep(now));
             self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_deserted());
         }
+    }
+}
+
+fn available<'a>(upstreams: &'a HashMap<String, Upstream>, project: &str) -> Result<&'a Upstream, Unavailable> {
+    let upstream = upstreams.get(project).ok_or(Unavailable::Gone)?;
+    match &upstream.terms.project.disabled {
+        None => Ok(upstream),
+        Some(reason) => Err(Unavailable::Disabled(reason.clone())),
     }
 }

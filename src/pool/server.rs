@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use super::Terms;
 use super::budget::Permit;
 use super::generation::Counted;
 use super::outbox::Outbox;
@@ -56,6 +57,8 @@ pub type StartupKey = Arc<[(String, String)]>;
 pub struct ServerHandle {
     pub id: u64,
     pub key: BackendKey,
+    /// What it was opened by: cancels go to where that was.
+    pub(super) terms: Arc<Terms>,
     /// The session that holds it; 0 for none, with [`PREPARING`] while its settings are being set.
     holder: AtomicU64,
     cancels: AtomicUsize,
@@ -66,8 +69,8 @@ pub struct ServerHandle {
 const PREPARING: u64 = 1 << 63;
 
 impl ServerHandle {
-    pub fn new(id: u64, key: BackendKey) -> Self {
-        Self { id, key, holder: AtomicU64::new(0), cancels: AtomicUsize::new(0), cancels_done: Notify::new() }
+    pub(super) fn new(id: u64, key: BackendKey, terms: Arc<Terms>) -> Self {
+        Self { id, key, terms, holder: AtomicU64::new(0), cancels: AtomicUsize::new(0), cancels_done: Notify::new() }
     }
 
     pub fn lease_to(&self, session: u64) {

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::io::AsyncWriteExt;
 
 use super::listen::{Bound, Listener, StartError};
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
-use crate::config::{ErrorTexts, Settings};
+use crate::config::{ErrorTexts, Live, Project, Settings};
 use crate::error::hosted::Hosted;
 use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
-use crate::session::{Findings, House, Sessions, admit, turn_away};
+use crate::session::{Findings, House, admit, turn_away};
 use crate::wire::startup::CancelRequest;
 
 /// Connections beyond `max_clients` that may exist while they say who they are: cancel requests must get through, and a
@@ -30,7 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Door {
     pub house: Arc<House>,
-    login: LoginContext,
+    login: RwLock<Arc<LoginContext>>,
+    /// In the order of the settings.
+    upstream_tls: Mutex<Vec<Arc<TlsContext>>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -38,22 +41,43 @@ impl Door {
     pub(super) fn new(settings: &Arc<Settings>) -> Result<Self, StartError> {
         let keys = Arc::new(KeyCache::new().map_err(|_| no_randomness())?);
         let secret = Arc::new(ProcessSecret::generate().map_err(|_| no_randomness())?);
-        let upstream_tls = settings.projects.iter().map(|p| TlsContext::load(&p.upstream.tls).map(Arc::new));
-        let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>().map_err(|e| in_upstream(&e))?;
-        let tls = ServerTls::load(&settings.client_tls).map_err(|e| in_client_tls(&e))?.map(Arc::new);
-        let inquiries = Arc::new(Inquiries::new(settings, &upstream_tls, &keys));
-        let registry = Arc::new(Registry::new(Arc::clone(settings), upstream_tls, Arc::clone(&keys)));
-        let login = LoginContext { settings: Arc::clone(settings), tls, secret, keys, inquiries, guard: Arc::default() };
-        let sessions = Arc::<Sessions>::default();
-        let (startups, lint) = (Default::default(), Findings::wanted(settings.lint));
-        let house = Arc::new(House { settings: Arc::clone(settings), registry, sessions, startups, lint });
-        Ok(Self { house, login, connections: Arc::default() })
+        let Tls { upstreams, clients } = Tls::load(settings, None)?;
+        let inquiries = Arc::new(Inquiries::new(settings, &upstreams, &keys));
+        let registry = Arc::new(Registry::new(settings, &upstreams, Arc::clone(&keys)));
+        let login = LoginContext { settings: Arc::clone(settings), tls: clients, secret, keys, inquiries, guard: Arc::default() };
+        let (settings, lint) = (Live::new(Arc::clone(settings)), RwLock::new(Findings::wanted(settings.lint)));
+        let house = Arc::new(House { settings, registry, sessions: Arc::default(), startups: Default::default(), lint });
+        Ok(Self { house, login: RwLock::new(Arc::new(login)), upstream_tls: Mutex::new(upstreams), connections: Arc::default() })
+    }
+
+    /// Works by other settings from now on, or not at all: certificates are read before anything is changed. Reads files:
+    /// not for a data worker.
+    ///
+    /// # Errors
+    /// A certificate that cannot be read.
+    pub(super) fn adopt(&self, settings: &Arc<Settings>) -> Result<(), StartError> {
+        let mut upstream_tls = self.upstream_tls.lock();
+        let before = Arc::clone(&self.login.read());
+        let Tls { upstreams, clients } = Tls::load(settings, Some((&before, &upstream_tls)))?;
+        let inquiries = Arc::new(before.inquiries.next(settings, &upstreams, &before.keys));
+        // In this order: whoever logs in by what was before finds the pools as they are now, and is checked there.
+        self.house.registry.adopt(settings, &upstreams);
+        self.house.settings.set(Arc::clone(settings));
+        if before.settings.lint != settings.lint {
+            *self.house.lint.write() = Findings::wanted(settings.lint);
+        }
+        let next = LoginContext { settings: Arc::clone(settings), tls: clients, inquiries, ..LoginContext::clone(&before) };
+        *self.login.write() = Arc::new(next);
+        *upstream_tls = upstreams;
+        Ok(())
     }
 
     /// One client from its first byte to its last.
     async fn serve(self: Arc<Self>, socket: Socket, mode: PoolMode, counted: Connection) {
-        let limit = self.house.settings.timeouts.client_login;
-        let arrival = match tokio::time::timeout(limit, login::greet(socket, &self.login)).await {
+        let context = Arc::clone(&self.login.read());
+        let timeouts = &context.settings.timeouts;
+        let limit = timeouts.client_login;
+        let arrival = match tokio::time::timeout(limit, login::greet(socket, &context)).await {
             Ok(Ok(arrival)) => arrival,
             // It has been told, and it has been logged.
             Ok(Err(failure)) => return self.refused(&failure),
@@ -67,7 +91,7 @@ impl Door {
             Arrival::Cancel(request, mut stream) => {
                 self.cancel(&request).await;
                 // Closed in order: libpq takes the end of TLS without a goodbye for a failed cancel.
-                let _ = tokio::time::timeout(self.house.settings.timeouts.recovery, stream.shutdown()).await;
+                let _ = tokio::time::timeout(timeouts.recovery, stream.shutdown()).await;
             }
             Arrival::Client(login) => self.admit(*login, mode, counted).await,
         }
@@ -78,10 +102,11 @@ impl Door {
     async fn admit(&self, login: Login, mode: PoolMode, counted: Connection) {
         let (user, database, peer) = (&login.user, &login.database, login.stream.peer());
         tracing::debug!(user, database, project = login.project.name, mode = mode.as_str(), %peer, "client logged in");
-        let limit = self.house.settings.limits.max_clients;
+        let settings = self.house.settings.get();
+        let limit = settings.limits.max_clients;
         if self.house.sessions.len() >= limit {
             self.count_refusal(Fault::Pooler, SqlState::TOO_MANY_CONNECTIONS);
-            return turn_away(login, &too_many(limit, self.house.settings.error_texts), &self.house.settings).await;
+            return turn_away(login, &too_many(limit, settings.error_texts), &settings).await;
         }
         let logins = &self.house.registry.telemetry().logins;
         // Why not, has been counted.
@@ -128,7 +153,6 @@ impl Drop for Connection {
 /// Accepts until it is aborted. Every connection runs as a task of its own: what breaks there breaks there alone.
 pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
     let Listener { mode, socket: bound, .. } = listener;
-    let most = door.house.settings.limits.max_clients + UNIDENTIFIED_MAX;
     loop {
         let socket = match accept_one(&bound).await {
             Ok(socket) => socket,
@@ -139,6 +163,7 @@ pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
                 continue;
             }
         };
+        let most = door.house.settings.get().limits.max_clients + UNIDENTIFIED_MAX;
         if door.connections.fetch_add(1, Ordering::AcqRel) >= most {
             drop(Connection(Arc::clone(&door.connections)));
             continue;
@@ -174,6 +199,33 @@ fn too_many(limit: usize, texts: ErrorTexts) -> PgError {
     PgError::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
         .with_detail(format!("{limit} clients are connected."))
         .with_hint("Close clients that are not needed, or raise limits.max_clients.")
+}
+
+/// What of TLS the settings name, both ways.
+struct Tls {
+    /// In the order of the settings.
+    upstreams: Vec<Arc<TlsContext>>,
+    clients: Option<Arc<ServerTls>>,
+}
+
+impl Tls {
+    /// What is named as it was `before` is taken from there: it sees to its files by itself, and servers opened with it need
+    /// not be replaced.
+    fn load(settings: &Settings, before: Option<(&LoginContext, &[Arc<TlsContext>])>) -> Result<Self, StartError> {
+        let upstream = |project: &Project| {
+            let known = before.and_then(|(context, tls)| {
+                let mut all = context.settings.projects.iter().zip(tls);
+                all.find(|(known, _)| known.name == project.name && known.upstream.tls == project.upstream.tls)
+            });
+            known.map_or_else(|| TlsContext::load(&project.upstream.tls).map(Arc::new), |(_, tls)| Ok(Arc::clone(tls)))
+        };
+        let upstreams = settings.projects.iter().map(|project| upstream(project)).collect::<Result<_, _>>();
+        let clients = match before.filter(|(context, _)| context.settings.client_tls == settings.client_tls) {
+            Some((context, _)) => context.tls.clone(),
+            None => ServerTls::load(&settings.client_tls).map_err(|e| in_client_tls(&e))?.map(Arc::new),
+        };
+        Ok(Self { upstreams: upstreams.map_err(|e| in_upstream(&e))?, clients })
+    }
 }
 
 fn in_upstream(error: &TlsSetupError) -> StartError {

@@ -2,6 +2,7 @@
 
 mod accept;
 mod listen;
+mod reload;
 mod shutdown;
 
 use std::net::SocketAddr;
@@ -12,9 +13,10 @@ use tokio::task::JoinHandle;
 
 pub use accept::Door;
 pub use listen::{Address, StartError};
+pub use reload::{Refused, Reloaded, Reloader, Source};
 pub use shutdown::{Signal, Signals};
 
-use crate::config::Settings;
+use crate::config::{Loaded, Settings};
 use crate::pool::PoolMode;
 use crate::session::House;
 
@@ -22,6 +24,7 @@ use crate::session::House;
 #[derive(Debug)]
 pub struct Running {
     pub house: Arc<House>,
+    door: Arc<Door>,
     addresses: Vec<(PoolMode, Address)>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -41,7 +44,7 @@ pub fn start(settings: &Arc<Settings>) -> Result<Running, StartError> {
         addresses.push((listener.mode, listener.address.clone()));
         tasks.push(tokio::spawn(accept::accept(listener, Arc::clone(&door))));
     }
-    Ok(Running { house, addresses, tasks })
+    Ok(Running { house, door, addresses, tasks })
 }
 
 impl Running {
@@ -56,6 +59,11 @@ impl Running {
             Address::Tcp(address) if *m == mode => Some(address.port()),
             _ => None,
         })
+    }
+
+    /// What takes another configuration up while this serves.
+    pub fn reloader(&self, running: Loaded, source: Source) -> Arc<Reloader> {
+        Reloader::new(&self.door, running, source)
     }
 
     /// Serves until a signal ends it, in order: no new clients, idle ones told, transactions finished, servers closed.

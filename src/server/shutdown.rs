@@ -40,7 +40,7 @@ pub(super) async fn run(running: Running, mut signals: Signals) {
 }
 
 async fn drain(house: &Arc<House>, signals: &mut Signals) {
-    let deadline = house.settings.timeouts.drain;
+    let deadline = house.settings.get().timeouts.drain;
     tracing::info!(clients = house.sessions.len(), "draining for up to {deadline:?}");
     house.sessions.stop_all(Stop::Drain);
     tokio::select! {

@@ -9,20 +9,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::closed;
 use super::end::End;
 use super::handle::{Membership, Sessions};
 use super::lint::{Findings, Linted};
 use super::login::Login;
 use super::patience::Patience;
 use super::relay::{Parts, Relay};
-use crate::config::{ErrorTexts, SessionOverflow, Settings, StartupParameters};
+use crate::config::{ErrorTexts, Live, SessionOverflow, Settings, StartupParameters};
 use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Want};
+use crate::pool::{Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Unavailable, Want};
+use crate::telemetry::fault_of;
 use crate::wire::exchange::{Bounds, Broken, ClientSide, Startup};
 use crate::wire::params::{self, Params, is_settable};
 use crate::wire::plan::Status;
@@ -35,17 +37,20 @@ const KNOWN_STARTUPS_MAX: usize = 4096;
 /// What all sessions share.
 #[derive(Debug)]
 pub struct House {
-    pub settings: Arc<Settings>,
+    pub settings: Live,
     pub registry: Arc<Registry>,
     pub sessions: Arc<Sessions>,
     pub startups: KnownStartups,
     /// Where the lint keeps what it found; `None` is off.
-    pub lint: Option<Arc<Findings>>,
+    pub lint: RwLock<Option<Arc<Findings>>>,
 }
 
 /// Startup parameters a server of a pool's generation has accepted, with the reported ones as it spells them.
 #[derive(Debug, Default)]
-pub struct KnownStartups(Mutex<HashMap<(PoolKey, u64, StartupKey), Accepted>>);
+pub struct KnownStartups(Mutex<HashMap<Asked, Accepted>>);
+
+/// Of which pool, in which of its generations, and what.
+type Asked = (Arc<PoolKey>, u64, StartupKey);
 
 #[derive(Clone, Debug)]
 struct Accepted {
@@ -55,7 +60,7 @@ struct Accepted {
 
 impl KnownStartups {
     fn get(&self, pool: &Pool, asked: &StartupKey) -> Option<Accepted> {
-        self.0.lock().get(&(pool.key.clone(), pool.generation_number(), Arc::clone(asked))).cloned()
+        self.0.lock().get(&(Arc::clone(&pool.key), pool.generation_number(), Arc::clone(asked))).cloned()
     }
 
     fn learn(&self, pool: &Pool, generation: u64, asked: &StartupKey, accepted: Accepted) {
@@ -63,34 +68,41 @@ impl KnownStartups {
         if known.len() >= KNOWN_STARTUPS_MAX {
             known.clear();
         }
-        known.insert((pool.key.clone(), generation, Arc::clone(asked)), accepted);
+        known.insert((Arc::clone(&pool.key), generation, Arc::clone(asked)), accepted);
     }
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
 pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Relay, End> {
-    if house.settings.startup_parameters == StartupParameters::Dropped {
+    let settings = house.settings.get();
+    if settings.startup_parameters == StartupParameters::Dropped {
         drop_parameters(&mut login.startup, mode);
     }
     let key = PoolKey { project: login.project.name.clone(), database: login.database.clone(), user: login.user.clone(), mode };
-    let Some(pool) = house.registry.pool(key, &login.project, login.credential.clone()) else {
-        return Err(End::Refused(PgError::fatal(SqlState::INTERNAL_ERROR, "the project has no upstream")));
+    let pool = match house.registry.pool(key, &login.project, login.credential.clone()) {
+        Ok(pool) => pool,
+        Err(why) => return Err(turn_back(login, &why, house, &settings).await),
     };
     let has_long_key = login.protocol_minor >= 2;
-    let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key);
+    let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key, &pool.key);
     let membership = Membership::new(&house.sessions, handle, &pool);
     let mut arrival = Arriving {
         stream: login.stream,
         pool: Arc::clone(&pool),
         out: Outbox::default(),
         membership,
+        settings,
         has_long_key,
         early: Vec::new(),
     };
     arrival.out.buffer().extend_from_slice(&login.greeting);
-    let admitted = match mode {
-        PoolMode::Session => arrival.admit_to_session(&login.startup, house).await,
-        PoolMode::Transaction => arrival.admit_to_transactions(&login.startup, house).await,
+    // Whoever was entered before a reload ended his like has been told; whoever was after that sees it here.
+    let checked = house.registry.check(&pool.key.project);
+    let checked = checked.map_err(|why| End::Refused(closed::to_new(&why, &pool.key.project, &arrival.settings)));
+    let admitted = match (checked, mode) {
+        (Err(end), _) => Err(end),
+        (Ok(()), PoolMode::Session) => arrival.admit_to_session(&login.startup, house).await,
+        (Ok(()), PoolMode::Transaction) => arrival.admit_to_transactions(&login.startup, house).await,
     };
     match admitted {
         Ok(admitted) => {
@@ -98,12 +110,21 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
             Ok(arrival.into_relay(admitted, house))
         }
         Err(end) => {
-            let Arriving { mut stream, mut out, .. } = arrival;
+            let Arriving { mut stream, mut out, settings, .. } = arrival;
             super::tally::end(&pool, &house.registry, &end);
-            super::farewell::tell(&mut stream, &mut out, &end, house.settings.timeouts.recovery).await;
+            super::farewell::tell(&mut stream, &mut out, &end, settings.timeouts.recovery).await;
             Err(end)
         }
     }
+}
+
+/// A reload came between its login and its admission.
+async fn turn_back(login: Login, why: &Unavailable, house: &House, settings: &Settings) -> End {
+    let error = closed::to_new(why, &login.project.name, settings);
+    let code = error.code.as_str();
+    house.registry.telemetry().errors.count(fault_of(code), code.as_bytes());
+    super::farewell::turn_away(login, &error, settings).await;
+    End::Refused(error)
 }
 
 /// A client between its login and its greeting.
@@ -112,6 +133,7 @@ struct Arriving {
     pool: Arc<Pool>,
     out: Outbox,
     membership: Membership,
+    settings: Arc<Settings>,
     has_long_key: bool,
     /// What it sent before it was greeted.
     early: Vec<u8>,
@@ -126,9 +148,9 @@ struct Admitted {
 impl Arriving {
     async fn admit_to_session(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
         // This client is counted already.
-        let pool_size = self.pool.project.pool_size;
-        if house.settings.session_overflow == SessionOverflow::Refuse && self.pool.counts().clients > pool_size {
-            return Err(End::Refused(too_many_sessions(pool_size, house.settings.error_texts)));
+        let pool_size = self.pool.terms().size;
+        if self.settings.session_overflow == SessionOverflow::Refuse && self.pool.counts().clients > pool_size {
+            return Err(End::Refused(too_many_sessions(pool_size, self.settings.error_texts)));
         }
         let startup = startup_for_server(packet);
         let none: Startup = Arc::new([]);
@@ -136,7 +158,7 @@ impl Arriving {
         let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
         // The client is told the process id of the server it has for itself.
         let pid = u32::try_from(server.handle.key.pid).ok();
-        let handle = house.sessions.enter(self.membership.handle().id, pid, self.has_long_key);
+        let handle = house.sessions.enter(self.membership.handle().id, pid, self.has_long_key, &self.pool.key);
         server.handle.lease_to(handle.id);
         handle.follow(&server.handle, &self.pool);
         self.membership.reenter(handle);
@@ -145,7 +167,7 @@ impl Arriving {
             self.out.buffer().extend_from_slice(&notice);
         }
         self.greet(&params);
-        let side = self.side(params, &none, house);
+        let side = self.side(params, &none);
         Ok(Admitted { side, startup, server: Some(server) })
     }
 
@@ -162,8 +184,8 @@ impl Arriving {
             _ => self.ask_server(&asked, house).await?,
         };
         self.greet(&accepted.params);
-        let side = self.side(accepted.params, &accepted.settings, house);
-        let side = if house.lint.is_some() { side.linted() } else { side };
+        let side = self.side(accepted.params, &accepted.settings);
+        let side = if house.lint.read().is_some() { side.linted() } else { side };
         Ok(Admitted { side, startup: StartupKey::default(), server: None })
     }
 
@@ -174,7 +196,7 @@ impl Arriving {
         let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
         let (params, settings) = split(asked, server.side.params());
         let params = self.pool.catalog.params.intern(params);
-        let mut side = self.side(params, &settings, house);
+        let mut side = self.side(params, &settings);
         let mut unsent = Vec::new();
         server.side.take_over(&mut side, server.out.buffer(), &mut unsent);
         match server.drain(&mut side).await {
@@ -219,7 +241,7 @@ impl Arriving {
     /// A client that has not been greeted has no transaction: it need not be served before the end.
     fn poll_first_server(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Server>, End>> {
         if self.membership.handle().stop_wanted().is_some() {
-            return Poll::Ready(Err(End::Stopped));
+            return Poll::Ready(Err(self.membership.handle().end()));
         }
         match self.membership.handle().ticket.outcome() {
             Outcome::Served(server) => return Poll::Ready(Ok(server)),
@@ -248,8 +270,8 @@ impl Arriving {
         Poll::Pending
     }
 
-    fn side(&self, params: Arc<Params>, settings: &Startup, house: &House) -> ClientSide {
-        let limits = &house.settings.limits;
+    fn side(&self, params: Arc<Params>, settings: &Startup) -> ClientSide {
+        let limits = &self.settings.limits;
         let bounds = Bounds {
             statement_bytes: limits.statement_bytes,
             statements_per_client: limits.prepared_statements_per_client,
@@ -271,11 +293,12 @@ impl Arriving {
     }
 
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
-        let Self { stream, pool, out, membership, early, .. } = self;
+        let Self { stream, pool, out, membership, early, settings, .. } = self;
         let Admitted { side, startup, server } = admitted;
         let registry = Arc::clone(&house.registry);
-        let patience = Patience::new(&house.settings.timeouts);
-        let lint = house.lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
+        let patience = Patience::new(&settings.timeouts);
+        let lint = house.lint.read();
+        let lint = lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
         let to_client = out;
         Relay::new(Parts { client: stream, side, pool, registry, membership, startup, to_client, server, early, patience, lint })
     }

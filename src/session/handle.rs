@@ -1,8 +1,8 @@
 //! What the rest of the process knows of a session: how to cancel, stop and wake it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
-use crate::pool::{Aim, Pool, Refusal, ServerHandle, Ticket};
+use super::end::End;
+use crate::error::PgError;
+use crate::pool::{Aim, Pool, PoolKey, Refusal, ServerHandle, Ticket};
 
 /// Length of the cancel keys we give to clients that speak protocol 3.2, in bytes; 3.0 has room for four.
 const LONG_KEY_BYTES: usize = 32;
@@ -42,10 +44,13 @@ pub struct Handle {
     /// What the client was told in BackendKeyData.
     pub pid: u32,
     key: Box<[u8]>,
+    pub pool_key: Arc<PoolKey>,
     pub ticket: Arc<Ticket>,
     /// The server it had last; whether it still has it, the server knows.
     server: Mutex<Option<(Arc<ServerHandle>, Arc<Pool>)>>,
     stop: AtomicU8,
+    /// Why it is to stop, where it is not that the process ends.
+    reason: OnceLock<PgError>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -71,7 +76,7 @@ impl Sessions {
 
     /// Enters a session with a random key of its own (trap 35). `pid` is the real one where the client has a server for
     /// itself; else one is made up, positive as a process id is.
-    pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool) -> Arc<Handle> {
+    pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool, pool_key: &Arc<PoolKey>) -> Arc<Handle> {
         let mut key = vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }];
         self.fill(&mut key);
         let mut table = self.table.lock();
@@ -80,9 +85,11 @@ impl Sessions {
             id,
             pid,
             key: key.into(),
+            pool_key: Arc::clone(pool_key),
             ticket: Arc::default(),
             server: Mutex::default(),
             stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
+            reason: OnceLock::new(),
             waker: Mutex::default(),
         });
         table.by_pid.entry(pid).or_default().push(Arc::clone(&handle));
@@ -144,6 +151,21 @@ impl Sessions {
         table.stop = table.stop.max(Some(stop));
         table.by_pid.values().flatten().for_each(|h| h.stop(stop));
     }
+
+    /// Ends the sessions for whose pools there is a reason, now, and tells them which. How many.
+    pub fn end(&self, reason: impl Fn(&PoolKey) -> Option<PgError>) -> usize {
+        let table = self.table.lock();
+        let ended = table.by_pid.values().flatten().filter(|handle| match reason(&handle.pool_key) {
+            Some(error) => {
+                // Whoever was told to go for another reason goes for that one.
+                let _ = handle.reason.set(error);
+                handle.stop(Stop::Now);
+                true
+            }
+            None => false,
+        });
+        ended.count()
+    }
 }
 
 /// A session's entry in the tables, and its client in the pool's count, until dropped: also by a panic.
@@ -164,9 +186,10 @@ impl Membership {
         &self.handle
     }
 
-    /// Known to the client by another process id and key from now on.
+    /// Known to the client by another process id and key from now on. What it was asked to before, it is asked still.
     pub fn reenter(&mut self, handle: Arc<Handle>) {
         let before = std::mem::replace(&mut self.handle, handle);
+        self.handle.inherit(&before);
         self.sessions.leave(&before);
     }
 }
@@ -224,6 +247,18 @@ impl Handle {
         }
     }
 
+    fn inherit(&self, before: &Self) {
+        if let Some(stop) = before.stop_wanted() {
+            before.reason.get().map(|reason| self.reason.set(reason.clone()));
+            self.stop(stop);
+        }
+    }
+
+    /// What a session that stops when it is asked to ends with.
+    pub fn end(&self) -> End {
+        self.reason.get().map_or(End::Stopped, |error| End::Refused(error.clone()))
+    }
+
     #[inline]
     pub fn stop_wanted(&self) -> Option<Stop> {
         match self.stop.load(Ordering::Relaxed) {
@@ -242,11 +277,17 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::PoolMode;
+
+    fn key() -> Arc<PoolKey> {
+        let [project, database, user] = ["one", "postgres", "ann"].map(str::to_owned);
+        Arc::new(PoolKey { project, database, user, mode: PoolMode::Session })
+    }
 
     #[test]
     fn trap_35_keys_are_random_and_process_ids_positive() {
         let sessions = Sessions::default();
-        let (a, b) = (sessions.enter(1, None, false), sessions.enter(2, None, true));
+        let (a, b) = (sessions.enter(1, None, false, &key()), sessions.enter(2, None, true, &key()));
         assert!(a.pid & 0x8000_0000 == 0 && b.pid & 0x8000_0000 == 0);
         assert_eq!((a.key().len(), b.key().len()), (4, 32));
         assert_eq!(sessions.find(a.pid, a.key()).map(|h| h.id), Some(1));
@@ -259,19 +300,34 @@ mod tests {
     #[test]
     fn whoever_comes_after_all_were_asked_to_end_is_asked_too() {
         let sessions = Sessions::default();
-        let early = sessions.enter(1, None, false);
+        let early = sessions.enter(1, None, false, &key());
         assert_eq!(early.stop_wanted(), None);
         sessions.stop_all(Stop::Drain);
-        let late = sessions.enter(2, None, false);
+        let late = sessions.enter(2, None, false, &key());
         assert_eq!((early.stop_wanted(), late.stop_wanted()), (Some(Stop::Drain), Some(Stop::Drain)));
         sessions.stop_all(Stop::Now);
         assert_eq!((early.stop_wanted(), late.stop_wanted()), (Some(Stop::Now), Some(Stop::Now)));
     }
 
     #[test]
+    fn those_of_one_project_end_for_a_reason_and_others_stay() {
+        let sessions = Sessions::default();
+        let other = PoolKey { project: "other".into(), ..PoolKey::clone(&key()) };
+        let (a, b) = (sessions.enter(1, None, false, &key()), sessions.enter(2, None, false, &Arc::new(other)));
+        let reason = PgError::fatal(crate::error::SqlState::ADMIN_SHUTDOWN, "closed");
+        assert_eq!(sessions.end(|pool| (pool.project == "one").then(|| reason.clone())), 1);
+        assert_eq!((a.stop_wanted(), b.stop_wanted()), (Some(Stop::Now), None));
+        assert!(matches!(a.end(), End::Refused(error) if error == reason));
+        assert!(matches!(b.end(), End::Stopped));
+        b.inherit(&a);
+        assert_eq!(b.stop_wanted(), Some(Stop::Now));
+        assert!(matches!(b.end(), End::Refused(_)), "as one that is entered anew");
+    }
+
+    #[test]
     fn two_sessions_may_be_told_the_same_process_id() {
         let sessions = Sessions::default();
-        let (a, b) = (sessions.enter(1, Some(7), false), sessions.enter(2, Some(7), false));
+        let (a, b) = (sessions.enter(1, Some(7), false, &key()), sessions.enter(2, Some(7), false, &key()));
         assert_eq!(sessions.find(7, b.key()).map(|h| h.id), Some(2));
         sessions.leave(&b);
         assert_eq!(sessions.find(7, a.key()).map(|h| h.id), Some(1));

@@ -1,6 +1,7 @@
 //! One client: login, relay, recovery.
 
 mod admit;
+pub mod closed;
 mod end;
 mod farewell;
 mod handle;
@@ -31,7 +32,7 @@ impl Relay {
         self.log(&end);
         tally::end(&self.pool, &self.registry, &end);
         self.held = None;
-        let deadline = house.settings.timeouts.recovery;
+        let deadline = house.settings.get().timeouts.recovery;
         if let Some(server) = self.take_server() {
             let pool = Arc::clone(&self.pool);
             match &end {

@@ -146,7 +146,7 @@ impl Relay {
             if let Some(stop) = self.handle().stop_wanted()
                 && self.may_stop(stop)
             {
-                return Poll::Ready(End::Stopped);
+                return Poll::Ready(self.handle().end());
             }
             let step = match &self.state {
                 State::Idle => self.poll_idle(cx),
@@ -305,7 +305,7 @@ impl Relay {
                     if let Some(database) = turn.empties {
                         // Before the statement leaves, so that PostgreSQL need not wait for them.
                         let database = String::from_utf8_lossy(&database);
-                        self.vacancy = Some(self.registry.vacate(&self.pool.project, &database));
+                        self.vacancy = Some(self.registry.vacate(&self.pool.project(), &database));
                     }
                     server.send(&rest[turn.direct], cx)?;
                     self.lint_client();
@@ -397,7 +397,7 @@ impl Relay {
             server.handle.lease_to(self.membership.handle().id);
         }
         if turn.database_in_use {
-            self.registry.close_idle_elsewhere(&self.pool.project);
+            self.registry.close_idle_elsewhere(&self.pool.project());
         }
         // In session mode, where the server stays.
         if self.vacancy.is_some() && server.side.is_settled() {

@@ -27,6 +27,7 @@ pub struct Telemetry {
     pools: Mutex<HashMap<PoolName, Arc<Tally>>>,
     pub logins: Logins,
     pub errors: Errors,
+    pub reloads: Reloads,
 }
 
 /// The only labels that a pool's figures have.
@@ -46,6 +47,16 @@ pub struct Logins {
     pub refused: Count,
     /// `timeouts.client_login` passed.
     pub timed_out: Count,
+}
+
+/// Of the configuration of a running process.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    pub ok: Count,
+    /// Nothing was changed.
+    pub failed: Count,
+    /// When the configuration in force was read, in seconds since 1970.
+    pub last_success: AtomicU64,
 }
 
 /// Of one pool, since the process began.

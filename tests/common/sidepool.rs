@@ -14,6 +14,9 @@ use super::{Endpoint, PATIENCE, Postgres};
 /// How long one look at whether the process has ended may be late.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// What is logged at the end of a reload.
+const RELOADED: [&str; 2] = ["configuration reloaded", "configuration was not reloaded"];
+
 /// Ends with its value; what it printed is shown when that happens in a test that fails.
 #[derive(Debug)]
 pub struct Sidepool {
@@ -21,7 +24,7 @@ pub struct Sidepool {
     output: Arc<Output>,
     ports: Ports,
     /// Its configuration and its state directory.
-    _place: tempfile::TempDir,
+    place: tempfile::TempDir,
 }
 
 impl Sidepool {
@@ -79,7 +82,7 @@ impl Sidepool {
         for pipe in pipes.into_iter().flatten() {
             Output::collect(Arc::clone(&output), pipe);
         }
-        let mut sidepool = Self { child, output, ports: Ports::default(), _place: place };
+        let mut sidepool = Self { child, output, ports: Ports::default(), place };
         sidepool.ports = sidepool.ready()?;
         Ok(sidepool)
     }
@@ -111,6 +114,21 @@ impl Sidepool {
     pub fn log_has(&self, text: &str) {
         let seen = self.output.wait(|lines| lines.iter().any(|line| line.contains(text)).then_some(()));
         assert!(seen.is_some(), "no line with {text:?} in {PATIENCE:?}:\n{}", self.log());
+    }
+
+    /// Puts another configuration file in the place of its own.
+    pub fn rewrite(&self, file: &str) {
+        std::fs::write(self.place.path().join("sidepool.toml"), file).expect("it is ours");
+    }
+
+    /// SIGHUP with another configuration file; comes back when that has been taken up or refused.
+    pub fn reload(&self, file: &str) {
+        let done = |lines: &[String]| lines.iter().filter(|line| RELOADED.iter().any(|text| line.contains(text))).count();
+        let before = done(&self.output.lines());
+        self.rewrite(file);
+        self.signal(Signal::HUP);
+        let seen = self.output.wait(|lines| (done(lines) > before).then_some(()));
+        assert!(seen.is_some(), "no reload in {PATIENCE:?}:\n{}", self.log());
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,6 +1,6 @@
 //! What stands above all tables of the file, and the log.
 
-use super::Opt;
+use super::{Opt, Reload};
 use crate::config::kind::{Choice, Kind};
 use crate::config::{ClientAuth, ErrorTexts, Lint, LogFormat, Profile, SessionOverflow, StartupParameters};
 use crate::wire::exchange::Isolation;
@@ -13,6 +13,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "",
         example: "postgres://postgres:secret@db.example.com:5432/postgres",
         elsewhere: &[("PgBouncer", "databases")],
+        reload: Reload::Live,
         kind: Kind::Url(|d| &mut d.upstream),
         doc: "The PostgreSQL to pool, as a libpq URL. It becomes the default project, and takes any project name that the file \
               does not list. Without it, and without projects in the file, DATABASE_URL is taken. A password on the command \
@@ -25,6 +26,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "scram-sha-256",
         example: "",
         elsewhere: &[("PgBouncer", "auth_type")],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "scram-sha-256", choose: |d| d.client_auth = ClientAuth::ScramSha256 },
             Choice { word: "trust", choose: |d| d.client_auth = ClientAuth::Trust },
@@ -39,6 +41,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "tracked",
         example: "",
         elsewhere: &[("PgBouncer", "server_reset_query_always")],
+        reload: Reload::Restart,
         kind: Kind::Choice(&[
             Choice { word: "tracked", choose: |d| d.isolation = Isolation::Tracked },
             Choice { word: "strict", choose: |d| d.isolation = Isolation::Strict },
@@ -52,6 +55,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "auto",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "auto", choose: |d| d.lint = None },
             Choice { word: "off", choose: |d| d.lint = Some(Lint::Off) },
@@ -71,6 +75,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "transparent",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "transparent", choose: |d| d.profile = Profile::Transparent },
             Choice { word: "supabase", choose: |d| d.profile = Profile::Supabase },
@@ -86,6 +91,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "wait",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "wait", choose: |d| d.session_overflow = SessionOverflow::Wait },
             Choice { word: "refuse", choose: |d| d.session_overflow = SessionOverflow::Refuse },
@@ -100,6 +106,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "apply",
         example: "",
         elsewhere: &[("PgBouncer", "ignore_startup_parameters")],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "apply", choose: |d| d.startup_parameters = StartupParameters::Applied },
             Choice { word: "drop", choose: |d| d.startup_parameters = StartupParameters::Dropped },
@@ -114,6 +121,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "postgres",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "postgres", choose: |d| d.error_texts = ErrorTexts::Postgres },
             Choice { word: "supabase", choose: |d| d.error_texts = ErrorTexts::Supabase },
@@ -128,9 +136,22 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "auto",
         example: "",
         elsewhere: &[],
+        reload: Reload::Restart,
         kind: Kind::Automatic { min: 1, max: 64, place: |d| &mut d.workers },
         doc: "Threads that carry clients' data. `auto` is one where there are two cores or fewer, and otherwise one per core up \
               to four.",
+    },
+    Opt {
+        key: "watch",
+        flag: "watch",
+        env: "SIDEPOOL_WATCH",
+        default: "false",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Restart,
+        kind: Kind::Bool(|d| &mut d.watch),
+        doc: "Take up the configuration file again whenever it changes, as SIGHUP does. It is looked at once a second, and read when \
+              it has stayed the same for one.",
     },
     Opt {
         key: "state_dir",
@@ -139,6 +160,7 @@ pub(super) const GENERAL: &[Opt] = &[
         default: "",
         example: "/var/lib/sidepool",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Path(|d| &mut d.state_dir),
         doc: "Directory for what Sidepool makes and keeps, such as the development certificate. Not set, it is \
               `$XDG_STATE_HOME/sidepool`, or else `~/.local/state/sidepool`.",
@@ -153,6 +175,7 @@ pub(super) const LOG: &[Opt] = &[
         default: "info",
         example: "",
         elsewhere: &[("PgBouncer", "verbose")],
+        reload: Reload::Live,
         kind: Kind::LogFilter(|d| &mut d.log.filter),
         doc: "The least severe level that is logged: off, error, warn, info, debug or trace. Single modules can have their own, as \
               in `info,sidepool::pool=debug`.",
@@ -164,6 +187,7 @@ pub(super) const LOG: &[Opt] = &[
         default: "text",
         example: "",
         elsewhere: &[],
+        reload: Reload::Restart,
         kind: Kind::Choice(&[
             Choice { word: "text", choose: |d| d.log.format = LogFormat::Text },
             Choice { word: "json", choose: |d| d.log.format = LogFormat::Json },

@@ -1,6 +1,6 @@
 //! How many, and how large.
 
-use super::Opt;
+use super::{Opt, Reload};
 use crate::config::kind::Kind;
 
 pub(super) const LIMITS: &[Opt] = &[
@@ -11,6 +11,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "10000",
         example: "",
         elsewhere: &[("PgBouncer", "max_client_conn"), ("Supavisor", "default_max_clients")],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 1_000_000, place: |d| &mut d.limits.max_clients },
         doc: "Client connections of all projects together. Whoever comes after that is told so (53300).",
     },
@@ -21,6 +22,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "80",
         example: "",
         elsewhere: &[("PgBouncer", "max_db_connections")],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 100_000, place: |d| &mut d.limits.max_server_connections },
         doc: "Server connections to one upstream, over all its pools and both modes. Keep it below PostgreSQL's own \
               `max_connections` (100 by default). A project may have its own.",
@@ -32,6 +34,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "20",
         example: "",
         elsewhere: &[("PgBouncer", "default_pool_size"), ("Supavisor", "default_pool_size")],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 10_000, place: |d| &mut d.limits.pool_size },
         doc: "Server connections of one pool: one project, database, user and mode. A project may have its own.",
     },
@@ -42,6 +45,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "0",
         example: "",
         elsewhere: &[("PgBouncer", "min_pool_size")],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 0, max: 10_000, place: |d| &mut d.limits.min_pool_size },
         doc: "Server connections kept open in a pool while it has clients. A project may have its own.",
     },
@@ -52,6 +56,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "4",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 1_000, place: |d| &mut d.limits.parallel_logins },
         doc: "Logins to the upstream under way at once, for each pool. Every one costs the upstream a new process.",
     },
@@ -62,6 +67,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "500",
         example: "",
         elsewhere: &[("PgBouncer", "max_prepared_statements")],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 100_000, place: |d| &mut d.limits.prepared_statements_per_server },
         doc: "Prepared statements kept on one server connection. The least recently used makes room, and is prepared again when \
               a client uses it.",
@@ -73,6 +79,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "10000",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 1_000_000, place: |d| &mut d.limits.prepared_statements_per_client },
         doc: "Prepared statements one client may hold. The next one is an error (54000) of its batch, and the client stays: nothing is forgotten in silence.",
     },
@@ -83,6 +90,7 @@ pub(super) const LIMITS: &[Opt] = &[
         default: "16MiB",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Size { min: 1 << 10, max: 1 << 30, place: |d| &mut d.limits.statement_bytes },
         doc: "The longest prepared statement that is kept to be prepared again on another server connection.",
     },

@@ -1,6 +1,6 @@
 //! Where clients arrive, and TLS towards them.
 
-use super::Opt;
+use super::{Opt, Reload};
 use crate::config::ClientCert;
 use crate::config::kind::{Choice, Kind};
 
@@ -12,6 +12,7 @@ pub(super) const LISTEN: &[Opt] = &[
         default: "localhost",
         example: "",
         elsewhere: &[("PgBouncer", "listen_addr")],
+        reload: Reload::Restart,
         kind: Kind::Addresses(|d| &mut d.listen.addresses),
         doc: "IP addresses to listen on, as a list or with commas between them. `localhost` is 127.0.0.1 and ::1, `*` is every \
               address of the machine, `off` is none (Unix sockets only).",
@@ -23,6 +24,7 @@ pub(super) const LISTEN: &[Opt] = &[
         default: "5432",
         example: "",
         elsewhere: &[("PgBouncer", "listen_port"), ("Supavisor", "PROXY_PORT_SESSION")],
+        reload: Reload::Restart,
         kind: Kind::Port(|d| &mut d.listen.session_port),
         doc: "Port of session mode: a client keeps one server connection for as long as it is connected. 0 takes a free port, \
               `off` switches the mode off.",
@@ -34,6 +36,7 @@ pub(super) const LISTEN: &[Opt] = &[
         default: "6543",
         example: "",
         elsewhere: &[("Supavisor", "PROXY_PORT_TRANSACTION")],
+        reload: Reload::Restart,
         kind: Kind::Port(|d| &mut d.listen.transaction_port),
         doc: "Port of transaction mode: a client borrows a server connection for one transaction. 0 takes a free port, `off` \
               switches the mode off.",
@@ -45,6 +48,7 @@ pub(super) const LISTEN: &[Opt] = &[
         default: "",
         example: "/run/sidepool",
         elsewhere: &[("PgBouncer", "unix_socket_dir")],
+        reload: Reload::Restart,
         kind: Kind::Path(|d| &mut d.listen.unix_socket_dir),
         doc: "Directory for Unix sockets, one for each port (`.s.PGSQL.5432`). Not set, there are none.",
     },
@@ -55,6 +59,7 @@ pub(super) const LISTEN: &[Opt] = &[
         default: "off",
         example: "",
         elsewhere: &[],
+        reload: Reload::Restart,
         kind: Kind::Socket(|d| &mut d.listen.http),
         doc: "Address and port for HTTP: a page for people at `/`, `/metrics` (Prometheus), `/healthz`, `/readyz` and `/api/state` (JSON).",
     },
@@ -65,6 +70,7 @@ pub(super) const LISTEN: &[Opt] = &[
         default: "",
         example: "secret",
         elsewhere: &[],
+        reload: Reload::Restart,
         kind: Kind::Secret(|d| &mut d.listen.http_token),
         doc: "What HTTP clients must show (`Authorization: Bearer …`), except for `/healthz` and `/readyz`, which tell yes or no. Needed where \
               `http` is an address that other machines reach. A token on the command line can be seen in the list of \
@@ -80,6 +86,7 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "true",
         example: "",
         elsewhere: &[("PgBouncer", "client_tls_sslmode")],
+        reload: Reload::Live,
         kind: Kind::Bool(|d| &mut d.client_tls.enabled),
         doc: "Offer TLS to clients. Without a certificate of your own, one for development is made on first use and kept in the \
               state directory, so that URLs with `sslmode=require` work.",
@@ -91,6 +98,7 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "",
         example: "/etc/sidepool/server.crt",
         elsewhere: &[("PgBouncer", "client_tls_cert_file"), ("Supavisor", "GLOBAL_DOWNSTREAM_CERT_PATH")],
+        reload: Reload::Live,
         kind: Kind::Paths(|d| &mut d.client_tls.certificates),
         doc: "File with the certificate chain shown to clients, PEM. Needs the key too. Several, as a list or with commas between \
               them, are chosen by the host name that a client asks for (SNI): the first that is good for that name, else the \
@@ -103,6 +111,7 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "",
         example: "/etc/sidepool/server.key",
         elsewhere: &[("PgBouncer", "client_tls_key_file"), ("Supavisor", "GLOBAL_DOWNSTREAM_KEY_PATH")],
+        reload: Reload::Live,
         kind: Kind::Paths(|d| &mut d.client_tls.keys),
         doc: "File with the certificate's private key, PEM. As many as there are certificates, in the same order.",
     },
@@ -113,6 +122,7 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "",
         example: "/etc/sidepool/clients.crt",
         elsewhere: &[("PgBouncer", "client_tls_ca_file")],
+        reload: Reload::Live,
         kind: Kind::Path(|d| &mut d.client_tls.client_ca),
         doc: "File with the authorities, PEM, one of which must have signed a client's own certificate. With it every client that \
               comes over TCP needs one, and so TLS; Unix sockets are exempt. Not set, no client is asked for a certificate.",
@@ -124,6 +134,7 @@ pub(super) const CLIENT_TLS: &[Opt] = &[
         default: "",
         example: "verify-full",
         elsewhere: &[("PgBouncer", "client_tls_sslmode")],
+        reload: Reload::Live,
         kind: Kind::Choice(&[
             Choice { word: "verify-ca", choose: |d| d.client_tls.client_cert = Some(ClientCert::VerifyCa) },
             Choice { word: "verify-full", choose: |d| d.client_tls.client_cert = Some(ClientCert::VerifyFull) },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Opt;
+use super::{Opt, Reload};
 use crate::config::kind::Kind;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -15,6 +15,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "true",
         example: "",
         elsewhere: &[("PgBouncer", "auth_query"), ("Supavisor", "auth_query")],
+        reload: Reload::Live,
         kind: Kind::Query(|d| &mut d.logins.auth_query),
         doc: "How the password of a user that is not listed is checked. `true` reads the role's verifier from the upstream's \
               `pg_authid`, where the asking user may read that; no password has to be told to Sidepool. A query of your own takes \
@@ -28,6 +29,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "",
         example: "sidepool",
         elsewhere: &[("PgBouncer", "auth_user")],
+        reload: Reload::Live,
         kind: Kind::Text(|d| &mut d.logins.auth_user),
         doc: "The upstream's user that asks `auth_query`. Not set, it is the one in the upstream's URL. A project may have its \
               own.",
@@ -39,6 +41,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "",
         example: "secret",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Secret(|d| &mut d.logins.auth_password),
         doc: "The password of `auth_user`. A password on the command line can be seen in the list of processes: prefer the \
               variable or the file. A project may have its own.",
@@ -50,6 +53,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "false",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Bool(|d| &mut d.logins.passthrough),
         doc: "Where neither the file nor `auth_query` can say who a user is: ask the client for its password in clear, and try \
               it on the upstream. Only over TLS, loopback or a Unix socket. For upstreams whose verifiers nobody may read, and \
@@ -62,6 +66,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "1min",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: DAY, place: |d| &mut d.logins.passthrough_max_age },
         doc: "How long a password that the upstream has accepted is taken without trying it again; after a change the old one \
               works for as long as this. 0 tries at every login. A project may have its own.",
@@ -73,6 +78,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "false",
         example: "",
         elsewhere: &[("PgBouncer", "client_tls_sslmode"), ("Supavisor", "enforce_ssl")],
+        reload: Reload::Live,
         kind: Kind::Bool(|d| &mut d.logins.require_tls),
         doc: "Refuse clients that come over TCP without TLS. A project may have its own.",
     },
@@ -83,6 +89,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "all",
         example: "",
         elsewhere: &[("PgBouncer", "auth_hba_file"), ("Supavisor", "allow_list")],
+        reload: Reload::Live,
         kind: Kind::Networks(|d| &mut d.logins.allow),
         doc: "Addresses that clients may come from, as a list or with commas between them; `all` is everywhere. Unix sockets \
               always may. A project may have its own.",
@@ -94,6 +101,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "0",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(30), place: |d| &mut d.logins.failure_delay },
         doc: "How long a client waits before it is told that its login failed. Supabase's hosted pooler takes 500ms. A project \
               may have its own.",
@@ -105,6 +113,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "0",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Integer { min: 0, max: 1_000_000, place: |d| &mut d.logins.lockout_failures },
         doc: "Failed logins after which an address is refused for `lockout_time`; a successful one forgives those before. \
               Supabase's hosted pooler takes 10. 0 is off. A project may have its own.",
@@ -116,6 +125,7 @@ pub(super) const LOGINS: &[Opt] = &[
         default: "2min",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::from_secs(1), max: DAY, place: |d| &mut d.logins.lockout_time },
         doc: "How long an address is refused after `lockout_failures` failed logins; so long ago, failures are forgotten. A \
               project may have its own.",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Opt;
+use super::{Opt, Reload};
 use crate::config::kind::Kind;
 
 /// Long enough for every purpose, short enough for every clock.
@@ -19,6 +19,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "1min",
         example: "",
         elsewhere: &[("PgBouncer", "client_login_timeout")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: SHORTEST, max: LONGEST, place: |d| &mut d.timeouts.client_login },
         doc: "From a client's connect to the end of its login.",
     },
@@ -29,6 +30,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "1min",
         example: "",
         elsewhere: &[("PgBouncer", "query_wait_timeout"), ("Supavisor", "pool_checkout_timeout")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.queue_wait },
         doc: "How long a client waits for a free server connection before it is refused. 0 waits for ever.",
     },
@@ -39,6 +41,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "5s",
         example: "",
         elsewhere: &[("PgBouncer", "query_wait_notify")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.queue_notice },
         doc: "A client that waits for longer than this is told so once, by a NOTICE. 0 never tells.",
     },
@@ -49,6 +52,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "0",
         example: "",
         elsewhere: &[("PgBouncer", "client_idle_timeout"), ("Supavisor", "client_idle_timeout")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.client_idle },
         doc: "Disconnects a client that sends nothing for this long outside a transaction. 0 is off.",
     },
@@ -59,6 +63,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "0",
         example: "",
         elsewhere: &[("PgBouncer", "idle_transaction_timeout")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.idle_in_transaction },
         doc: "Disconnects a client that sends nothing for this long inside a transaction. 0 is off.",
     },
@@ -69,6 +74,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "0",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.idle_pinned },
         doc: "Disconnects a client of the transaction port that sends nothing for this long while its server connection, which               others wanted, stays with it for its advisory locks, temporary tables, LISTEN and the like. 0 is off.",
     },
@@ -79,6 +85,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "15s",
         example: "",
         elsewhere: &[("PgBouncer", "server_connect_timeout")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: SHORTEST, max: LONGEST, place: |d| &mut d.timeouts.server_connect },
         doc: "Connect, TLS and login to the upstream, together.",
     },
@@ -89,6 +96,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "4s",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.server_down },
         doc: "How long clients wait for an upstream that cannot be reached before they are told. Long enough for a restart.",
     },
@@ -99,6 +107,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "1h",
         example: "",
         elsewhere: &[("PgBouncer", "server_lifetime")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.server_lifetime },
         doc: "An idle server connection older than this is closed, some sooner and some later. 0 is off.",
     },
@@ -109,6 +118,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "10min",
         example: "",
         elsewhere: &[("PgBouncer", "server_idle_timeout")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.server_idle },
         doc: "A server connection unused for this long is closed. 0 is off.",
     },
@@ -119,6 +129,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "1s",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.other_database_idle },
         doc: "A server connection to another database than the one in the upstream's URL is closed when unused for this long. \
               Short, because a database cannot be dropped while it has connections, and migration tools drop the ones they made \
@@ -131,6 +142,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "30s",
         example: "",
         elsewhere: &[("PgBouncer", "server_check_delay")],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.server_check },
         doc: "A server connection idle for longer than this is asked for a sign of life before it is used. 0 always asks.",
     },
@@ -141,6 +153,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "5s",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: SHORTEST, max: LONGEST, place: |d| &mut d.timeouts.recovery },
         doc: "How long cancel, drain and rollback may take after a client left in the middle of something. Then its server \
               connection is closed.",
@@ -152,6 +165,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         default: "30s",
         example: "",
         elsewhere: &[],
+        reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.drain },
         doc: "At SIGTERM: how long transactions may take to finish. 0 does not wait.",
     },

@@ -2,14 +2,13 @@
 //! was made of the old one in use.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::config::Stamp;
 use crate::net::tls::TlsSetupError;
 
 /// Between two looks at the files, of which none happens without a handshake that asks.
@@ -27,15 +26,6 @@ pub(crate) struct Watched<T> {
 struct Look {
     at: Instant,
     seen: Vec<Option<Stamp>>,
-}
-
-/// By which a file is known to be another one: a rename over it changes the inode, a write its time.
-#[derive(PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
@@ -106,18 +96,13 @@ impl<T> fmt::Debug for Watched<T> {
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    files.iter().map(|file| stamp(file)).collect()
-}
-
-/// `None` while there is no such file.
-fn stamp(file: &Path) -> Option<Stamp> {
-    let facts = fs::metadata(file).ok()?;
-    let modified = (facts.mtime(), facts.mtime_nsec());
-    Some(Stamp { device: facts.dev(), inode: facts.ino(), bytes: facts.len(), modified })
+    files.iter().map(|file| Stamp::of(file)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

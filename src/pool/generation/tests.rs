@@ -127,7 +127,7 @@ fn pool_of(address: SocketAddr, servers: usize) -> (Registry, Arc<Pool>) {
     let settings = config::load(&sources).unwrap().settings;
     let project = Arc::clone(&settings.projects[0]);
     let tls = Arc::new(TlsContext::load(&project.upstream.tls).unwrap());
-    let registry = Registry::new(settings, vec![tls], Arc::new(KeyCache::new().unwrap()));
+    let registry = Registry::new(&settings, &[tls], Arc::new(KeyCache::new().unwrap()));
     let (project_name, user, database) = (project.name.clone(), "test".to_owned(), "test".to_owned());
     let key = PoolKey { project: project_name, database, user, mode: PoolMode::Transaction };
     let pool = registry.pool(key, &project, Credential::None).unwrap();

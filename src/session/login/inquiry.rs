@@ -12,7 +12,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::auth::keys::{ITERATIONS_DEFAULT, ScramKeys};
 use crate::auth::process_secret::ProcessSecret;
 use crate::auth::verifier::Verifier;
-use crate::config::{Password, Settings};
+use crate::config::{Password, Project, Settings};
 use crate::net::tls::TlsContext;
 use crate::session::login::route::Route;
 use crate::upstream::{self, ConnectError, ConnectSpec, Credential, Lookup};
@@ -22,10 +22,13 @@ const TRIED_MAX: usize = 10_000;
 
 /// By the name of the project.
 #[derive(Debug, Default)]
-pub struct Inquiries(HashMap<String, Inquiry>);
+pub struct Inquiries(HashMap<String, Arc<Inquiry>>);
 
 #[derive(Debug)]
 pub(super) struct Inquiry {
+    project: Arc<Project>,
+    parallel: usize,
+    patience: Duration,
     /// `None` where `auth_query` is off.
     pub(super) lookup: Option<Lookup>,
     tls: Arc<TlsContext>,
@@ -46,20 +49,37 @@ struct Tried {
 impl Inquiries {
     /// `tls` is each project's upstream TLS context, in the order of the settings.
     pub fn new(settings: &Settings, tls: &[Arc<TlsContext>], keys: &Arc<KeyCache>) -> Self {
-        let inquiry = |(project, tls): (&Arc<_>, &Arc<_>)| Inquiry {
-            lookup: Lookup::of(project, tls, keys, &settings.timeouts),
+        Self::default().next(settings, tls, keys)
+    }
+
+    /// Those for other settings. What would be made again as it is stays, with its connection and what it has tried.
+    pub fn next(&self, settings: &Settings, tls: &[Arc<TlsContext>], keys: &Arc<KeyCache>) -> Self {
+        let (timeouts, parallel) = (&settings.timeouts, settings.limits.parallel_logins);
+        let inquiry = |(project, tls): (&Arc<Project>, &Arc<TlsContext>)| Inquiry {
+            project: Arc::clone(project),
+            parallel,
+            patience: timeouts.server_down,
+            lookup: Lookup::of(project, tls, keys, timeouts),
             tls: Arc::clone(tls),
             keys: Arc::clone(keys),
-            tries: Semaphore::new(settings.limits.parallel_logins),
-            limit: settings.timeouts.server_connect,
+            tries: Semaphore::new(parallel),
+            limit: timeouts.server_connect,
             tried: Mutex::default(),
         };
-        let all = settings.projects.iter().zip(tls).map(|pair| (pair.0.name.clone(), inquiry(pair)));
+        let same = |known: &&Arc<Inquiry>, (project, tls): (&Arc<Project>, &Arc<TlsContext>)| {
+            Arc::ptr_eq(&known.project, project)
+                && Arc::ptr_eq(&known.tls, tls)
+                && (known.parallel, known.patience, known.limit) == (parallel, timeouts.server_down, timeouts.server_connect)
+        };
+        let all = settings.projects.iter().zip(tls).map(|pair| {
+            let known = self.0.get(&pair.0.name).filter(|known| same(known, pair));
+            (pair.0.name.clone(), known.map_or_else(|| Arc::new(inquiry(pair)), Arc::clone))
+        });
         Self(all.collect())
     }
 
     pub(super) fn of(&self, project: &str) -> Option<&Inquiry> {
-        self.0.get(project)
+        self.0.get(project).map(|inquiry| &**inquiry)
     }
 }
 

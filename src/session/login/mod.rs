@@ -25,6 +25,8 @@ use crate::error::{Fault, PgError};
 use crate::net::socket::Socket;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
+use crate::pool::Unavailable;
+use crate::session::closed;
 use crate::upstream::Credential;
 use crate::wire::reply;
 use crate::wire::startup::{CancelRequest, Startup};
@@ -33,7 +35,7 @@ pub use guard::Guard;
 pub use inquiry::Inquiries;
 
 use negotiate::Opening;
-use route::Destination;
+use route::{Destination, Route};
 
 /// What every login is done with. A reload makes another one, with the same `secret`, `keys` and `guard`.
 #[derive(Clone, Debug)]
@@ -105,6 +107,7 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
     let admitted = async {
         match route::route(&context.settings, &startup, stream.server_name())? {
             Destination::Project(route) => {
+                check_enabled(&route, &stream, context)?;
                 let proof = prove::prove(&mut stream, context, &startup, &route).await?;
                 Ok((route, proof))
             }
@@ -126,6 +129,14 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
         Err(Stop::Lost(error)) => Err(Failure::lost(&error)),
         Err(Stop::Refused(error)) => Err(refuse(stream, error).await),
     }
+}
+
+/// From elsewhere only those who prove that they belong there are told, when they are to be admitted.
+fn check_enabled(route: &Route, stream: &Stream, context: &LoginContext) -> Result<(), PgError> {
+    let reason = route.project.disabled.as_ref().filter(|_| stream.peer().is_local());
+    reason.map_or(Ok(()), |reason| {
+        Err(closed::to_new(&Unavailable::Disabled(reason.clone()), &route.project.name, &context.settings))
+    })
 }
 
 /// Why a login ends before its end.

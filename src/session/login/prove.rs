@@ -10,7 +10,7 @@ use crate::auth::keys::{ITERATIONS_DEFAULT, ScramKeys};
 use crate::auth::md5::Md5Secret;
 use crate::auth::scram::server::Candidate;
 use crate::auth::verifier::Verifier;
-use crate::config::{ClientAuth, Password, Secret};
+use crate::config::{ClientAuth, Password};
 use crate::error::{PgError, SqlState};
 use crate::net::socket::Peer;
 use crate::net::stream::Stream;
@@ -189,9 +189,7 @@ async fn verifier_of(context: &LoginContext, route: &Route, password: &Password)
 /// What logs in upstream as this user, and never as anybody else: the configured credential is that of the upstream's own
 /// user alone, and is never replaced by what a client brought (trap 64).
 fn credential(route: &Route, shown: Shown) -> Credential {
-    let upstream = &route.project.upstream;
-    let own = upstream.password.as_ref().filter(|_| upstream.user == route.user);
-    match (own.or_else(|| listed_password(route)), shown) {
+    match (route.project.password_of(&route.user), shown) {
         (Some(password), _) => Credential::Password(password.clone()),
         (None, Shown::Keys(keys)) => Credential::ScramKeys(keys),
         (None, Shown::Md5(secret)) => Credential::Md5(secret),
@@ -202,15 +200,9 @@ fn credential(route: &Route, shown: Shown) -> Credential {
 
 /// Whether it is known what logs in upstream as this user, though it proved nothing that would.
 fn is_known(route: &Route) -> bool {
-    let is_listed = route.project.users.iter().any(|listed| listed.name == route.user);
-    listed_password(route).is_some() || (route.project.upstream.user == route.user && !is_listed)
-}
-
-fn listed_password(route: &Route) -> Option<&Password> {
-    route.project.users.iter().find(|listed| listed.name == route.user).and_then(|listed| match &listed.secret {
-        Secret::Password(password) => Some(password),
-        Secret::Verifier(_) => None,
-    })
+    let listed = route.project.users.iter().find(|listed| listed.name == route.user);
+    let is_listed = listed.is_some();
+    listed.is_some_and(|listed| listed.secret.password().is_some()) || (route.project.upstream.user == route.user && !is_listed)
 }
 
 /// What the upstream says of a password it was given is what it says to anybody who gives it that.

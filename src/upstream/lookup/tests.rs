@@ -29,6 +29,7 @@ fn answered(rows: &[Vec<u8>]) -> Vec<u8> {
 fn lookup(port: u16) -> Lookup {
     let (upstream, _) = url::parse(&format!("postgres://asker@127.0.0.1:{port}/d?sslmode=disable")).unwrap();
     let project = Project {
+        disabled: None,
         name: "p".into(),
         server_name: None,
         upstream,

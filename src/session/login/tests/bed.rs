@@ -35,6 +35,7 @@ pub(crate) fn project(name: &str, user: &str) -> Project {
         tls,
     };
     Project {
+        disabled: None,
         name: name.into(),
         server_name: None,
         upstream,
@@ -91,6 +92,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
             drain: minute,
         },
         workers: 1,
+        watch: false,
         logins: Logins::default(),
         log: Log { filter: "info".into(), format: LogFormat::Text },
         projects: projects.into_iter().map(Arc::new).collect(),
