@@ -1,0 +1,108 @@
+"""One run of the kit: who does what, when."""
+
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from .kinds import KINDS, Run
+from .machine import Others
+from .postgres import Postgres
+from .workloads import variant
+
+SCALE = 10
+# Of the machine's time that others may use before a round is called noisy.
+OTHERS_MAX = 0.05
+STOLEN_MAX = 0.02
+
+
+@dataclass
+class Result:
+    """One candidate in one workload."""
+
+    rounds: list = field(default_factory=list)
+    why_not: str | None = None
+
+    def median(self, figure):
+        values = [figures[figure] for figures in self.rounds if figures.get(figure) is not None]
+        return statistics.median(values) if values else None
+
+    def spread(self, figure):
+        """Between the best and the worst round, as a share of the median."""
+        values = [figures[figure] for figures in self.rounds if figures.get(figure) is not None]
+        return (max(values) - min(values)) / statistics.median(values) if len(values) > 1 and statistics.median(values) else None
+
+
+@dataclass
+class Found:
+    """Everything that was measured."""
+
+    workloads: list = field(default_factory=list)
+    # By workload's name, then by candidate's.
+    results: dict = field(default_factory=dict)
+    # Of each measurement: (workload, candidate, share of others, share stolen).
+    noise: list = field(default_factory=list)
+    ran_out: bool = False
+    rounds: int = 0
+    seconds: float = 0
+    machine: dict = field(default_factory=dict)
+
+    def noisy(self):
+        return [entry for entry in self.noise if entry[2] > OTHERS_MAX or entry[3] > STOLEN_MAX]
+
+
+def measure(chosen, candidates, rounds, seconds, share, deadline):
+    found = Found(workloads=[], rounds=rounds, seconds=seconds)
+    postgres, running = Postgres(), {}
+    try:
+        postgres.start(SCALE)
+        found.machine = {"postgres": postgres.sql("show server_version"), "candidates": {c.name: getattr(c, "version", None) for c in candidates}}
+        run = Run(postgres, seconds, share)
+        for workload in chosen:
+            if time.monotonic() > deadline:
+                found.ran_out = True
+                break
+            results = {candidate.name: Result(why_not=why_not(candidate, workload, postgres)) for candidate in candidates}
+            found.workloads.append(workload)
+            found.results[workload["name"]] = results
+            for _ in range(workload.get("rounds", rounds)):
+                if time.monotonic() > deadline:
+                    found.ran_out = True
+                    break
+                for candidate in candidates:
+                    one(workload, candidate, results[candidate.name], run, running, found)
+            say(workload, results)
+    finally:
+        for endpoint in running.values():
+            endpoint.stop()
+        postgres.stop()
+    return found
+
+
+def why_not(candidate, workload, postgres):
+    if workload.get("tls") and not postgres.certificate():
+        return "no openssl here to make a certificate"
+    return candidate.why_not(workload.get("needs", ()))
+
+
+def one(workload, candidate, result, run, running, found):
+    if result.why_not:
+        return
+    key = (candidate.name, variant(workload))
+    try:
+        if workload.get("fresh") and key in running:
+            running.pop(key).stop()
+        if key not in running:
+            running[key] = candidate.start(run.postgres, variant(workload))
+        others = Others()
+        figures = KINDS[workload["kind"]](workload, running[key], run)
+        found.noise.append((workload["name"], candidate.name, *others.share()))
+        result.rounds.append(figures)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        result.why_not = str(error).strip().splitlines()[0][:160]
+
+
+def say(workload, results):
+    """That something happens."""
+    done = ", ".join(name if not result.why_not else f"({name})" for name, result in results.items())
+    print(f"{workload['name']}: {done}", flush=True)

@@ -1,0 +1,47 @@
+//! The bench kit measures, and leaves nothing running: with this build of Sidepool, one workload of each kind that is quick.
+//! Its figures say nothing here.
+
+use std::process::{Command, Output};
+
+const NEEDS: [&str; 3] = ["python3", "pgbench", "psql"];
+
+#[test]
+fn the_kit_measures_what_it_lists() {
+    if let Some(missing) = NEEDS.iter().find(|program| !is_there(program)) {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing} is not installed");
+        return eprintln!("skipped: {missing} is not installed");
+    }
+    let listed = said(&kit(&["--list", "--quick"]));
+    assert!(listed.lines().count() > 10, "{listed}");
+
+    let out = tempfile::tempdir().expect("there is room");
+    let place = out.path().to_str().expect("it is text");
+    let only = "select-1-simple-1,logins-scram,idle-tls,copy-in,burst";
+    let table = said(&kit(&["--quick", "--no-build", "--peers", "sidepool", "--only", only, "--out", place]));
+    // One row with a figure for each; the kit says n/a where something failed.
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| sidepool  ")).collect();
+    assert_eq!(rows.len(), 5, "{table}");
+    assert!(rows.iter().all(|row| row.contains(|c: char| c.is_ascii_digit()) && !row.contains("n/a")), "{table}");
+    assert!(rows[2].contains(" 2 000 ") && rows[2].contains("100.0"), "not all of the burst were served: {table}");
+    for (file, beginning) in [("table.md", "PostgreSQL "), ("plot.svg", "<svg "), ("figures.json", "{")] {
+        let written = std::fs::read_to_string(out.path().join(file)).expect(file);
+        assert!(written.starts_with(beginning), "{file}: {written}");
+    }
+}
+
+fn kit(arguments: &[&str]) -> Output {
+    let mut kit = Command::new("python3");
+    kit.arg("benches/run.py").args(arguments).env("SIDEPOOL", env!("CARGO_BIN_EXE_sidepool"));
+    kit.output().expect("python3 is there")
+}
+
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
