@@ -27,8 +27,15 @@ use crate::pool::PoolMode;
 
 impl Relay {
     /// Runs the session, tells the client how it ended, and sees to its server.
-    pub async fn serve(mut self, house: &House) {
+    ///
+    /// What comes of it is held by every idle client: the session is behind one pointer, so that it is there once and not
+    /// for each await that it passes, and what its end needs is made when the end has come.
+    pub async fn serve(mut self: Box<Self>, house: &House) {
         let end = self.run().await;
+        Box::pin(self.leave(end, house)).await;
+    }
+
+    async fn leave(mut self: Box<Self>, end: End, house: &House) {
         self.log(&end);
         tally::end(&self.pool, &self.registry, &end);
         self.held = None;

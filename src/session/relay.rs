@@ -112,13 +112,20 @@ impl Relay {
         std::future::poll_fn(|cx| {
             if !std::mem::replace(&mut watching, true) {
                 self.handle().watch(cx.waker());
-                if let Err(end) = self.feed_carry(cx) {
+                if let Err(end) = self.begin_with(cx) {
                     return Poll::Ready(end);
                 }
             }
             self.poll(cx)
         })
         .await
+    }
+
+    /// The greeting leaves, and its buffer goes: a client that keeps up needs none again. Then what the client sent early.
+    fn begin_with(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        self.flush_client(cx)?;
+        self.to_client.release_memory();
+        self.feed_carry(cx)
     }
 
     /// The server, if the session ended with one.
