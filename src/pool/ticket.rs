@@ -17,7 +17,8 @@ enum State {
     Unused,
     Waiting(Waker),
     Served(Box<Server>),
-    Refused(Refusal),
+    /// Boxed: it is rare, and every session has a ticket.
+    Refused(Box<Refusal>),
     Noticed(Waker),
 }
 
@@ -73,7 +74,7 @@ impl Ticket {
         match std::mem::take(&mut *state) {
             // ## (Waiting | Noticed) => Refused
             State::Waiting(waker) | State::Noticed(waker) => {
-                *state = State::Refused(refusal);
+                *state = State::Refused(Box::new(refusal));
                 drop(state);
                 waker.wake();
                 true
@@ -113,7 +114,7 @@ impl Ticket {
             }
             // ## (Served | Refused) => Unused
             State::Served(server) => Outcome::Served(server),
-            State::Refused(refusal) => Outcome::Refused(refusal),
+            State::Refused(refusal) => Outcome::Refused(*refusal),
         }
     }
 

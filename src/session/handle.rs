@@ -1,6 +1,6 @@
 //! What the rest of the process knows of a session: how to cancel, stop and wake it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -33,7 +33,8 @@ pub struct Sessions {
 
 #[derive(Debug, Default)]
 struct Table {
-    by_pid: HashMap<u32, Vec<Arc<Handle>>>,
+    /// By process id, which two may have been told, and the session's own.
+    by_pid: BTreeMap<(u32, u64), Arc<Handle>>,
     /// What all were asked, and whoever comes later is, too.
     stop: Option<Stop>,
 }
@@ -43,15 +44,37 @@ pub struct Handle {
     pub id: u64,
     /// What the client was told in BackendKeyData.
     pub pid: u32,
-    key: Box<[u8]>,
+    key: Key,
     pub pool_key: Arc<PoolKey>,
     pub ticket: Arc<Ticket>,
     /// The server it had last; whether it still has it, the server knows.
     server: Mutex<Option<(Arc<ServerHandle>, Arc<Pool>)>>,
     stop: AtomicU8,
     /// Why it is to stop, where it is not that the process ends.
-    reason: OnceLock<PgError>,
+    reason: OnceLock<Box<PgError>>,
     waker: Mutex<Option<Waker>>,
+}
+
+/// What a cancel request must show besides the process id.
+enum Key {
+    Short([u8; SHORT_KEY_BYTES]),
+    /// Of the few that speak protocol 3.2.
+    Long(Box<[u8; LONG_KEY_BYTES]>),
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl Key {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(key) => key,
+            Self::Long(key) => &**key,
+        }
+    }
 }
 
 /// How a session is asked to end.
@@ -77,14 +100,13 @@ impl Sessions {
     /// Enters a session with a random key of its own (trap 35). `pid` is the real one where the client has a server for
     /// itself; else one is made up, positive as a process id is.
     pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool, pool_key: &Arc<PoolKey>) -> Arc<Handle> {
-        let mut key = vec![0; if long_key { LONG_KEY_BYTES } else { SHORT_KEY_BYTES }];
-        self.fill(&mut key);
+        let key = self.key(long_key);
         let mut table = self.table.lock();
         let pid = pid.unwrap_or_else(|| self.free_pid(&table.by_pid));
         let handle = Arc::new(Handle {
             id,
             pid,
-            key: key.into(),
+            key,
             pool_key: Arc::clone(pool_key),
             ticket: Arc::default(),
             server: Mutex::default(),
@@ -92,16 +114,23 @@ impl Sessions {
             reason: OnceLock::new(),
             waker: Mutex::default(),
         });
-        table.by_pid.entry(pid).or_default().push(Arc::clone(&handle));
+        table.by_pid.insert((pid, id), Arc::clone(&handle));
         handle
     }
 
-    fn free_pid(&self, table: &HashMap<u32, Vec<Arc<Handle>>>) -> u32 {
+    fn key(&self, long: bool) -> Key {
+        let mut bytes = [0; LONG_KEY_BYTES];
+        self.fill(&mut bytes);
+        let [a, b, c, d, ..] = bytes;
+        if long { Key::Long(Box::new(bytes)) } else { Key::Short([a, b, c, d]) }
+    }
+
+    fn free_pid(&self, table: &BTreeMap<(u32, u64), Arc<Handle>>) -> u32 {
         let mut bytes = [0; 4];
         for _ in 0..PID_TRIES_MAX {
             self.fill(&mut bytes);
             let pid = u32::from_be_bytes(bytes) & 0x7fff_ffff;
-            if pid != 0 && !table.contains_key(&pid) {
+            if pid != 0 && with_pid(table, pid).next().is_none() {
                 return pid;
             }
         }
@@ -118,18 +147,16 @@ impl Sessions {
 
     pub fn leave(&self, handle: &Handle) {
         let table = &mut self.table.lock().by_pid;
-        if let Some(same) = table.get_mut(&handle.pid) {
-            same.retain(|h| h.id != handle.id);
-            if same.is_empty() {
-                table.remove(&handle.pid);
-            }
+        // A session that was entered anew may have been told the same process id again.
+        if table.get(&(handle.pid, handle.id)).is_some_and(|known| std::ptr::eq(&raw const **known, handle)) {
+            table.remove(&(handle.pid, handle.id));
         }
     }
 
     /// Whose key this is, compared in constant time.
     pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Handle>> {
         let table = self.table.lock();
-        table.by_pid.get(&pid)?.iter().find(|h| bool::from(h.key.ct_eq(key))).cloned()
+        with_pid(&table.by_pid, pid).find(|h| bool::from(h.key().ct_eq(key))).cloned()
     }
 
     /// What all have been asked to do.
@@ -138,7 +165,7 @@ impl Sessions {
     }
 
     pub fn len(&self) -> usize {
-        self.table.lock().by_pid.values().map(Vec::len).sum()
+        self.table.lock().by_pid.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -149,16 +176,16 @@ impl Sessions {
     pub fn stop_all(&self, stop: Stop) {
         let mut table = self.table.lock();
         table.stop = table.stop.max(Some(stop));
-        table.by_pid.values().flatten().for_each(|h| h.stop(stop));
+        table.by_pid.values().for_each(|h| h.stop(stop));
     }
 
     /// Ends the sessions for whose pools there is a reason, now, and tells them which. How many.
     pub fn end(&self, reason: impl Fn(&PoolKey) -> Option<PgError>) -> usize {
         let table = self.table.lock();
-        let ended = table.by_pid.values().flatten().filter(|handle| match reason(&handle.pool_key) {
+        let ended = table.by_pid.values().filter(|handle| match reason(&handle.pool_key) {
             Some(error) => {
                 // Whoever was told to go for another reason goes for that one.
-                let _ = handle.reason.set(error);
+                let _ = handle.reason.set(Box::new(error));
                 handle.stop(Stop::Now);
                 true
             }
@@ -206,7 +233,7 @@ impl Drop for Membership {
 
 impl Handle {
     pub fn key(&self) -> &[u8] {
-        &self.key
+        self.key.bytes()
     }
 
     /// The session runs on this server from now on.
@@ -256,7 +283,7 @@ impl Handle {
 
     /// What a session that stops when it is asked to ends with.
     pub fn end(&self) -> End {
-        self.reason.get().map_or(End::Stopped, |error| End::Refused(error.clone()))
+        self.reason.get().map_or(End::Stopped, |error| End::Refused(PgError::clone(error)))
     }
 
     #[inline]
@@ -272,6 +299,10 @@ impl Handle {
     pub fn watch(&self, waker: &Waker) {
         *self.waker.lock() = Some(waker.clone());
     }
+}
+
+fn with_pid(table: &BTreeMap<(u32, u64), Arc<Handle>>, pid: u32) -> impl Iterator<Item = &Arc<Handle>> {
+    table.range((pid, 0)..=(pid, u64::MAX)).map(|(_, handle)| handle)
 }
 
 #[cfg(test)]

@@ -20,9 +20,12 @@ pub(super) enum Silence {
     Pinned,
 }
 
-/// Both limits off, as they are by default, is no timer at all.
+/// `None`: all limits are off, as they are by default, and there is no timer at all.
 #[derive(Debug)]
-pub struct Patience {
+pub struct Patience(Option<Box<Limited>>);
+
+#[derive(Debug)]
+struct Limited {
     idle: Option<Duration>,
     in_transaction: Option<Duration>,
     pinned: Option<Duration>,
@@ -32,25 +35,38 @@ pub struct Patience {
 impl Patience {
     pub fn new(timeouts: &Timeouts) -> Self {
         let limit = |duration: Duration| Some(duration).filter(|d| !d.is_zero());
-        Self {
+        let limited = Limited {
             idle: limit(timeouts.client_idle),
             in_transaction: limit(timeouts.idle_in_transaction),
             pinned: limit(timeouts.idle_pinned),
             timer: None,
-        }
+        };
+        Self((!limited.is_endless()).then(|| Box::new(limited)))
     }
 
     pub(super) fn is_endless(&self) -> bool {
-        self.idle.is_none() && self.in_transaction.is_none() && self.pinned.is_none()
+        self.0.is_none()
     }
 
     /// The clock starts anew.
     pub(super) fn client_spoke(&mut self) {
-        self.timer = None;
+        if let Some(limited) = &mut self.0 {
+            limited.timer = None;
+        }
     }
 
     /// Ready with the client's last message when it has been silent for too long; `None`: it is not its turn.
     pub(super) fn poll(&mut self, silence: Option<Silence>, cx: &mut Context<'_>) -> Poll<PgError> {
+        self.0.as_mut().map_or(Poll::Pending, |limited| limited.poll(silence, cx))
+    }
+}
+
+impl Limited {
+    fn is_endless(&self) -> bool {
+        self.idle.is_none() && self.in_transaction.is_none() && self.pinned.is_none()
+    }
+
+    fn poll(&mut self, silence: Option<Silence>, cx: &mut Context<'_>) -> Poll<PgError> {
         let Some((silence, limit)) = silence.and_then(|s| Some((s, self.limit(s)?))) else {
             self.timer = None;
             return Poll::Pending;
