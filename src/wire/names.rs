@@ -47,9 +47,12 @@ impl About {
     }
 }
 
-/// One client's names.
+/// One client's names. Behind a pointer, because most clients that are idle in great number have none.
 #[derive(Debug, Default)]
-pub struct ClientNames {
+pub struct ClientNames(Option<Box<Names>>);
+
+#[derive(Debug, Default)]
+struct Names {
     held: HashSet<ByName>,
     /// Names that were given up, and the batch it was done in, until that is answered.
     given_up: HashMap<Box<[u8]>, u64>,
@@ -82,72 +85,85 @@ impl Eq for ByName {}
 impl ClientNames {
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Named>> {
-        self.held.get(name).map(|n| &n.0)
+        self.0.as_ref()?.held.get(name).map(|n| &n.0)
     }
 
     /// The batch that gave the name its meaning, or took it away.
     #[inline]
     pub fn batch_of(&self, name: &[u8]) -> u64 {
-        match self.get(name) {
-            Some(named) => named.batch,
-            None => self.given_up.get(name).copied().or(self.all_given_up).unwrap_or(KNOWN),
+        let Some(names) = &self.0 else { return KNOWN };
+        match names.held.get(name) {
+            Some(named) => named.0.batch,
+            None => names.given_up.get(name).copied().or(names.all_given_up).unwrap_or(KNOWN),
         }
     }
 
     pub fn insert(&mut self, named: Arc<Named>) {
-        self.held.replace(ByName(named));
+        self.table().held.replace(ByName(named));
     }
 
     /// Gives a name up in this batch.
     pub fn remove(&mut self, name: &[u8], batch: u64) -> Option<Arc<Named>> {
-        let named = self.held.take(name)?.0;
-        self.given_up.insert(name.into(), batch);
+        let names = self.0.as_mut()?;
+        let named = names.held.take(name)?.0;
+        names.given_up.insert(name.into(), batch);
         Some(named)
     }
 
     /// Takes back an [`insert`](Self::insert), unless the name means something else by now.
     pub fn take_back(&mut self, named: &Arc<Named>) {
         if self.get(&named.name).is_some_and(|now| Arc::ptr_eq(now, named)) {
-            self.held.remove(&*named.name);
+            self.table().held.remove(&*named.name);
         }
     }
 
     /// A name that was not given up after all; if it was given anew, it keeps its new meaning.
     pub fn restore(&mut self, named: Arc<Named>) {
-        self.held.insert(ByName(named));
+        self.table().held.insert(ByName(named));
     }
 
     /// The same for all of them.
     pub fn restore_all(&mut self, names: Self) {
-        names.held.into_iter().for_each(|n| _ = self.held.insert(n));
+        let Some(names) = names.0 else { return };
+        let own = self.table();
+        names.held.into_iter().for_each(|n| _ = own.held.insert(n));
     }
 
     /// Gives all of them up in this batch, and the table's memory: an idle client that deallocated everything holds
     /// nothing.
     pub fn take(&mut self, batch: u64) -> Self {
-        std::mem::replace(self, Self { all_given_up: Some(batch), ..Self::default() })
+        let given_up = Names { all_given_up: Some(batch), ..Names::default() };
+        Self(self.0.replace(Box::new(given_up)))
     }
 
     /// Everything that was sent has been answered.
     #[inline]
     pub fn settle(&mut self) {
-        if !self.given_up.is_empty() {
-            self.given_up = HashMap::new();
+        let Some(names) = &mut self.0 else { return };
+        if !names.given_up.is_empty() {
+            names.given_up = HashMap::new();
         }
-        self.all_given_up = None;
+        if names.all_given_up.take().is_some() && names.held.is_empty() {
+            self.0 = None;
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.0.as_ref().map_or(0, |names| names.held.len())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.len() == 0
     }
 
     /// A client's name for the statement the server calls `server_name`.
     pub fn client_name_of(&self, server_name: &[u8]) -> Option<&[u8]> {
-        self.held.iter().find(|n| n.0.statement.name.as_bytes() == server_name).map(|n| &*n.0.name)
+        let names = self.0.as_ref()?;
+        names.held.iter().find(|n| n.0.statement.name.as_bytes() == server_name).map(|n| &*n.0.name)
+    }
+
+    fn table(&mut self) -> &mut Names {
+        self.0.get_or_insert_default()
     }
 }
 
