@@ -73,7 +73,7 @@ impl KnownStartups {
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
-pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Box<Relay>, End> {
+pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Relay, End> {
     let settings = house.settings.get();
     if settings.startup_parameters == StartupParameters::Dropped {
         drop_parameters(&mut login.startup, mode);
@@ -107,7 +107,7 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Bo
     match admitted {
         Ok(admitted) => {
             arrival.pool.tally.logins.one();
-            Ok(Box::new(arrival.into_relay(admitted, house)))
+            Ok(arrival.into_relay(admitted, house))
         }
         Err(end) => {
             let Arriving { mut stream, mut out, settings, .. } = arrival;

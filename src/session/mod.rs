@@ -28,14 +28,18 @@ use crate::pool::PoolMode;
 impl Relay {
     /// Runs the session, tells the client how it ended, and sees to its server.
     ///
-    /// What comes of it is held by every idle client: the session is behind one pointer, so that it is there once and not
-    /// for each await that it passes, and what its end needs is made when the end has come.
-    pub async fn serve(mut self: Box<Self>, house: &House) {
-        let end = self.run().await;
-        Box::pin(self.leave(end, house)).await;
+    /// What comes of it is held by every idle client: what the end of a session needs is made when the end has come.
+    /// `counted` is dropped last.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
+    pub fn serve<C: Send>(mut self, house: Arc<House>, counted: C) -> impl Future<Output = ()> + Send {
+        async move {
+            let end = self.run().await;
+            Box::pin(self.leave(end, &house)).await;
+            drop(counted);
+        }
     }
 
-    async fn leave(mut self: Box<Self>, end: End, house: &House) {
+    async fn leave(mut self, end: End, house: &House) {
         self.log(&end);
         tally::end(&self.pool, &self.registry, &end);
         self.held = None;

@@ -47,7 +47,7 @@ pub struct Relay {
     home: u64,
     pub(super) state: State,
     /// A database that its server's current statements want empty.
-    pub(super) vacancy: Option<Vacancy>,
+    pub(super) vacancy: Option<Box<Vacancy>>,
     patience: Patience,
     pub(super) lint: Option<Box<Linted>>,
 }
@@ -107,9 +107,9 @@ impl Relay {
     }
 
     /// Runs until either side ends it.
-    pub async fn run(&mut self) -> End {
+    pub fn run(&mut self) -> impl Future<Output = End> + Send {
         let mut watching = false;
-        std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             if !std::mem::replace(&mut watching, true) {
                 self.handle().watch(cx.waker());
                 if let Err(end) = self.begin_with(cx) {
@@ -118,7 +118,6 @@ impl Relay {
             }
             self.poll(cx)
         })
-        .await
     }
 
     /// The greeting leaves, and its buffer goes: a client that keeps up needs none again. Then what the client sent early.
@@ -312,7 +311,8 @@ impl Relay {
                     if let Some(database) = turn.empties {
                         // Before the statement leaves, so that PostgreSQL need not wait for them.
                         let database = String::from_utf8_lossy(&database);
-                        self.vacancy = Some(self.registry.vacate(&self.pool.project(), &database));
+                        let vacancy = self.registry.vacate(&self.pool.project(), &database);
+                        self.vacancy = Some(Box::new(vacancy));
                     }
                     server.send(&rest[turn.direct], cx)?;
                     self.lint_client();

@@ -13,7 +13,7 @@ impl ClientSide {
 
     #[inline]
     pub(super) fn lint(&mut self, text: &[u8], effects: &Effects) {
-        if let Some(remarks) = &mut self.remarks {
+        if let Some(remarks) = self.remarks.as_mut().map(|r| &mut r.0) {
             let room = REMARKS_MAX.saturating_sub(remarks.len());
             remarks.extend(sql::remarks(text, effects).into_iter().take(room));
         }
@@ -23,7 +23,7 @@ impl ClientSide {
     #[inline]
     pub(super) fn lint_named(&mut self, name: &[u8], text: &[u8], effects: &Effects) {
         self.lint(text, effects);
-        if let Some(remarks) = self.remarks.as_mut().filter(|r| !name.is_empty() && r.len() < REMARKS_MAX) {
+        if let Some(remarks) = self.remarks.as_mut().map(|r| &mut r.0).filter(|r| !name.is_empty() && r.len() < REMARKS_MAX) {
             remarks.push(Remark::new(Hazard::NamedStatement, text));
         }
     }
