@@ -184,6 +184,8 @@ enum Reading {
     CopyFailed(usize),
     /// After an error in the extended protocol: everything is ignored until Sync.
     SkipToSync,
+    /// The same, unless one of the doubtful Syncs was that Sync: the server has been asked.
+    Asked,
 }
 
 /// Where what was sent to the server ends.
@@ -191,6 +193,8 @@ enum Reading {
 enum Sent {
     /// With a Query, a FunctionCall or a Sync: ReadyForQuery ends it.
     Whole,
+    /// The same, and the end of a COPY behind it: if the server took that Sync for data's neighbour, it has not ended.
+    EndOfCopy,
     /// Inside a batch whose Sync is still to come: its implicit transaction is open, whatever the last status was.
     Batch,
     /// The same, and with a Flush of ours behind it.
@@ -245,7 +249,7 @@ impl Plan {
     /// Nothing owed and nothing half done: with status `I`, the server may change hands (traps 1, 2).
     #[inline]
     pub fn is_settled(&self) -> bool {
-        self.owed.is_empty() && self.reading == Reading::Messages && self.sent == Sent::Whole && self.doubtful == 0
+        self.owed.is_empty() && self.reading == Reading::Messages && !self.is_in_batch() && self.doubtful == 0
     }
 
     /// Nothing is known to be owed, and yet a ReadyForQuery may come. Any query answers the question.
@@ -255,7 +259,7 @@ impl Plan {
 
     /// Messages of the extended protocol were sent since the last Sync.
     pub fn is_in_batch(&self) -> bool {
-        self.sent != Sent::Whole
+        matches!(self.sent, Sent::Batch | Sent::FlushedBatch)
     }
 
     /// The number of the batch that is being sent.
@@ -271,11 +275,13 @@ impl Plan {
 
     /// The server is to answer what was sent of a batch: whether that takes a Flush.
     pub fn needs_flush(&mut self) -> bool {
-        let needs = self.sent == Sent::Batch;
-        if needs {
-            // ## Batch => FlushedBatch
-            self.sent = Sent::FlushedBatch;
-        }
+        // ## EndOfCopy => Whole, Batch => FlushedBatch
+        let (needs, sent) = match self.sent {
+            Sent::EndOfCopy => (true, Sent::Whole),
+            Sent::Batch => (true, Sent::FlushedBatch),
+            sent => (false, sent),
+        };
+        self.sent = sent;
         needs
     }
 
@@ -290,7 +296,24 @@ impl Plan {
     }
 
     pub fn is_skipping(&self) -> bool {
-        self.reading == Reading::SkipToSync
+        matches!(self.reading, Reading::SkipToSync | Reading::Asked)
+    }
+
+    /// What is sent while skipping is skipped, unless a Sync was read behind the COPY that failed and not within it.
+    pub fn may_read_on(&self) -> bool {
+        self.doubtful > 0
+    }
+
+    /// Which of the two it is is to be known. Whether that takes a question: a Sync, a Close of nothing and a Sync, of
+    /// which the Close is answered last of all that decides, whatever the server made of what came before.
+    pub fn asks_whether_skipping(&mut self) -> bool {
+        let asks = self.reading == Reading::SkipToSync;
+        if asks {
+            [Kind::Sync, Kind::Close, Kind::Sync].into_iter().for_each(|kind| self.push(Entry::swallow(kind)));
+            // ## SkipToSync => Asked
+            self.reading = Reading::Asked;
+        }
+        asks
     }
 
     pub fn is_copying_in(&self) -> bool {
@@ -342,23 +365,24 @@ impl Plan {
 
     /// Something was sent to the server, or is to be answered at this place.
     pub fn push(&mut self, entry: Entry) {
-        // ## SkipToSync => Messages: the server reads on from a Sync.
-        if self.reading == Reading::SkipToSync && entry.kind == Kind::Sync {
+        // ## (SkipToSync | Asked) => Messages: the server reads on from a Sync.
+        if self.is_skipping() && entry.kind == Kind::Sync {
             self.reading = Reading::Messages;
         }
         // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
-        if entry.kind == Kind::CopyEnd && (self.owed.is_empty() || self.reading == Reading::SkipToSync) {
+        if entry.kind == Kind::CopyEnd && (self.owed.is_empty() || self.is_skipping()) {
             return;
         }
         if self.owed.is_empty() {
             self.settled = self.batch;
         }
-        // ## (Whole | Batch | FlushedBatch) => (Whole | Batch)
+        // ## (Whole | EndOfCopy | Batch | FlushedBatch) => (Whole | EndOfCopy | Batch)
         match entry.kind {
             kind if kind.ends_batch() => {
                 self.sent = Sent::Whole;
                 self.batch += 1;
             }
+            Kind::CopyEnd if self.sent == Sent::Whole => self.sent = Sent::EndOfCopy,
             Kind::CopyEnd | Kind::Synthesize(_) => {}
             _ => self.sent = Sent::Batch,
         }
@@ -386,10 +410,11 @@ impl Plan {
     /// notices, notifications and parameters, which answer nothing.
     #[inline]
     pub fn answer(&mut self, tag: u8) -> Result<(Reply, Option<Entry>), Unexpected> {
-        let head = self.owed.front().ok_or(Unexpected(tag))?;
-        let reply = head.reply;
-        self.doubtful = 0;
-        let completes = match (tag, head.kind) {
+        let Entry { kind, reply, .. } = *self.owed.front().ok_or(Unexpected(tag))?;
+        if self.doubtful > 0 {
+            self.settle_doubt();
+        }
+        let completes = match (tag, kind) {
             (server::DATA_ROW, Kind::Query | Kind::Execute) => false,
             (server::PARSE_COMPLETE, Kind::Parse) => true,
             (server::BIND_COMPLETE, Kind::Bind) => true,
@@ -432,8 +457,8 @@ impl Plan {
         self.status = status;
         if stray {
             self.doubtful -= 1;
-            if self.reading == Reading::SkipToSync {
-                // ## SkipToSync => Messages: the server did read that Sync as one.
+            if self.is_skipping() {
+                // ## (SkipToSync | Asked) => Messages: the server did read that Sync as one.
                 self.reading = Reading::Messages;
                 self.sent = Sent::Whole;
             }
@@ -442,8 +467,10 @@ impl Plan {
         if let Reading::CopyFailed(syncs) = self.reading {
             self.doubtful = syncs;
         }
-        // ## (CopyIn | CopyFailed) => Messages
-        self.reading = Reading::Messages;
+        if !self.is_skipping() {
+            // ## (CopyIn | CopyFailed) => Messages
+            self.reading = Reading::Messages;
+        }
         let done = self.owed.pop_front().ok_or(Unexpected(server::READY_FOR_QUERY))?;
         self.awaited -= done.is_awaited();
         Ok(done)
@@ -454,7 +481,7 @@ impl Plan {
     pub fn error(&mut self, mut dropped: impl FnMut(Entry, Fate)) -> Reply {
         let Some(head) = self.owed.front() else { return Reply::Forward };
         let (reply, kind) = (head.reply, head.kind);
-        self.doubtful = 0;
+        self.settle_doubt();
         let was_copying = self.reading == Reading::CopyIn;
         let ignored = if was_copying { self.forget_ignored() } else { 0 };
         if kind.ends_batch() {
@@ -484,6 +511,16 @@ impl Plan {
     pub fn shrink(&mut self) {
         if self.owed.capacity() > KEPT_CAPACITY && self.owed.is_empty() {
             self.owed.shrink_to(KEPT_CAPACITY);
+        }
+    }
+
+    /// Something was answered that was sent behind the doubtful Syncs: no more ReadyForQuery comes for them.
+    fn settle_doubt(&mut self) {
+        self.doubtful = 0;
+        if self.reading == Reading::Asked {
+            // ## Asked => SkipToSync, Whole => Batch: the Sync that the server read was ours, and the client's is still to come.
+            self.reading = Reading::SkipToSync;
+            self.sent = Sent::Batch;
         }
     }
 

@@ -14,10 +14,11 @@ use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
 use super::super::names::{About, Displaced, KNOWN, Unnamed};
 use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
 use super::super::sql::{self, Effects, Leaves, Scan, Verb};
+use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
-use prepared::Naming;
+use prepared::{Naming, estranged};
 pub use unleased::Unleased;
 
 /// What one turn over a client's bytes came to.
@@ -98,8 +99,7 @@ impl Walk<'_, '_> {
             return Ok(self.wait());
         }
         if self.server.plan.is_skipping() && header.tag != tag::SYNC {
-            self.skip(header);
-            return Ok(true);
+            return Ok(self.skip_to_sync(header));
         }
         if self.server.plan.is_undecided() && !matches!(header.tag, tag::SYNC | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
         {
@@ -160,6 +160,23 @@ impl Walk<'_, '_> {
         self.at += HEADER_BYTES;
         // ## Boundary => Drop
         self.client.intake = Intake::Drop(header.body);
+    }
+
+    /// As the server does, if it does: where that is not known it is asked, but not about what it ignores either way.
+    fn skip_to_sync(&mut self, header: Header) -> bool {
+        let is_ignored = matches!(header.tag, tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
+        if is_ignored || !self.server.plan.may_read_on() {
+            self.skip(header);
+            return true;
+        }
+        if self.server.plan.asks_whether_skipping() {
+            let nothing = estranged(SERVER_NAME_PREFIX.as_bytes());
+            let out = self.out.settle();
+            write_message(tag::SYNC, &[], 0, out);
+            write_message(tag::CLOSE, &[b"S", &nothing, b"\0"], 0, out);
+            write_message(tag::SYNC, &[], 0, out);
+        }
+        self.wait()
     }
 
     fn flush_or_copy(&mut self, header: Header) -> bool {

@@ -113,6 +113,80 @@ fn trap_18_a_copy_that_failed_before_it_began_counts_every_sync() {
     });
 }
 
+/// A COPY that swallowed its Sync completes into the server's buffer, and what comes behind it waits to know.
+#[test]
+fn trap_18_what_stands_behind_the_end_of_a_copy_gets_its_answer_without_a_sync() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, &format!("{BEGINS} S"), "1 2 G");
+        rig.ask(a, "d(1) c P(,select 1) B(,) E S", "d(1) c H", "");
+        rig.answer(a, "C(COPY 1)", "C(COPY 1)");
+        rig.go_on(a, "P(,select 1) B(,) E S", "");
+        rig.answer_through(a, "1 2 D(1) C(SELECT 1) Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+/// A message that the server may skip or run, by whether it read the Sync as one: it is asked, and asked once.
+#[test]
+fn trap_18_what_stands_behind_a_failed_copy_waits_to_know_whether_it_is_skipped() {
+    const QUESTION: &str = "S CS(sidepool_?) S";
+    let failed = format!("1 2 G {BAD}");
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, &format!("{BEGINS} S d(x)"), &failed);
+        rig.ask(a, "d(y) c H P(s1,select 1) B(,s1) E S", QUESTION, "");
+        // It read the Sync within the COPY: ours was the one it skipped to, and the client's is still to come.
+        rig.answer(a, "Z(I) 3 Z(I)", "");
+        rig.go_on(a, "S", "");
+        rig.answer_through(a, "Z(I)");
+        rig.is_idle(s);
+        // A statement that was skipped is none.
+        rig.round(a, "B(,s1) S", "E(26000 prepared statement \"s1\" does not exist) Z(I)");
+    });
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, &format!("{BEGINS} S S"), "1 2 G E(P0001 boom)");
+        rig.ask(a, "P(s1,select 1) B(,s1) E S", QUESTION, "");
+        // It read it behind the COPY, and the other one too.
+        rig.answer(a, "Z(I) Z(I)", "Z(I)");
+        rig.go_on(a, "P(sidepool_1,select 1) B(,sidepool_1) E S", "");
+        rig.answer(a, "Z(I) 3 Z(I) 1 2 D(1) C(SELECT 1) Z(I)", "Z(I) 1 2 D(1) C(SELECT 1) Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+/// A Sync ends the skipping either way: nothing is asked.
+#[test]
+fn trap_18_a_sync_behind_a_failed_copy_needs_no_question() {
+    for late in ["", "Z(I) "] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.round(a, &format!("{BEGINS} S d(x)"), &format!("1 2 G {BAD}"));
+            rig.ask(a, "c S Q(select 2)", "S Q(select 2)", "");
+            rig.answer_through(a, &format!("Z(I) {late}T D(2) C(SELECT 1) Z(I)"));
+            rig.is_idle(s);
+        });
+    }
+}
+
+#[test]
+fn trap_18_a_client_that_leaves_in_doubt_leaves_a_server_that_is_settled() {
+    for late in ["", "Z(I) "] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.round(a, &format!("{BEGINS} S d(x)"), &format!("1 2 G {BAD}"));
+            rig.ask(a, "Q(select 1)", "S CS(sidepool_?) S", "");
+            let mut sent = Vec::new();
+            rig.server_side_mut(s).wind_up(&mut sent);
+            let said = super::notation::from_server(&format!("{late}Z(I) 3 Z(I) Z(I)"));
+            rig.answer_bytes(a, &said).unwrap();
+            assert_eq!(super::notation::show_client(&sent), "S");
+            rig.is_idle(s);
+        });
+    }
+}
+
 #[test]
 fn trap_18_a_sync_within_a_simple_copy() {
     for (data, answers, late) in
