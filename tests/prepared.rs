@@ -442,6 +442,69 @@ async fn a_17_sql_prepare_works_for_its_owner_and_is_seen_by_nobody_else() {
     );
 }
 
+/// PREPARE and Parse share their names: whichever comes second is told so, in PostgreSQL's words.
+#[tokio::test]
+async fn a_17_sql_prepare_and_parse_share_their_names() {
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::with_one_server();
+    let parse = |name| [wire::parse(name, "SELECT 'parsed'"), wire::sync()].concat();
+    let in_batch = |text| [wire::parse("", text), wire::bind("", "", &[]), wire::execute("", 0), wire::sync()].concat();
+    let prepare = |name: &str| wire::query(&format!("PREPARE {name} AS SELECT 'prepared'"));
+    let execute = |name: &str| wire::query(&format!("EXECUTE {name}"));
+    let scripts = [
+        vec![prepare("x"), parse("x"), execute("x"), run_statement("x", &[])],
+        // The text is looked at first.
+        vec![
+            prepare("x"),
+            [wire::parse("x", "SELEC"), wire::sync()].concat(),
+            [wire::parse("x", "SELECT no"), wire::sync()].concat(),
+        ],
+        vec![
+            prepare("x"),
+            [wire::parse("y", "SELECT 1"), wire::parse("x", "SELECT 1"), wire::sync()].concat(),
+            run_statement("y", &[]),
+        ],
+        vec![wire::query("BEGIN"), prepare("x"), parse("x"), parse("y"), wire::query("ROLLBACK"), execute("x"), parse("x")],
+        vec![prepare("x"), wire::query("DEALLOCATE x"), parse("x"), execute("x"), run_statement("x", &[])],
+        vec![prepare("x"), [wire::close_statement("x"), wire::sync()].concat(), parse("x"), run_statement("x", &[])],
+        vec![prepare("x"), wire::query("DEALLOCATE ALL"), parse("x"), run_statement("x", &[])],
+        vec![parse("x"), prepare("x"), execute("x"), wire::query("DEALLOCATE x"), prepare("x"), execute("x"), parse("x")],
+        vec![parse("x"), in_batch("PREPARE x AS SELECT 2"), execute("x"), run_statement("x", &[])],
+        vec![in_batch("PREPARE x AS SELECT 2"), parse("x"), execute("x"), in_batch("PREPARE x AS SELECT 3")],
+        vec![prepare("\"X y\""), parse("X y"), parse("x y"), run_statement("X y", &[])],
+        vec![prepare("sidepool_1"), parse("sidepool_1"), run_statement("sidepool_1", &[]), wire::query("DEALLOCATE sidepool_1")],
+        vec![
+            parse("sidepool_1"),
+            prepare("sidepool_1"),
+            [wire::close_statement("sidepool_1"), wire::sync()].concat(),
+            prepare("sidepool_1"),
+        ],
+    ];
+    for script in scripts {
+        let said = String::from_utf8_lossy(&script.concat()).into_owned();
+        let mut pooled = sidepool.transaction().wire().await;
+        // One after the other, and all in a pipeline.
+        let (one_by_one, at_once) = (script.clone(), vec![script.concat()]);
+        for sent in [one_by_one, at_once] {
+            let mut direct = postgres.direct().wire().await;
+            let (mut told, mut expected) = (String::new(), String::new());
+            for messages in &sent {
+                for (wire, heard) in [(&mut direct, &mut expected), (&mut pooled, &mut told)] {
+                    wire.send(messages).await;
+                    for _ in 0..script.len() / sent.len() {
+                        *heard += &show_in_full(&wire.until(b'Z').await);
+                    }
+                }
+            }
+            assert_eq!(told, expected, "{said}");
+            // Nothing is left to the next.
+            pooled.run("DEALLOCATE ALL").await;
+        }
+        drop(pooled);
+        change_owner(&sidepool.transaction()).await;
+    }
+}
+
 #[tokio::test]
 async fn a_17_named_portals_of_named_statements() {
     let sidepool = Sidepool::with_one_server();

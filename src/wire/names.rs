@@ -29,7 +29,7 @@ pub const KNOWN: u64 = u64::MAX;
 pub enum About {
     #[default]
     Nothing,
-    /// `EXECUTE name`
+    /// `EXECUTE name`; `PREPARE name`, which is in use
     Executes(Arc<Named>),
     /// `DEALLOCATE name`
     Forgets(Arc<Named>),

@@ -110,7 +110,7 @@ pub enum Note {
     Clears(Box<Cleared>),
     /// `DEALLOCATE name` of what the server knows under that name.
     Own,
-    /// A note for each DEALLOCATE of a query of several statements, in the order of their tags.
+    /// What a query of several statements does with those that have names.
     InTurn(Box<InTurn>),
     /// The client holds as many statements as it may: what stands here for its Parse will fail.
     Refuses(usize),
@@ -122,7 +122,12 @@ pub enum Note {
 
 /// Boxed, so that a plan of many entries stays small.
 #[derive(Debug)]
-pub struct InTurn(pub VecDeque<Note>);
+pub struct InTurn {
+    /// A note for each DEALLOCATE, in the order of their tags.
+    pub forgets: VecDeque<Note>,
+    /// What it runs, in order, up to the one whose name it wants to PREPARE: that is an error.
+    pub uses: Vec<Arc<Named>>,
+}
 
 /// What a client and its server knew before everything was deallocated.
 #[derive(Debug)]

@@ -313,7 +313,8 @@ impl Walk<'_, '_> {
             return false;
         }
         let note = match std::mem::take(&mut self.client.bound) {
-            About::Nothing | About::Executes(_) => Note::None,
+            About::Nothing => Note::None,
+            About::Executes(named) => Note::Uses(named),
             About::Forgets(named) => self.forget(named),
             About::ForgetsAll => self.clear_names(),
         };

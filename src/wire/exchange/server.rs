@@ -3,16 +3,15 @@
 mod facts;
 mod undo;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header};
-use super::super::names::KNOWN;
+use super::super::names::{KNOWN, Named};
 use super::super::params::{self, Params};
-use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpected};
+use super::super::plan::{Entry, Fate, InTurn, Kind, Note, Plan, Reply, Status, Unexpected};
 use super::super::reply;
 use super::super::sql::Effects;
 use super::super::statement::SERVER_NAME_PREFIX;
@@ -431,7 +430,7 @@ impl Walk<'_, '_> {
             {
                 &named.name
             }
-            (None, Some(Entry { note: Note::InTurn(notes), .. })) if let Some(own) = name_in(&notes.0, name) => own,
+            (None, Some(Entry { note: Note::InTurn(notes), .. })) if let Some(own) = name_in(notes, name, facts) => own,
             _ => self.client.names.client_name_of(name)?,
         };
         let offset = memchr::memmem::find(body, name)?;
@@ -445,18 +444,24 @@ impl Walk<'_, '_> {
 /// The note of what is done now: of a query of several statements, the next one's.
 fn take_note(plan: &mut Plan) -> Note {
     match plan.head_note() {
-        Some(Note::InTurn(notes)) => notes.0.pop_front().unwrap_or_default(),
+        Some(Note::InTurn(notes)) => notes.forgets.pop_front().unwrap_or_default(),
         Some(note) => std::mem::take(note),
         None => Note::None,
     }
 }
 
-/// The client's name for the server's, among what a query of several statements forgets.
-fn name_in<'a>(notes: &'a VecDeque<Note>, server_name: &[u8]) -> Option<&'a [u8]> {
-    notes.iter().find_map(|note| match note {
-        Note::Uses(named) | Note::Unnames(named) if named.statement.name.as_bytes() == server_name => Some(&*named.name),
+/// The client's name for the server's, among those in a query of several statements.
+fn name_in<'a>(notes: &'a InTurn, server_name: &[u8], facts: &Facts<'_>) -> Option<&'a [u8]> {
+    let is_it = |named: &&Arc<Named>| named.statement.name.as_bytes() == server_name;
+    let used = match facts.code {
+        b"42P05" => notes.uses.iter().rev().find(is_it),
+        _ => notes.uses.iter().find(is_it),
+    };
+    let forgotten = notes.forgets.iter().find_map(|note| match note {
+        Note::Uses(named) | Note::Unnames(named) => Some(named).filter(is_it),
         _ => None,
-    })
+    });
+    used.or(forgotten).map(|named| &*named.name)
 }
 
 fn put_back(plan: &mut Plan, note: Note) {

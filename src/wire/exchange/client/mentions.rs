@@ -16,28 +16,27 @@ use crate::wire::tag::client as tag;
 
 /// What a statement of the text does, in the client's terms.
 enum Step {
-    /// Runs what was prepared by protocol message, or wants to take its name.
+    /// Runs what was prepared by protocol message.
     Uses(Range<usize>, Arc<Named>),
+    /// Wants to take its name: an error.
+    Collides(Range<usize>, Arc<Named>),
     Forgets(Range<usize>, Arc<Named>),
-    /// It is about the text's own, or about nothing; is that forgotten?
-    Own(Range<usize>, Vec<u8>, Forgotten),
+    /// It is about the text's own, or about nothing.
+    Own(Range<usize>, Vec<u8>, Naming),
     ForgetsAll,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Forgotten {
-    Yes,
-    No,
+enum Naming {
+    Prepares,
+    Executes,
+    Forgets,
 }
 
 impl Walk<'_, '_> {
     /// The text goes with the server's names in it, behind what it takes to have them there.
     pub(super) fn query_mentioning(&mut self, header: Header, text: &[u8]) -> bool {
-        let backslash = match self.client.params.get("standard_conforming_strings") {
-            Some("off") => Backslash::Escapes,
-            _ => Backslash::IsItself,
-        };
-        let mentions = sql::mentions(text, backslash);
+        let mentions = sql::mentions(text, self.backslash());
         if mentions.iter().any(|mention| self.mention_must_wait(text, mention)) {
             return false;
         }
@@ -48,10 +47,26 @@ impl Walk<'_, '_> {
         written.push(b'\0');
         self.write_query(&[&written]);
         let notes = self.notes(steps);
-        let note = if notes.is_empty() { Note::None } else { Note::InTurn(Box::new(InTurn(notes))) };
+        let is_nothing = notes.forgets.is_empty() && notes.uses.is_empty();
+        let note = if is_nothing { Note::None } else { Note::InTurn(Box::new(notes)) };
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
         self.at += header.message_bytes();
         true
+    }
+
+    /// `PREPARE name`, alone in its text as the extended protocol has it.
+    pub(super) fn name_prepared_in(&self, text: &[u8]) -> Option<Range<usize>> {
+        match sql::mentions(text, self.backslash()).as_slice() {
+            [Mention::Prepare(name)] => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    fn backslash(&self) -> Backslash {
+        match self.client.params.get("standard_conforming_strings") {
+            Some("off") => Backslash::Escapes,
+            _ => Backslash::IsItself,
+        }
     }
 
     fn mention_must_wait(&mut self, text: &[u8], mention: &Mention) -> bool {
@@ -67,25 +82,27 @@ impl Walk<'_, '_> {
     fn steps(&self, text: &[u8], mentions: Vec<Mention>) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::with_capacity(mentions.len());
         for mention in mentions {
-            let (range, forgotten) = match mention {
+            let (range, naming) = match mention {
                 Mention::All => {
                     steps.push(Step::ForgetsAll);
                     continue;
                 }
-                Mention::Prepare(range) | Mention::Execute(range) => (range, Forgotten::No),
-                Mention::Deallocate(range) => (range, Forgotten::Yes),
+                Mention::Prepare(range) => (range, Naming::Prepares),
+                Mention::Execute(range) => (range, Naming::Executes),
+                Mention::Deallocate(range) => (range, Naming::Forgets),
             };
             let name = sql::identifier(&text[range.clone()]);
             let is_gone = |step: &Step| match step {
                 Step::Forgets(_, named) => *named.name == *name,
                 Step::ForgetsAll => true,
-                Step::Uses(..) | Step::Own(..) => false,
+                Step::Uses(..) | Step::Collides(..) | Step::Own(..) => false,
             };
             let held = self.client.names.get(&name).filter(|_| !steps.iter().any(is_gone));
-            steps.push(match (held, forgotten) {
-                (Some(named), Forgotten::No) => Step::Uses(range, Arc::clone(named)),
-                (Some(named), Forgotten::Yes) => Step::Forgets(range, Arc::clone(named)),
-                (None, _) => Step::Own(range, name, forgotten),
+            steps.push(match (held, naming) {
+                (Some(named), Naming::Prepares) => Step::Collides(range, Arc::clone(named)),
+                (Some(named), Naming::Executes) => Step::Uses(range, Arc::clone(named)),
+                (Some(named), Naming::Forgets) => Step::Forgets(range, Arc::clone(named)),
+                (None, _) => Step::Own(range, name, naming),
             });
         }
         steps
@@ -98,7 +115,7 @@ impl Walk<'_, '_> {
         let (mut sent, mut forgotten, mut kept) = (false, 0, Vec::new());
         for step in steps {
             match step {
-                Step::Uses(_, named) => {
+                Step::Uses(_, named) | Step::Collides(_, named) => {
                     kept.extend(named.about.statement().map(|s| s.id));
                     kept.push(named.statement.id);
                     sent |= self.put_named(named);
@@ -129,23 +146,29 @@ impl Walk<'_, '_> {
     }
 
     /// Taken for done at once, because what the client sends next counts on it.
-    fn notes(&mut self, steps: Vec<Step>) -> VecDeque<Note> {
-        let mut notes = VecDeque::new();
-        for step in steps {
+    fn notes(&mut self, steps: Vec<Step>) -> InTurn {
+        let (mut notes, mut uses) = (VecDeque::new(), Vec::new());
+        let collides = steps.iter().position(|step| matches!(step, Step::Collides(..)));
+        for (at, step) in steps.into_iter().enumerate() {
+            if let Step::Uses(_, named) | Step::Collides(_, named) = &step
+                && collides.is_none_or(|last| at <= last)
+            {
+                uses.push(Arc::clone(named));
+            }
             match step {
                 Step::Forgets(_, named) => {
                     self.client.names.remove(&named.name, self.server.plan.batch());
                     notes.push_back(Note::Unnames(named));
                 }
-                Step::Own(.., Forgotten::Yes) => notes.push_back(Note::Own),
+                Step::Own(.., Naming::Forgets) => notes.push_back(Note::Own),
                 Step::ForgetsAll => notes.push_back(self.clear_names()),
                 Step::Uses(_, named) if matches!(named.about, About::Forgets(_) | About::ForgetsAll) => {
                     notes.push_back(Note::Uses(named));
                 }
-                Step::Uses(..) | Step::Own(..) => {}
+                Step::Uses(..) | Step::Collides(..) | Step::Own(..) => {}
             }
         }
-        notes
+        InTurn { forgets: notes, uses }
     }
 }
 
@@ -159,7 +182,7 @@ fn rewritten(text: &[u8], steps: &[Step]) -> Vec<u8> {
     };
     for step in steps {
         match step {
-            Step::Uses(range, named) => replace(range, named.statement.name.as_bytes()),
+            Step::Uses(range, named) | Step::Collides(range, named) => replace(range, named.statement.name.as_bytes()),
             Step::Forgets(range, _) => {
                 forgotten += 1;
                 replace(range, stand_in(forgotten).as_bytes());

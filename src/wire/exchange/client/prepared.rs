@@ -110,15 +110,21 @@ impl Walk<'_, '_> {
         let input = self.input;
         let Some(parse) = Parse::read(&input[start..start + header.body as usize]) else { return Err(malformed("Parse")) };
         let scan = sql::scan(parse.text);
-        if let Verb::Deallocate(name) | Verb::Execute(name) = &scan.verb
+        let named = match &scan.verb {
+            Verb::Deallocate(name) => Some((name.clone(), About::Forgets as fn(Arc<Named>) -> About)),
+            Verb::Execute(name) => Some((name.clone(), About::Executes as _)),
+            // PREPARE of a name that is in use: it is to be refused when it is run.
+            Verb::Mentions => self.name_prepared_in(parse.text).map(|name| (name, About::Executes as _)),
+            _ => None,
+        };
+        if let Some((name, _)) = &named
             && self.name_must_wait(&sql::identifier(&parse.text[name.clone()]))
         {
             return Ok(false);
         }
-        let (rest, about) = match &scan.verb {
-            Verb::DeallocateAll | Verb::ForgetsAll => (Cow::Borrowed(parse.rest), About::ForgetsAll),
-            Verb::Deallocate(name) => self.with_server_name(&parse, name.clone(), About::Forgets),
-            Verb::Execute(name) => self.with_server_name(&parse, name.clone(), About::Executes),
+        let (rest, about) = match (&scan.verb, named) {
+            (_, Some((name, about))) => self.with_server_name(&parse, name, about),
+            (Verb::DeallocateAll | Verb::ForgetsAll, None) => (Cow::Borrowed(parse.rest), About::ForgetsAll),
             _ => (Cow::Borrowed(parse.rest), About::Nothing),
         };
         let (before, effects) = (self.at, self.client.is_linted().then(|| scan.effects.clone()));
@@ -176,6 +182,7 @@ impl Walk<'_, '_> {
         if self.statement_must_wait(&statement) {
             return Ok(false);
         }
+        self.collide(name, rest);
         let id = statement.id;
         let held = self.server.statements.touch(id);
         let is_answered = held == Some(Held::Surely) && self.may_synthesize() && self.server.plan.owes_nothing();
@@ -203,6 +210,19 @@ impl Walk<'_, '_> {
         self.client.names.insert(named);
         self.at += header.message_bytes();
         Ok(true)
+    }
+
+    /// A name that PREPARE may have taken is tried with this very text: what the server says then is what it would say to
+    /// the client, that the name is in use or that the text will not do. Else it is free again for what comes.
+    fn collide(&mut self, name: &[u8], rest: &[u8]) {
+        if !self.server.may_have(Leaves::STATEMENTS) {
+            return;
+        }
+        let own: Cow<'_, [u8]> = if is_ours(name) { estranged(name).into() } else { name.into() };
+        write_message(tag::PARSE, &[&own, b"\0", rest], 0, self.out.settle());
+        self.server.plan.push(Entry::swallow(Kind::Parse));
+        write_message(tag::CLOSE, &[b"S", &own, b"\0"], 0, self.out.settle());
+        self.server.plan.push(Entry::swallow(Kind::Close));
     }
 
     /// One statement too many is an error like any other: what follows is skipped up to the Sync, the transaction fails.
@@ -363,15 +383,17 @@ impl Walk<'_, '_> {
     /// asked to close such a one.
     fn close(&mut self, header: Header, name: &[u8]) -> bool {
         let closed = self.client.names.remove(name, self.server.plan.batch());
-        if closed.is_none() && self.server.may_have(Leaves::STATEMENTS) && !is_ours(name) {
+        let is_prepared_in_sql = closed.is_none() && self.server.may_have(Leaves::STATEMENTS);
+        if is_prepared_in_sql && !is_ours(name) {
             return self.pass(header, Kind::Close);
         }
         let note = closed.map_or(Note::None, Note::Unnames);
-        if self.server.plan.knows_order() {
+        if self.server.plan.knows_order() && !is_prepared_in_sql {
             self.skip(header);
             self.synthesize(Entry::forward(Kind::Synthesize(Synthetic::CloseComplete)).noting(note));
         } else {
-            write_message(tag::CLOSE, &[b"S", &estranged(SERVER_NAME_PREFIX.as_bytes()), b"\0"], 0, self.out.settle());
+            let other = estranged(if is_ours(name) { name } else { SERVER_NAME_PREFIX.as_bytes() });
+            write_message(tag::CLOSE, &[b"S", &other, b"\0"], 0, self.out.settle());
             self.server.plan.push(Entry::forward(Kind::Close).noting(note));
             self.at += header.message_bytes();
         }

@@ -37,7 +37,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
                 }
             }
         }
-        Note::InTurn(notes) => notes.0.into_iter().rev().for_each(|note| match note {
+        Note::InTurn(notes) => notes.forgets.into_iter().rev().for_each(|note| match note {
             Note::Unnames(named) => client.names.restore(named),
             Note::Clears(cleared) => client.names.restore_all(cleared.names),
             _ => {}

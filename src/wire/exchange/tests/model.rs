@@ -358,7 +358,7 @@ impl Backend {
     /// What is there of what it asks about: a letter each, and settings as `sNAME=VALUE`.
     fn found(&self, sql: &str) -> Vec<String> {
         let Residue { locks, listens, temp, work_mem } = self.residue;
-        let own = self.statements.keys().any(|name| !name.is_empty() && !name.starts_with("sidepool_"));
+        let own = self.statements.keys().any(|name| is_from_sql(name));
         let mut found = vec![String::new()];
         for (letter, is_there) in [("l", locks > 0), ("n", listens), ("t", temp), ("p", own)] {
             if is_there && sql.contains(&format!("select '{letter}'")) {
@@ -683,6 +683,11 @@ fn unknown(name: &str) -> Failure {
         "" => "26000 unnamed prepared statement does not exist".into(),
         name => format!("26000 prepared statement \"{name}\" does not exist"),
     }
+}
+
+/// By what the pooler calls its own.
+pub(super) fn is_from_sql(name: &str) -> bool {
+    !name.is_empty() && (!name.starts_with("sidepool_") || name.ends_with('?'))
 }
 
 fn duplicate(name: &str) -> Failure {

@@ -239,6 +239,13 @@ fn pinned(rng: &mut Rng, words: &mut Vec<String>) {
         "Q(begin; prepare q1 as select 8; execute q1; commit)",
         "Q(deallocate e1; prepare e1 as select 8; execute e1; deallocate e1)",
         "B(,q1) E CS(q1) S",
+        "Q(prepare q1 as select 9) P(q1,select 1) S",
+        "P(q1,select 1) B(,q1) E S Q(execute q1)",
+        "P(q1,selec) S",
+        "S P(,prepare q1 as select 9) B(,) E S CS() S",
+        "Q(prepare e1 as select 8) P(e1,select 1) S Q(execute e1)",
+        "P(e1,select 1) S S P(,prepare e1 as select 9) B(,) E S CS() S Q(execute e1)",
+        "Q(prepare sidepool_1 as select 8) P(sidepool_1,select 1) S Q(deallocate sidepool_1)",
     ])));
 }
 

@@ -96,7 +96,7 @@ pub(super) fn parse(text: &str) -> Result<Statement, String> {
         ["discard", "temp"] => Statement::DiscardTemp,
         ["discard", "sequences"] => Statement::Done("DISCARD SEQUENCES"),
         ["close", "all"] => Statement::Done("CLOSE CURSOR ALL"),
-        ["prepare", name, "as", ..] => Statement::Prepare(name.into(), text.split_once(" as ").unwrap().1.into()),
+        ["prepare", name, "as", ..] => Statement::Prepare(identifier(name), text.split_once(" as ").unwrap().1.into()),
         ["listen", _] => Statement::Listen,
         ["unlisten", _] => Statement::Unlisten,
         ["create", "temp", ..] => Statement::Temp,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::model::Backend;
+use super::model::{Backend, is_from_sql};
 use super::notation::{from_client, show_client, show_server};
 use super::script::{Pins, Rng, script};
 use super::sql::INITIAL;
@@ -298,7 +298,7 @@ impl World {
             let work_mem = c.side.settings().get("work_mem").is_some();
             let own = super::model::Residue { work_mem, ..super::model::Residue::default() };
             assert_eq!(s.backend.residue, own, "left by another client");
-            let names: Vec<_> = s.backend.statements().filter(|n| !n.is_empty() && !n.starts_with("sidepool_")).collect();
+            let names: Vec<_> = s.backend.statements().filter(|n| is_from_sql(n)).collect();
             assert!(names.is_empty(), "{names:?} left by another client");
         }
     }
@@ -388,7 +388,7 @@ impl World {
         for (name, held) in &known {
             assert!(*held == Held::Perhaps || has(name), "{name} is counted and not there");
         }
-        for name in s.backend.statements().filter(|n| n.starts_with("sidepool_") && !is_stand_in(n)) {
+        for name in s.backend.statements().filter(|n| !n.is_empty() && !is_from_sql(n) && !is_stand_in(n)) {
             assert!(known.iter().any(|(n, _)| n == name), "{name} is there and not counted: {}", self.describe());
         }
         // A Close that was skipped behind its Parse waits for the next one.
