@@ -53,6 +53,8 @@ pub enum Kind {
     Describe,
     Execute,
     Close,
+    /// CopyData behind a Sync, the first of it: no reply of its own, but if the server copies, it ignored that Sync.
+    CopyData,
     /// CopyDone or CopyFail: no reply of its own, but the end of what the server ignored while it copied.
     CopyEnd,
     /// The client asked, the server never saw it.
@@ -118,6 +120,8 @@ pub enum Note {
     Replay,
     /// A question about what the client left.
     Probe,
+    /// A question about what the server reads ([`Plan::asks`]).
+    Asks,
 }
 
 /// Boxed, so that a plan of many entries stays small.
@@ -174,6 +178,10 @@ impl Entry {
         self
     }
 
+    fn is_of_copy(&self) -> bool {
+        matches!(self.kind, Kind::CopyData | Kind::CopyEnd)
+    }
+
     fn is_awaited(&self) -> usize {
         usize::from(self.kind.ends_batch() && self.reply == Reply::Forward)
     }
@@ -218,8 +226,8 @@ pub struct Plan {
     sent: Sent,
     /// ReadyForQuery that will be forwarded.
     awaited: usize,
-    /// CopyDone and CopyFail among what is owed.
-    copy_ends: usize,
+    /// CopyData, CopyDone and CopyFail among what is owed.
+    of_copies: usize,
     /// Batches that have ended in what was sent; a query is one.
     batch: u64,
     /// How many had when something was last asked of a server that owed nothing.
@@ -238,7 +246,7 @@ impl Default for Plan {
             reading: Reading::Messages,
             sent: Sent::Whole,
             awaited: 0,
-            copy_ends: 0,
+            of_copies: 0,
             batch: 0,
             settled: 0,
             doubtful: 0,
@@ -309,16 +317,26 @@ impl Plan {
         self.doubtful > 0
     }
 
-    /// Which of the two it is is to be known. Whether that takes a question: a Sync, a Close of nothing and a Sync, of
-    /// which the Close is answered last of all that decides, whatever the server made of what came before.
-    pub fn asks_whether_skipping(&mut self) -> bool {
-        let asks = self.reading == Reading::SkipToSync;
-        if asks {
-            [Kind::Sync, Kind::Close, Kind::Sync].into_iter().for_each(|kind| self.push(Entry::swallow(kind)));
+    /// What the server reads now is to be known, where it may say nothing of itself: it skips, or it waits for data. Whether
+    /// that takes a question: a Sync, a Close of nothing and a Sync. The answer to the Close comes behind everything
+    /// that decides. A server that copies ends the session at the Close, as it would at what the client sent.
+    pub fn asks(&mut self) -> bool {
+        if self.is_asked() {
+            return false;
+        }
+        let was_skipping = self.is_skipping();
+        self.push(Entry::swallow(Kind::Sync));
+        self.push(Entry::swallow(Kind::Close).noting(Note::Asks));
+        self.push(Entry::swallow(Kind::Sync));
+        if was_skipping {
             // ## SkipToSync => Asked
             self.reading = Reading::Asked;
         }
-        asks
+        true
+    }
+
+    fn is_asked(&self) -> bool {
+        self.owed.iter().any(|e| matches!(e.note, Note::Asks))
     }
 
     pub fn is_copying_in(&self) -> bool {
@@ -327,19 +345,24 @@ impl Plan {
 
     /// How many ReadyForQuery come before a reply that stands here is known: no COPY is under way, nor did one just fail.
     pub fn knows_order(&self) -> bool {
-        self.doubtful == 0 && self.copy_ends == 0 && !matches!(self.reading, Reading::CopyIn | Reading::CopyFailed(_))
+        self.doubtful == 0 && self.of_copies == 0 && !matches!(self.reading, Reading::CopyIn | Reading::CopyFailed(_))
     }
 
-    /// The end of a COPY was sent behind a Sync, and whether that was data's neighbour or a Sync is not known: so is what
-    /// becomes of anything behind it but another Sync.
+    /// Data of a COPY or its end was sent behind a Sync, and whether that was data's neighbour or a Sync is not known: so is
+    /// what becomes of anything behind it but another Sync.
     #[inline]
     pub fn is_undecided(&self) -> bool {
-        self.copy_ends > 0 && self.owed.iter().any(|e| e.kind == Kind::Sync)
+        self.of_copies > 0 && self.owed.iter().any(|e| e.kind == Kind::Sync)
+    }
+
+    /// Nothing was sent yet that ends what is undecided: the server may copy, and wait for more.
+    pub fn is_undecided_for_ever(&self) -> bool {
+        self.owed.iter().any(|e| e.kind == Kind::CopyData) && !self.owed.iter().any(|e| e.kind == Kind::CopyEnd)
     }
 
     /// The server waits for the end of a COPY, and nothing has been sent that it would take for it, or stumble over.
     pub fn wants_data(&self) -> bool {
-        let is_ignored = |entry: &Entry| matches!(entry.kind, Kind::Sync | Kind::Synthesize(_));
+        let is_ignored = |entry: &Entry| matches!(entry.kind, Kind::Sync | Kind::CopyData | Kind::Synthesize(_));
         self.reading == Reading::CopyIn && self.owed.iter().skip(1).all(is_ignored)
     }
 
@@ -375,7 +398,10 @@ impl Plan {
             self.reading = Reading::Messages;
         }
         // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
-        if entry.kind == Kind::CopyEnd && (self.owed.is_empty() || self.is_skipping()) {
+        if entry.is_of_copy() && (self.owed.is_empty() || self.is_skipping()) {
+            return;
+        }
+        if entry.kind == Kind::CopyData && self.owed.back().is_some_and(|last| last.kind != Kind::Sync) {
             return;
         }
         if self.owed.is_empty() {
@@ -388,11 +414,11 @@ impl Plan {
                 self.batch += 1;
             }
             Kind::CopyEnd if self.sent == Sent::Whole => self.sent = Sent::EndOfCopy,
-            Kind::CopyEnd | Kind::Synthesize(_) => {}
+            Kind::CopyData | Kind::CopyEnd | Kind::Synthesize(_) => {}
             _ => self.sent = Sent::Batch,
         }
         self.awaited += entry.is_awaited();
-        self.copy_ends += usize::from(entry.kind == Kind::CopyEnd);
+        self.of_copies += usize::from(entry.is_of_copy());
         self.owed.push_back(entry);
     }
 
@@ -402,9 +428,9 @@ impl Plan {
             match self.owed.front()?.kind {
                 Kind::Synthesize(reply) => return self.owed.pop_front().map(|e| (reply, e.note)),
                 // The server was not copying when it came: ignored there, nothing owed here (trap 19).
-                Kind::CopyEnd => {
+                Kind::CopyData | Kind::CopyEnd => {
                     self.owed.pop_front();
-                    self.copy_ends -= 1;
+                    self.of_copies -= 1;
                 }
                 _ => return None,
             }
@@ -440,7 +466,7 @@ impl Plan {
         if tag == server::COMMAND_COMPLETE && self.reading == Reading::CopyIn {
             // ## CopyIn => Messages: what the server ignored while it copied answers nothing (trap 18).
             self.reading = Reading::Messages;
-            self.forget_ignored();
+            self.forget_ignored(End::Completed);
             if self.owed.iter().all(|e| !e.kind.ends_batch()) {
                 // ## Whole => Batch: the Sync that stood for it was one of those.
                 self.sent = Sent::Batch;
@@ -488,11 +514,15 @@ impl Plan {
         let (reply, kind) = (head.reply, head.kind);
         self.settle_doubt();
         let was_copying = self.reading == Reading::CopyIn;
-        let ignored = if was_copying { self.forget_ignored() } else { 0 };
+        let ignored = if was_copying { self.forget_ignored(End::Failed) } else { 0 };
         if kind.ends_batch() {
             if was_copying {
                 // ## CopyIn => CopyFailed
                 self.reading = Reading::CopyFailed(ignored);
+            }
+            if self.is_asked() {
+                // It ended the session at our question, in place of what the client sent.
+                return Reply::Forward;
             }
             return reply;
         }
@@ -500,12 +530,18 @@ impl Plan {
         // ## (Messages | CopyIn) => (Messages | SkipToSync): the batch is dead up to its Sync (trap 5). One that the server may have
         // ignored while it copied is not it.
         let sync = self.owed.iter().position(|e| e.kind == Kind::Sync);
-        let reply = sync.map_or(Reply::Forward, |at| self.owed[at].reply);
-        self.reading = if sync.is_some() { Reading::Messages } else { Reading::SkipToSync };
+        let of_sync = sync.map_or(Reply::Forward, |at| self.owed[at].reply);
+        // What was the client's is told the client, though it was a Sync of ours that the server skipped to.
+        let reply = if reply == Reply::Forward { reply } else { of_sync };
+        self.reading = match sync {
+            None => Reading::SkipToSync,
+            Some(_) if of_sync == Reply::Swallow && self.doubtful > 0 && self.is_asked() => Reading::Asked,
+            Some(_) => Reading::Messages,
+        };
         let kept = self.owed.split_off(sync.unwrap_or(self.owed.len()));
         while let Some(entry) = self.owed.pop_back() {
             self.awaited -= entry.is_awaited();
-            self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
+            self.of_copies -= usize::from(entry.is_of_copy());
             dropped(entry, if self.owed.is_empty() { Fate::Failed } else { Fate::Unread });
         }
         self.owed.extend(kept);
@@ -529,22 +565,29 @@ impl Plan {
         }
     }
 
-    /// Drops the Syncs between the head and the end of its copy, and that end if it was sent; how many there were. None
-    /// where something else was sent behind them: a server that is still copying would not survive that, so it read them
-    /// as Syncs.
-    fn forget_ignored(&mut self) -> usize {
-        let mut end = self.owed.len();
-        for (at, entry) in self.owed.iter().enumerate().skip(1) {
-            match entry.kind {
-                Kind::Sync | Kind::Synthesize(_) => {}
-                Kind::CopyEnd => {
-                    end = at + 1;
-                    break;
-                }
-                _ => return 0,
+    /// Drops the Syncs that the server may have ignored while it copied: those between the head and the end of its data, and
+    /// that end if it was sent; how many there were. None where something else was sent behind them and no data: a server
+    /// that is still copying would not survive that, so it read them as Syncs.
+    fn forget_ignored(&mut self, how: End) -> usize {
+        let (mut end, mut syncs) = (0, 0);
+        let mut rest = self.owed.iter().enumerate().skip(1);
+        let is_all = loop {
+            match rest.next() {
+                None => break true,
+                Some((at, entry)) => match entry.kind {
+                    Kind::CopyEnd => {
+                        end = at + 1;
+                        break false;
+                    }
+                    Kind::CopyData => end = at + 1,
+                    Kind::Sync => syncs += 1,
+                    // What we answer would have been a message to the server, had it not been copying.
+                    Kind::Synthesize(_) if how == End::Completed || syncs == 0 => {}
+                    _ => break false,
+                },
             }
-        }
-        let kept = self.owed.split_off(end);
+        };
+        let kept = self.owed.split_off(if is_all { self.owed.len() } else { end.max(1) });
         let (mut at, mut syncs) = (0, 0);
         self.owed.retain(|entry| {
             at += 1;
@@ -552,13 +595,20 @@ impl Plan {
             if goes {
                 syncs += usize::from(entry.kind == Kind::Sync);
                 self.awaited -= entry.is_awaited();
-                self.copy_ends -= usize::from(entry.kind == Kind::CopyEnd);
+                self.of_copies -= usize::from(entry.is_of_copy());
             }
             !goes
         });
         self.owed.extend(kept);
         syncs
     }
+}
+
+/// How a COPY ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Completed,
+    Failed,
 }
 
 #[cfg(test)]

@@ -103,8 +103,7 @@ impl Walk<'_, '_> {
         }
         if self.server.plan.is_undecided() && !matches!(header.tag, tag::SYNC | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
         {
-            self.flush();
-            return Ok(self.wait());
+            return Ok(self.wait_for_copy());
         }
         match header.tag {
             tag::QUERY => self.query(header),
@@ -169,14 +168,27 @@ impl Walk<'_, '_> {
             self.skip(header);
             return true;
         }
-        if self.server.plan.asks_whether_skipping() {
+        self.ask();
+        self.wait()
+    }
+
+    /// What becomes of the message is known when the COPY is through, or never was one.
+    fn wait_for_copy(&mut self) -> bool {
+        match self.server.plan.is_undecided_for_ever() {
+            true => self.ask(),
+            false => self.flush(),
+        }
+        self.wait()
+    }
+
+    fn ask(&mut self) {
+        if self.server.plan.asks() {
             let nothing = estranged(SERVER_NAME_PREFIX.as_bytes());
             let out = self.out.settle();
             write_message(tag::SYNC, &[], 0, out);
             write_message(tag::CLOSE, &[b"S", &nothing, b"\0"], 0, out);
             write_message(tag::SYNC, &[], 0, out);
         }
-        self.wait()
     }
 
     fn flush_or_copy(&mut self, header: Header) -> bool {
@@ -185,8 +197,10 @@ impl Walk<'_, '_> {
             self.skip(header);
             return true;
         }
-        if matches!(header.tag, tag::COPY_DONE | tag::COPY_FAIL) {
-            self.server.plan.push(Entry::forward(Kind::CopyEnd));
+        match header.tag {
+            tag::COPY_DATA => self.server.plan.push(Entry::forward(Kind::CopyData)),
+            tag::COPY_DONE | tag::COPY_FAIL => self.server.plan.push(Entry::forward(Kind::CopyEnd)),
+            _ => {}
         }
         self.forward(header)
     }
@@ -325,10 +339,13 @@ impl Walk<'_, '_> {
     /// What came of an earlier batch decides what the next message means, and is not known yet: it waits for the answers,
     /// as it would have waited behind them in the server's own queue.
     fn must_wait(&mut self, batch: u64) -> bool {
-        if !self.server.plan.is_pending(batch) || self.server.plan.wants_data() {
+        if !self.server.plan.is_pending(batch) {
             return false;
         }
-        self.flush();
+        match self.server.plan.wants_data() {
+            true => self.ask(),
+            false => self.flush(),
+        }
         !self.wait()
     }
 

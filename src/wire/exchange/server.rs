@@ -260,7 +260,7 @@ impl Walk<'_, '_> {
         if self.server.intake != Intake::Boundary {
             return;
         }
-        if matches!(self.server.plan.head(), Some(Entry { kind: Kind::Synthesize(_) | Kind::CopyEnd, .. })) {
+        if matches!(self.server.plan.head(), Some(Entry { kind: Kind::Synthesize(_) | Kind::CopyData | Kind::CopyEnd, .. })) {
             let out = self.out.settle();
             self.server.emit_synthetic(out);
             self.settle();

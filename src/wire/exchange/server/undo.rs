@@ -42,7 +42,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             Note::Clears(cleared) => client.names.restore_all(cleared.names),
             _ => {}
         }),
-        Note::None | Note::Uses(_) | Note::Own | Note::Refuses(_) | Note::Replay | Note::Probe => {}
+        Note::None | Note::Uses(_) | Note::Own | Note::Refuses(_) | Note::Replay | Note::Probe | Note::Asks => {}
     }
     let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;
     if client.unnamed.number != displaced.by {

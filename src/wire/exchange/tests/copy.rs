@@ -156,6 +156,56 @@ fn trap_18_what_stands_behind_a_failed_copy_waits_to_know_whether_it_is_skipped(
     });
 }
 
+/// The same before the error has come, where data of the COPY went before: a server that copies ends the session at the
+/// question, as it would at the message.
+#[test]
+fn trap_18_what_stands_behind_data_without_its_end_waits_to_know_whether_it_is_skipped() {
+    const QUESTION: &str = "d(x) S CS(sidepool_?) S";
+    for (error, late) in [(BAD, ""), ("E(P0001 boom)", "Z(I) ")] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.round(a, &format!("{BEGINS} S"), "1 2 G");
+            rig.ask(a, "d(x) P(s1,select 1) B(,s1) E S", QUESTION, "");
+            rig.answer_through(a, error);
+            rig.answer(a, &format!("{late}Z(I) 3 Z(I)"), late.trim_end());
+            if late.is_empty() {
+                rig.go_on(a, "S", "");
+                rig.answer_through(a, "Z(I)");
+            } else {
+                rig.go_on(a, "P(sidepool_1,select 1) B(,sidepool_1) E S", "");
+                rig.answer_through(a, "1 2 D(1) C(SELECT 1) Z(I)");
+            }
+            rig.is_idle(s);
+        });
+    }
+    in_pieces(|rig| {
+        let (a, _) = rig.pair();
+        rig.round(a, &format!("{BEGINS} S"), "1 2 G");
+        rig.ask(a, "d(x) P(s1,select 1)", QUESTION, "");
+        rig.answer_through(a, "E(08P01 unexpected message type 0x43 during COPY from stdin) E(FATAL 08P01 gone)");
+    });
+    // No COPY at all.
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask(a, "P(,select 1) B(,) E S d(x) P(s1,select 2) S", &format!("P(,select 1) B(,) E S {QUESTION}"), "");
+        rig.answer(a, "1 2 D(1) C(SELECT 1) Z(I) Z(I) 3 Z(I)", "1 2 D(1) C(SELECT 1) Z(I)");
+        rig.go_on(a, "P(sidepool_1,select 2) S", "");
+        rig.answer_through(a, "1 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+/// What we answer ourselves stands in its place among what is skipped and what is not.
+#[test]
+fn trap_18_a_close_of_ours_behind_an_early_sync_is_answered_where_that_was_a_sync() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask(a, &format!("{BEGINS} S CS(s3) S"), &format!("{BEGINS} S S"), "");
+        rig.answer(a, "1 2 G E(P0001 boom) Z(I) Z(I)", "1 2 G E(P0001 boom) Z(I) 3 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
 /// A Sync ends the skipping either way: nothing is asked.
 #[test]
 fn trap_18_a_sync_behind_a_failed_copy_needs_no_question() {

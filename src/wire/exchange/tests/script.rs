@@ -219,6 +219,8 @@ fn copy(rng: &mut Rng, words: &mut Vec<String>) {
         format!("{begin} {ends} B(,) E S"),
         format!("{begin} S {data} {ends} B(,) E S"),
         format!("{begin} S P(s1,select 1) B(,s1) E S"),
+        format!("{begin} S {data} P(s1,select 1) B(,s1) E S"),
+        format!("Q(copy {table} from stdin) S {data} P(s1,select 1) B(,s1) E S"),
     ];
     let order = &orders[rng.below(orders.len())];
     // Not at the blanks: they stand inside words too.

@@ -295,7 +295,8 @@ impl World {
         let (c, s) = (&self.clients[client], &mut self.servers[server]);
         if s.tenant.replace(client).is_some_and(|t| t != client) {
             s.backend.hear(&std::mem::take(&mut s.to_backend));
-            let work_mem = c.side.settings().get("work_mem").is_some();
+            // Its default counts as its own once it was asked about.
+            let work_mem = c.side.settings().get("work_mem") == Some("8MB");
             let own = super::model::Residue { work_mem, ..super::model::Residue::default() };
             assert_eq!(s.backend.residue, own, "left by another client");
             let names: Vec<_> = s.backend.statements().filter(|n| is_from_sql(n)).collect();
