@@ -480,7 +480,7 @@ impl Plan {
             return reply;
         }
         self.doubtful = ignored;
-        // ## (Messages | CopyIn) => (Messages | SkipToSync): the batch is dead up to its Sync (trap 5). One that the server may have
+        // ## (Messages | CopyIn) => (Messages | SkipToSync | Asked): the batch is dead up to its Sync (trap 5). One that the server may have
         // ignored while it copied is not it.
         let sync = self.owed.iter().position(|e| e.kind == Kind::Sync);
         let of_sync = sync.map_or(Reply::Forward, |at| self.owed[at].reply);
@@ -488,8 +488,13 @@ impl Plan {
         let reply = if reply == Reply::Forward { reply } else { of_sync };
         self.reading = match sync {
             None => Reading::SkipToSync,
-            Some(_) if of_sync == Reply::Swallow && self.doubtful > 0 && self.is_asked() => Reading::Asked,
-            Some(_) => Reading::Messages,
+            Some(_) if of_sync == Reply::Forward || !self.is_asked() => Reading::Messages,
+            Some(_) if self.doubtful > 0 => Reading::Asked,
+            Some(_) => {
+                // The Sync of the client's batch is still to come.
+                self.sent = Sent::Batch;
+                Reading::SkipToSync
+            }
         };
         let kept = self.owed.split_off(sync.unwrap_or(self.owed.len()));
         while let Some(entry) = self.owed.pop_back() {

@@ -195,6 +195,28 @@ fn trap_18_what_stands_behind_data_without_its_end_waits_to_know_whether_it_is_s
     });
 }
 
+/// Its name hangs on a batch that is not through before the COPY is: the question stands within the COPY's batch.
+#[test]
+fn trap_18_a_name_that_waits_within_a_copy_does_not_wait_for_ever() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.ask(
+            a,
+            "P(s1,select 1) S P(,copy t from stdin) B(,) E H",
+            "P(sidepool_1,select 1) S P(,copy t from stdin) B(,) E H",
+            "",
+        );
+        rig.answer_through(a, "1 Z(I) 1 2 G");
+        rig.ask(a, "B(,s1) E S B(,s1) S", "S CS(sidepool_?) S", "");
+        rig.answer_through(a, "E(P0001 boom)");
+        rig.answer(a, "Z(I) 3 Z(I)", "");
+        // The rest of its batch is skipped.
+        rig.go_on(a, "S B(,sidepool_1) S", "");
+        rig.answer_through(a, "Z(I) 2 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
 /// What we answer ourselves stands in its place among what is skipped and what is not.
 #[test]
 fn trap_18_a_close_of_ours_behind_an_early_sync_is_answered_where_that_was_a_sync() {

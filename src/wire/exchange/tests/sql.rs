@@ -79,7 +79,9 @@ pub(super) fn parse(text: &str) -> Result<Statement, String> {
         ["select", ..] if folded.starts_with("select pg_catalog.set_config(") => set_config(text),
         ["show", name] => Statement::Show(name.into()),
         ["set", "session", "authorization", "default"] => Statement::Done("SET"),
-        ["set", name, ..] if name.starts_with("work_mem") => Statement::SetWorkMem,
+        ["set", name, ..] if name.starts_with("work_mem") && folded.contains("8mb") => Statement::SetWorkMem,
+        // To its default, which only the pooler does.
+        ["set", name, ..] if name.starts_with("work_mem") => Statement::ResetWorkMem,
         ["set", "transaction", ..] => Statement::Done("SET"),
         ["set", ..] => set(text),
         ["reset", "all"] => Statement::ResetAll,
