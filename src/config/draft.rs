@@ -7,7 +7,7 @@ use super::{
     ClientAuth, ClientCert, ErrorTexts, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Profile, SessionOverflow,
     StartupParameters, Timeouts,
 };
-use crate::wire::exchange::Isolation;
+use crate::wire::exchange::{Isolation, NamedStatements};
 
 /// One place per option. All of them are filled, since every option has a default or may be missing.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub(crate) struct Draft {
     pub(crate) error_texts: ErrorTexts,
     pub(crate) session_overflow: SessionOverflow,
     pub(crate) startup_parameters: StartupParameters,
+    pub(crate) named_statements: NamedStatements,
     pub(crate) listen: Listen,
     pub(crate) client_tls: DraftTls,
     pub(crate) limits: Limits,
@@ -60,6 +61,7 @@ impl Draft {
             error_texts: ErrorTexts::Postgres,
             session_overflow: SessionOverflow::Wait,
             startup_parameters: StartupParameters::Applied,
+            named_statements: NamedStatements::Kept,
             listen: Listen {
                 addresses: Vec::new(),
                 session_port: None,
@@ -84,6 +86,7 @@ impl Draft {
                 prepared_statements_per_server: 0,
                 prepared_statements_per_client: 0,
                 statement_bytes: 0,
+                startup_bytes: 0,
             },
             timeouts: Timeouts {
                 client_login: Duration::ZERO,

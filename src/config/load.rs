@@ -234,6 +234,7 @@ impl Prepared {
             session_overflow,
             startup_parameters,
             watch,
+            named_statements,
             ..
         } = self.draft;
         let lint = lint.unwrap_or(Lint::Off);
@@ -245,6 +246,7 @@ impl Prepared {
             error_texts,
             session_overflow,
             startup_parameters,
+            named_statements,
             client_tls,
             limits,
             timeouts,

@@ -11,7 +11,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Network;
-use crate::wire::exchange::Isolation;
+pub use crate::error::hosted::ErrorTexts;
+use crate::wire::exchange::{Isolation, NamedStatements};
 
 /// Everything one process runs with.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub session_overflow: SessionOverflow,
     /// What becomes of the parameters of a startup packet.
     pub startup_parameters: StartupParameters,
+    /// How long a client of the transaction port has what it prepared under a name.
+    pub named_statements: NamedStatements,
     pub client_tls: ClientTls,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -93,15 +96,6 @@ pub enum Lint {
     Notice,
     /// Kept, to be read when all is over (`sidepool lint`).
     Collect,
-}
-
-/// In whose words clients are refused, where PostgreSQL itself does not refuse them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorTexts {
-    /// PostgreSQL's words and codes, with hints.
-    Postgres,
-    /// [`crate::error::hosted`].
-    Supabase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +196,8 @@ pub struct Limits {
     pub prepared_statements_per_client: usize,
     /// The longest Parse message that is kept for replay, in bytes.
     pub statement_bytes: usize,
+    /// Longest startup packet, without its length word.
+    pub startup_bytes: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -174,7 +174,7 @@ impl Pool {
         match result {
             Ok(_) => self.opener.credential.judge(used, Standing::Accepted),
             Err(error) if is_wrong_password(error) && !self.is_configured(used) => {
-                self.opener.credential.judge(used, Standing::Refused(refusal(error)));
+                self.opener.credential.judge(used, Standing::Refused(refusal(error, self.terms().settings.error_texts)));
             }
             Err(_) => {}
         }
@@ -244,7 +244,7 @@ impl Pool {
     /// waiting clients outlast that for a while; any other refusal is theirs at once, unless servers that still work will
     /// come free (trap 57).
     fn failed(&self, error: &ConnectError) -> bool {
-        let refusal = refusal(error);
+        let refusal = refusal(error, self.terms().settings.error_texts);
         let passing = error.is_passing();
         let mut state = self.state.lock();
         if !passing && self.open_count() == 0 {
@@ -274,7 +274,7 @@ fn is_wrong_password(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Refused(said) if said.sqlstate() == Some(SqlState::INVALID_PASSWORD))
 }
 
-fn refusal(error: &ConnectError) -> Refusal {
+fn refusal(error: &ConnectError, texts: ErrorTexts) -> Refusal {
     match error {
         // Word for word, if it is one.
         ConnectError::Refused(server) if server.fields().is_whole() => {
@@ -282,6 +282,8 @@ fn refusal(error: &ConnectError) -> Refusal {
             server.put(&mut message);
             Refusal::Upstream(message.split_off(HEADER_BYTES).freeze())
         }
+        // After which the hosted pooler closes.
+        other if texts == ErrorTexts::Supabase => Refusal::Final(other.told(texts)),
         other => Refusal::Pooler(other.to_client()),
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
 use crate::telemetry::Telemetry;
 use crate::upstream::Credential;
-use crate::wire::exchange::{Catalog, Isolation};
+use crate::wire::exchange::{Catalog, Isolation, NamedStatements};
 
 /// How often the keeper sweeps.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -27,6 +27,7 @@ pub struct Registry {
     /// By the name of the project. Held while a pool is made or found, so that a reload misses none.
     upstreams: RwLock<HashMap<String, Upstream>>,
     isolation: Isolation,
+    named_statements: NamedStatements,
     keys: Arc<KeyCache>,
     ids: Arc<AtomicU64>,
     telemetry: Arc<Telemetry>,
@@ -54,6 +55,7 @@ impl Registry {
             pools: Mutex::default(),
             upstreams: RwLock::default(),
             isolation: settings.isolation,
+            named_statements: settings.named_statements,
             keys,
             ids: Arc::default(),
             telemetry: Arc::default(),
@@ -126,7 +128,11 @@ impl Registry {
         };
         let pool = Arc::new(Pool {
             key: Arc::new(key.clone()),
-            catalog: Arc::new(Catalog { isolation: self.isolation, ..Catalog::default() }),
+            catalog: Arc::new(Catalog {
+                isolation: self.isolation,
+                named_statements: self.named_statements,
+                ..Catalog::default()
+            }),
             opener: Opener { keys: Arc::clone(&self.keys), credential: Credentials::new(credential) },
             budget: Arc::clone(&upstream.budget),
             state: Mutex::new(state),

@@ -76,18 +76,17 @@ impl Door {
     async fn serve(self: Arc<Self>, socket: Socket, mode: PoolMode, counted: Connection) {
         let context = Arc::clone(&self.login.read());
         let timeouts = &context.settings.timeouts;
-        let limit = timeouts.client_login;
-        let arrival = match tokio::time::timeout(limit, login::greet(socket, &context)).await {
-            Ok(Ok(arrival)) => arrival,
+        let arrival = match login::greet(socket, &context).await {
+            Ok(arrival) => arrival,
             // It has been told, and it has been logged.
-            Ok(Err(failure)) => return self.refused(&failure),
-            Err(_) => {
-                self.house.registry.telemetry().logins.timed_out.one();
-                return tracing::info!("a client did not log in within {limit:?}");
-            }
+            Err(failure) => return self.refused(&failure),
         };
         match arrival {
             Arrival::Gone => {}
+            Arrival::Late => {
+                self.house.registry.telemetry().logins.timed_out.one();
+                tracing::info!("a client did not log in within {:?}", timeouts.client_login);
+            }
             Arrival::Cancel(request, mut stream) => {
                 self.cancel(&request).await;
                 // Closed in order: libpq takes the end of TLS without a goodbye for a failed cancel.

@@ -276,6 +276,7 @@ impl Arriving {
             statement_bytes: limits.statement_bytes,
             statements_per_client: limits.prepared_statements_per_client,
             statements_per_server: limits.prepared_statements_per_server,
+            texts: self.settings.error_texts,
         };
         let catalog = Arc::clone(&self.pool.catalog);
         ClientSide::new(self.membership.handle().id, self.pool.key.mode.into(), catalog, params, Arc::clone(settings), bounds)

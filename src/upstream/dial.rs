@@ -12,6 +12,7 @@ use crate::net::socket::{Socket, TcpOptions};
 use crate::net::stream::Stream;
 use crate::net::tls::{TlsContext, UpstreamConfig, handshake, has_alpn};
 use crate::upstream::ConnectError;
+use crate::upstream::error::NO_TLS;
 use crate::wire::request::SSL_REQUEST;
 
 /// Addresses of one name that are tried, one after another.
@@ -40,7 +41,7 @@ impl Dial<'_> {
             TlsContext::Direct(config) => self.direct(config, socket, host).await,
             TlsContext::Require(config) => match self.ask(socket).await? {
                 Answer::Yes(socket) => self.handshake(config, socket, host).await,
-                Answer::No(_) => Err(self.failed("the server does not support TLS, which sslmode requires")),
+                Answer::No(_) => Err(self.failed(NO_TLS)),
             },
             TlsContext::Prefer(config) => match self.ask(socket).await? {
                 Answer::No(socket) => Ok(Stream::Plain(socket)),

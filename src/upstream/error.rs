@@ -6,6 +6,7 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::auth::scram::client::ServerFault;
+use crate::error::hosted::{ErrorTexts, Hosted, Unreachable};
 use crate::error::{Fault, PgError, SqlState};
 use crate::wire::fields::Fields;
 
@@ -114,6 +115,31 @@ impl ConnectError {
                 PgError::fatal(SqlState::INVALID_AUTHORIZATION, message).with_hint(*hint)
             }
         }
+    }
+}
+
+/// Why TLS failed where the server has none.
+pub(super) const NO_TLS: &str = "the server does not support TLS, which sslmode requires";
+
+impl ConnectError {
+    /// What a client is told, in these words.
+    pub fn told(&self, texts: ErrorTexts) -> PgError {
+        let ours = self.to_client();
+        self.hosted().map_or_else(|| ours.clone(), |hosted| texts.choose(hosted, || ours.clone()))
+    }
+
+    fn hosted(&self) -> Option<Hosted<'static>> {
+        let how = match self {
+            Self::Unreachable { error, .. } => match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Unreachable::Refused,
+                io::ErrorKind::TimedOut => Unreachable::Timeout,
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Unreachable::Closed,
+                _ => Unreachable::NoName,
+            },
+            Self::Tls { reason, .. } if reason == NO_TLS => Unreachable::NoTls,
+            Self::Refused(_) | Self::Tls { .. } | Self::Protocol(_) | Self::Credential { .. } => return None,
+        };
+        Some(Hosted::Upstream(how))
     }
 }
 

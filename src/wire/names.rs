@@ -136,6 +136,20 @@ impl ClientNames {
         Self(self.0.replace(Box::new(given_up)))
     }
 
+    /// All of them become `other`'s, up to `most` in all; those beyond are gone.
+    pub fn leave_to(&mut self, other: &mut Self, most: usize) {
+        for named in self.held.drain() {
+            if other.held.len() < most {
+                other.held.replace(named);
+            }
+        }
+    }
+
+    /// Without a trace.
+    pub fn drop_name(&mut self, name: &[u8]) {
+        self.held.remove(name);
+    }
+
     /// Everything that was sent has been answered.
     #[inline]
     pub fn settle(&mut self) {

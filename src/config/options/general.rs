@@ -3,7 +3,7 @@
 use super::{Opt, Reload};
 use crate::config::kind::{Choice, Kind};
 use crate::config::{ClientAuth, ErrorTexts, Lint, LogFormat, Profile, SessionOverflow, StartupParameters};
-use crate::wire::exchange::Isolation;
+use crate::wire::exchange::{Isolation, NamedStatements};
 
 pub(super) const GENERAL: &[Opt] = &[
     Opt {
@@ -81,8 +81,8 @@ pub(super) const GENERAL: &[Opt] = &[
             Choice { word: "supabase", choose: |d| d.profile = Profile::Supabase },
         ]),
         doc: "What other options default to. `supabase` has limits and refusals of the hosted pooler on its smallest instance, so that \
-              what they break is seen here: pool_size 15, max_clients 200, session_overflow and error_texts as it has them, \
-              startup_parameters dropped. Each of them set by itself wins.",
+              what they break is seen here: pool_size 15, max_clients 200, startup_bytes 1024, session_overflow and error_texts as \
+              it has them, startup_parameters dropped, named_statements forgotten. Each of them set by itself wins.",
     },
     Opt {
         key: "session_overflow",
@@ -115,6 +115,23 @@ pub(super) const GENERAL: &[Opt] = &[
               mode `application_name`, as the hosted pooler does.",
     },
     Opt {
+        key: "named_statements",
+        flag: "named-statements",
+        env: "SIDEPOOL_NAMED_STATEMENTS",
+        default: "keep",
+        example: "",
+        elsewhere: &[("PgBouncer", "max_prepared_statements")],
+        reload: Reload::Restart,
+        kind: Kind::Choice(&[
+            Choice { word: "keep", choose: |d| d.named_statements = NamedStatements::Kept },
+            Choice { word: "forget", choose: |d| d.named_statements = NamedStatements::Forgotten },
+        ]),
+        doc: "How long a client of the transaction port has the statements that it prepared under a name by protocol message. \
+              `keep` is as long as it is connected. `forget` is to the end of the transaction: a later use is an error (26000), and so \
+              is a name that is still taken on the server connection (42P05), as it happens on the hosted pooler, where only \
+              the server connection knows the name. DEALLOCATE ALL frees names there.",
+    },
+    Opt {
         key: "error_texts",
         flag: "error-texts",
         env: "SIDEPOOL_ERROR_TEXTS",
@@ -126,7 +143,7 @@ pub(super) const GENERAL: &[Opt] = &[
             Choice { word: "postgres", choose: |d| d.error_texts = ErrorTexts::Postgres },
             Choice { word: "supabase", choose: |d| d.error_texts = ErrorTexts::Supabase },
         ]),
-        doc: "In whose words clients are refused for limits and unknown projects. `postgres` has its codes and hints, `supabase` \
+        doc: "In whose words clients are refused for limits, at login, and where the upstream is out of reach. `postgres` has its codes and hints, `supabase` \
               the hosted pooler's `(ECODE) …` with XX000, after which the connection ends.",
     },
     Opt {

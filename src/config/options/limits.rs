@@ -2,6 +2,7 @@
 
 use super::{Opt, Reload};
 use crate::config::kind::Kind;
+use crate::wire::startup::STARTUP_BYTES_MAX;
 
 pub(super) const LIMITS: &[Opt] = &[
     Opt {
@@ -82,6 +83,18 @@ pub(super) const LIMITS: &[Opt] = &[
         reload: Reload::Live,
         kind: Kind::Integer { min: 1, max: 1_000_000, place: |d| &mut d.limits.prepared_statements_per_client },
         doc: "Prepared statements one client may hold. The next one is an error (54000) of its batch, and the client stays: nothing is forgotten in silence.",
+    },
+    Opt {
+        key: "limits.startup_bytes",
+        flag: "startup-bytes",
+        env: "SIDEPOOL_STARTUP_BYTES",
+        default: "10kB",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Size { min: 512, max: STARTUP_BYTES_MAX as u64, place: |d| &mut d.limits.startup_bytes },
+        doc: "The longest startup packet a client may send, with all its settings. PostgreSQL takes as much as the default; the hosted \
+              pooler 1024.",
     },
     Opt {
         key: "limits.statement_bytes",

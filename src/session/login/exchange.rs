@@ -8,7 +8,8 @@ use crate::auth::md5::Md5Secret;
 use crate::auth::process_secret::random;
 use crate::auth::scram::server::{self, Binding, Candidate, Rejection};
 use crate::auth::scram::{MECHANISM, MECHANISM_PLUS};
-use crate::config::Password;
+use crate::config::{ErrorTexts, Password};
+use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::socket::Peer;
 use crate::net::stream::Stream;
@@ -28,16 +29,17 @@ pub(super) struct Exchange<'a> {
     out: BytesMut,
     /// As the client gave it.
     name: &'a str,
+    texts: ErrorTexts,
 }
 
 impl<'a> Exchange<'a> {
     /// A version is negotiated once, and first.
-    pub(super) fn begin(stream: &'a mut Stream, startup: &'a Startup) -> Self {
+    pub(super) fn begin(stream: &'a mut Stream, startup: &'a Startup, texts: ErrorTexts) -> Self {
         let mut out = BytesMut::new();
         if startup.wants_negotiation() {
             reply::negotiate_protocol_version(&mut out, startup);
         }
-        Self { stream, out, name: &startup.user }
+        Self { stream, out, name: &startup.user, texts }
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -65,8 +67,9 @@ impl<'a> Exchange<'a> {
         let offered = if end_point.is_some() { vec![MECHANISM_PLUS, MECHANISM] } else { vec![MECHANISM] };
         reply::authentication(&mut self.out, &Authentication::Sasl(offered));
         let (binding, client_first) = self.ask_for_first(end_point.as_deref()).await?;
+        let texts = self.texts;
         let rejected = |rejection| match rejection {
-            Rejection::Malformed(error) => error,
+            Rejection::Malformed(error) => texts.choose(Hosted::LoginProtocol, || error),
             Rejection::WrongPassword => wrong_password(user),
         };
         let (server_first, awaiting) = server::begin(&client_first, candidate, binding).map_err(rejected)?;
@@ -91,7 +94,7 @@ impl<'a> Exchange<'a> {
     /// The password itself, which may cross no network in clear.
     pub(super) async fn password(&mut self, user: &str) -> Result<Password, Stop> {
         if !self.is_private() {
-            return Err(tls_required().into());
+            return Err(tls_required(user, self.texts).into());
         }
         reply::authentication(&mut self.out, &Authentication::CleartextPassword);
         let body = self.ask("password").await?;
@@ -104,11 +107,11 @@ impl<'a> Exchange<'a> {
     /// The client's choice of mechanism, and its first SCRAM message, which may come with that or on a further request.
     async fn ask_for_first<'b>(&mut self, end_point: Option<&'b [u8]>) -> Result<(Binding<'b>, Zeroizing<Vec<u8>>), Stop> {
         let body = self.ask("SASL").await?;
-        let initial = SaslInitialResponse::parse(&body).ok_or_else(|| violation("malformed SASLInitialResponse message"))?;
+        let initial = SaslInitialResponse::parse(&body).ok_or_else(|| self.violation("malformed SASLInitialResponse message"))?;
         let binding = match end_point {
             Some(hash) if initial.mechanism == MECHANISM_PLUS.as_bytes() => Binding::EndPoint(hash),
             _ if initial.mechanism != MECHANISM.as_bytes() => {
-                return Err(violation("client selected an invalid SASL authentication mechanism").into());
+                return Err(self.violation("client selected an invalid SASL authentication mechanism").into());
             }
             Some(_) => Binding::NotChosen,
             None => Binding::NotOffered,
@@ -130,18 +133,18 @@ impl<'a> Exchange<'a> {
         fill(self.stream, &mut message, HEADER_BYTES).await?;
         let [tag, length @ ..] = *message.first_chunk::<HEADER_BYTES>().ok_or(Stop::Gone)?;
         if tag != b'p' {
-            return Err(violation(format!("expected {what} response, got message type {tag}")).into());
+            return Err(self.violation(format!("expected {what} response, got message type {tag}")).into());
         }
         let length = u32::from_be_bytes(length) as usize;
         if !(4..=4 + AUTH_BODY_BYTES_MAX).contains(&length) {
-            return Err(violation("invalid message length").into());
+            return Err(self.violation("invalid message length").into());
         }
         message.clear();
         fill(self.stream, &mut message, length - 4).await?;
         Ok(message)
     }
-}
 
-fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> PgError {
-    PgError::fatal(SqlState::PROTOCOL_VIOLATION, message)
+    fn violation(&self, message: impl Into<std::borrow::Cow<'static, str>>) -> PgError {
+        self.texts.choose(Hosted::LoginProtocol, || PgError::fatal(SqlState::PROTOCOL_VIOLATION, message))
+    }
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::config::Logins;
+use crate::config::{ErrorTexts, Logins};
+use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::socket::Peer;
 use crate::net::stream::Stream;
@@ -36,22 +37,26 @@ struct Record {
 ///
 /// # Errors
 /// 28000, with what to change.
-pub(super) fn check_way(logins: &Logins, stream: &Stream) -> Result<(), PgError> {
+pub(super) fn check_way(logins: &Logins, user: &str, stream: &Stream, texts: ErrorTexts) -> Result<(), PgError> {
     let Peer::Tcp(address) = stream.peer() else { return Ok(()) };
     let address = address.ip().to_canonical();
     if !logins.allow.is_empty() && !logins.allow.iter().any(|network| network.contains(address)) {
-        let message = format!("connections from {address} are not allowed");
-        return Err(PgError::fatal(SqlState::INVALID_AUTHORIZATION, message).with_hint("Add the address to the option allow."));
+        return Err(texts.choose(Hosted::Address(address), || {
+            let message = format!("connections from {address} are not allowed");
+            PgError::fatal(SqlState::INVALID_AUTHORIZATION, message).with_hint("Add the address to the option allow.")
+        }));
     }
     if logins.require_tls && !stream.is_tls() {
-        return Err(tls_required());
+        return Err(tls_required(user, texts));
     }
     Ok(())
 }
 
-pub(super) fn tls_required() -> PgError {
-    PgError::fatal(SqlState::INVALID_AUTHORIZATION, "SSL connection is required")
-        .with_hint("Connect with sslmode=require or stricter.")
+pub(super) fn tls_required(user: &str, texts: ErrorTexts) -> PgError {
+    texts.choose(Hosted::Tls { user }, || {
+        PgError::fatal(SqlState::INVALID_AUTHORIZATION, "SSL connection is required")
+            .with_hint("Connect with sslmode=require or stricter.")
+    })
 }
 
 impl Guard {

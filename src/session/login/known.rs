@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::auth::md5::Md5Secret;
 use crate::auth::verifier::{Verifier, VerifierError};
 use crate::config::{Password, Secret};
+use crate::error::hosted::NoSecret;
 use crate::session::login::route::Route;
 use crate::session::login::{LoginContext, Stop};
 use crate::upstream::{Answer, LookupError, Nobody, RoleSecret};
@@ -49,7 +50,7 @@ pub(super) async fn known(context: &LoginContext, route: &Route) -> Result<Known
     match lookup.ask(&route.user).await {
         Ok(answer) => Ok(answered(&answer)),
         Err(error) => match &*error {
-            LookupError::Connect(cause) if error.is_passing() => Err(cause.to_client().into()),
+            LookupError::Connect(cause) if error.is_passing() => Err(cause.told(context.settings.error_texts).into()),
             _ => Ok(unknown(Why::Failed(error))),
         },
     }
@@ -81,6 +82,22 @@ fn answered(answer: &Answer) -> Known {
         Answer::Role(RoleSecret::Md5(secret)) => Known::Md5(secret.clone()),
         Answer::Role(RoleSecret::Plain(password)) => Known::Password(password.clone()),
         Answer::Nobody(why) => Known::Nobody(Why::Upstream(*why)),
+    }
+}
+
+impl Why {
+    /// What the hosted pooler says of it.
+    pub(super) fn hosted(&self) -> NoSecret {
+        match self {
+            Self::NotListed | Self::NoPassword => NoSecret::NoQuery,
+            Self::Upstream(Nobody::Unknown | Nobody::NoPassword) => NoSecret::NoRole,
+            Self::Upstream(Nobody::Another | Nobody::Several) => NoSecret::Shape,
+            Self::EmptyPassword | Self::Verifier(_) | Self::Upstream(Nobody::Unusable(_)) => NoSecret::Format,
+            Self::Failed(error) => match &**error {
+                LookupError::Shape(_) => NoSecret::Shape,
+                LookupError::Connect(_) | LookupError::Refused(_) | LookupError::Interrupted => NoSecret::Failed,
+            },
+        }
     }
 }
 

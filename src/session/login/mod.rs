@@ -1,7 +1,7 @@
 //! The accept side: what a client wants, which project it means, and whether it is who it says.
 //!
-//! Nothing here trusts a length or a name, and nothing is kept in memory that has not arrived. The time all of it may
-//! take is the caller's to bound, TLS handshake included (`client_login_timeout`): dropping the future drops the client.
+//! Nothing here trusts a length or a name, and nothing is kept in memory that has not arrived. All of it may take
+//! `timeouts.client_login`, TLS handshake included.
 
 mod certificate;
 mod exchange;
@@ -20,8 +20,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
-use crate::config::{Project, Settings};
-use crate::error::{Fault, PgError};
+use crate::config::{ErrorTexts, Project, Settings};
+use crate::error::hosted::Hosted;
+use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::Socket;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
@@ -58,6 +59,8 @@ pub enum Arrival {
     /// be closed when the upstream has taken the request, and not before.
     Cancel(CancelRequest, Box<Stream>),
     Client(Box<Login>),
+    /// Not within `timeouts.client_login`. If it had said who it is, it has been told.
+    Late,
 }
 
 /// A client that is in, but has not been told so.
@@ -99,7 +102,10 @@ pub async fn greet(socket: Socket, context: &LoginContext) -> Result<Arrival, Fa
 }
 
 async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
-    let (mut stream, startup) = match negotiate::open(socket, context.tls.as_deref()).await? {
+    let deadline = tokio::time::Instant::now() + context.settings.timeouts.client_login;
+    let opening = negotiate::open(socket, context.tls.as_deref(), &context.settings);
+    let Ok(opening) = tokio::time::timeout_at(deadline, opening).await else { return Ok(Arrival::Late) };
+    let (mut stream, startup) = match opening? {
         Opening::Gone => return Ok(Arrival::Gone),
         Opening::Cancel(request, stream) => return Ok(Arrival::Cancel(request, stream)),
         Opening::Startup(stream, startup) => (*stream, startup),
@@ -114,7 +120,13 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
             Destination::Nowhere(stray) => Err(prove::turn_away(&mut stream, context, &startup, &stray).await),
         }
     };
-    match admitted.await {
+    let Ok(admitted) = tokio::time::timeout_at(deadline, admitted).await else {
+        let told = refuse(stream, too_slow(context.settings.error_texts));
+        // Whoever does not read it either has had time enough.
+        let _ = tokio::time::timeout(context.settings.timeouts.recovery, told).await;
+        return Ok(Arrival::Late);
+    };
+    match admitted {
         Ok((route, proof)) => Ok(Arrival::Client(Box::new(Login {
             stream,
             protocol_minor: startup.minor(),
@@ -127,7 +139,7 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
         }))),
         Err(Stop::Gone) => Ok(Arrival::Gone),
         Err(Stop::Lost(error)) => Err(Failure::lost(&error)),
-        Err(Stop::Refused(error)) => Err(refuse(stream, error).await),
+        Err(Stop::Refused(error) | Stop::Unproven(error)) => Err(refuse(stream, error).await),
     }
 }
 
@@ -139,12 +151,30 @@ fn check_enabled(route: &Route, stream: &Stream, context: &LoginContext) -> Resu
     })
 }
 
+/// PostgreSQL's words for its `authentication_timeout`.
+fn too_slow(texts: ErrorTexts) -> PgError {
+    texts.choose(Hosted::LoginTimeout, || PgError::fatal(SqlState::QUERY_CANCELED, "canceling authentication due to timeout"))
+}
+
 /// Why a login ends before its end.
 #[derive(Debug)]
 enum Stop {
     Gone,
     Lost(io::Error),
     Refused(PgError),
+    /// No proof, told otherwise than as a wrong password.
+    Unproven(PgError),
+}
+
+impl Stop {
+    /// Whoever goes on so is guessing.
+    fn is_failed_proof(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.code == SqlState::INVALID_PASSWORD,
+            Self::Unproven(_) => true,
+            Self::Gone | Self::Lost(_) => false,
+        }
+    }
 }
 
 impl From<io::Error> for Stop {

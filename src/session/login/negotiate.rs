@@ -7,6 +7,8 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWriteExt};
 
+use crate::config::{ErrorTexts, Settings};
+use crate::error::hosted::{BadStartup, Hosted};
 use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::Socket;
 use crate::net::stream::Stream;
@@ -44,20 +46,20 @@ enum Hello {
     Packet(FirstPacket),
 }
 
-pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<Opening, Failure> {
+pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
     let mut asked = Asked::Nothing;
     // Ends: whatever does not return leaves less to be asked.
     loop {
-        let packet = match hello(&mut socket).await {
+        let packet = match hello(&mut socket, settings).await {
             Ok(Hello::Packet(packet)) => packet,
-            Ok(Hello::DirectTls(head)) if asked == Asked::Nothing => return direct(socket, &head, tls).await,
+            Ok(Hello::DirectTls(head)) if asked == Asked::Nothing => return direct(socket, &head, tls, settings).await,
             Ok(Hello::DirectTls(_)) => return stopped(Stream::Plain(socket), not_a_packet().into()).await,
             Err(stop) => return stopped(Stream::Plain(socket), stop).await,
         };
         asked = match (packet, tls, asked) {
             (FirstPacket::Startup(startup), ..) => return Ok(Opening::Startup(Box::new(Stream::Plain(socket)), startup)),
             (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, Stream::Plain(socket))),
-            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return upgrade(socket, tls).await,
+            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return upgrade(socket, tls, settings).await,
             // ## Nothing => (Ssl), Gss => (Both)
             (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
             (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut socket, Asked::Both).await?,
@@ -72,8 +74,8 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>) -> Result<
 }
 
 /// Under TLS there is nothing left to ask for.
-async fn secured(mut stream: Stream) -> Result<Opening, Failure> {
-    match hello(&mut stream).await {
+async fn secured(mut stream: Stream, settings: &Settings) -> Result<Opening, Failure> {
+    match hello(&mut stream, settings).await {
         Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(stream), startup)),
         Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::cancel(request, stream)),
         Ok(Hello::Packet(again)) => stopped(stream, not_again(&again).into()).await,
@@ -82,7 +84,7 @@ async fn secured(mut stream: Stream) -> Result<Opening, Failure> {
     }
 }
 
-async fn hello(stream: &mut (impl AsyncRead + Unpin)) -> Result<Hello, Stop> {
+async fn hello(stream: &mut (impl AsyncRead + Unpin), settings: &Settings) -> Result<Hello, Stop> {
     let mut frame = Vec::with_capacity(HEAD_BYTES);
     if let Err(error) = fill(stream, &mut frame, HEAD_BYTES).await {
         return Err(if frame.is_empty() { error.into() } else { incomplete() });
@@ -91,33 +93,60 @@ async fn hello(stream: &mut (impl AsyncRead + Unpin)) -> Result<Hello, Stop> {
     if head[0] == TLS_HANDSHAKE {
         return Ok(Hello::DirectTls(head));
     }
-    fill(stream, &mut frame, frame_bytes(head)?).await.map_err(|_| incomplete())?;
-    Ok(Hello::Packet(FirstPacket::parse(&frame)?))
+    let length = length_of(head, settings)?;
+    fill(stream, &mut frame, length).await.map_err(|_| incomplete())?;
+    Ok(Hello::Packet(FirstPacket::parse(&frame).map_err(|error| in_words(error, settings.error_texts))?))
+}
+
+/// # Errors
+/// 08P01 for a length that no packet may have.
+fn length_of(head: [u8; HEAD_BYTES], settings: &Settings) -> Result<usize, PgError> {
+    let texts = settings.error_texts;
+    let [a, b, c, d, ..] = head;
+    let (bytes, limit) = (u32::from_be_bytes([a, b, c, d]) as usize, settings.limits.startup_bytes);
+    if bytes > 4 + limit {
+        return Err(texts.choose(Hosted::StartupSize { bytes, limit }, not_a_packet));
+    }
+    frame_bytes(head).map_err(|error| in_words(error, texts))
+}
+
+/// The hosted pooler knows two ways in which a startup packet can be wrong, and takes no notice of its version.
+fn in_words(error: PgError, texts: ErrorTexts) -> PgError {
+    match error.code {
+        SqlState::PROTOCOL_VIOLATION => texts.choose(Hosted::Startup(BadStartup::Payload), || error),
+        SqlState::INVALID_AUTHORIZATION => texts.choose(Hosted::Startup(BadStartup::NoUser), || error),
+        _ => error,
+    }
 }
 
 async fn stopped(stream: Stream, stop: Stop) -> Result<Opening, Failure> {
     match stop {
         Stop::Gone => Ok(Opening::Gone),
         Stop::Lost(error) => Err(Failure::lost(&error)),
-        Stop::Refused(error) => Err(refuse(stream, error).await),
+        Stop::Refused(error) | Stop::Unproven(error) => Err(refuse(stream, error).await),
     }
 }
 
-async fn upgrade(mut socket: Socket, tls: &ServerTls) -> Result<Opening, Failure> {
+async fn upgrade(mut socket: Socket, tls: &ServerTls, settings: &Settings) -> Result<Opening, Failure> {
     socket.write_all(b"S").await.map_err(|error| Failure::lost(&error))?;
     match tls.accept(socket).await {
-        Ok(stream) => secured(stream).await,
+        Ok(stream) => secured(stream, settings).await,
         Err(error) => tls_failed(error),
     }
 }
 
-async fn direct(socket: Socket, head: &[u8; HEAD_BYTES], tls: Option<&ServerTls>) -> Result<Opening, Failure> {
+async fn direct(
+    socket: Socket,
+    head: &[u8; HEAD_BYTES],
+    tls: Option<&ServerTls>,
+    settings: &Settings,
+) -> Result<Opening, Failure> {
     let Some(tls) = tls else {
         let reason = "the client began with TLS, which is switched off (client_tls)".to_owned();
         return Err(Failure { fault: Fault::Client, reason, told: None });
     };
     match tls.accept_direct(socket, head).await {
-        Ok(stream) => secured(stream).await,
+        Ok(stream) => secured(stream, settings).await,
         Err(error) => tls_failed(error),
     }
 }

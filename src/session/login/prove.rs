@@ -10,7 +10,8 @@ use crate::auth::keys::{ITERATIONS_DEFAULT, ScramKeys};
 use crate::auth::md5::Md5Secret;
 use crate::auth::scram::server::Candidate;
 use crate::auth::verifier::Verifier;
-use crate::config::{ClientAuth, Password};
+use crate::config::{ClientAuth, ErrorTexts, Logins, Password};
+use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::socket::Peer;
 use crate::net::stream::Stream;
@@ -46,12 +47,11 @@ pub(super) enum Shown {
 /// Lets a client in, or not. Failures are counted and told late where that is configured.
 pub(super) async fn prove(stream: &mut Stream, context: &LoginContext, startup: &Startup, route: &Route) -> Result<Proof, Stop> {
     let (logins, project, peer) = (&route.project.logins, &route.project.name, stream.peer());
-    guard::check_way(logins, stream)?;
-    context.guard.check(logins, project, peer, Instant::now())?;
+    check_access(stream, context, logins, &route.user, project)?;
     let proven = prove_user(stream, context, startup, route).await;
     match &proven {
         Ok(_) => context.guard.succeeded(logins, project, peer),
-        Err(Stop::Refused(error)) if error.code == SqlState::INVALID_PASSWORD => {
+        Err(stop) if stop.is_failed_proof() => {
             context.guard.failed(logins, project, peer, Instant::now());
             tokio::time::sleep(logins.failure_delay).await;
         }
@@ -60,13 +60,20 @@ pub(super) async fn prove(stream: &mut Stream, context: &LoginContext, startup: 
     proven
 }
 
+/// Whether it may try at all.
+fn check_access(stream: &Stream, context: &LoginContext, logins: &Logins, user: &str, project: &str) -> Result<(), PgError> {
+    let texts = context.settings.error_texts;
+    guard::check_way(logins, user, stream, texts)?;
+    let checked = context.guard.check(logins, project, stream.peer(), Instant::now());
+    checked.map_err(|ours| texts.choose(Hosted::LockedOut, || ours))
+}
+
 /// For a project that does not exist: the same work, the same delay, the same counting, and never a way in.
 pub(super) async fn turn_away(stream: &mut Stream, context: &LoginContext, startup: &Startup, stray: &Stray) -> Stop {
     let (logins, peer) = (&context.settings.logins, stream.peer());
     match pretend(stream, context, startup, stray).await {
-        Err(Stop::Refused(error)) if error.code != SqlState::INVALID_PASSWORD => return Stop::Refused(error),
-        Err(stop @ (Stop::Gone | Stop::Lost(_))) => return stop,
-        Err(Stop::Refused(_)) | Ok(()) => {}
+        Err(stop) if !stop.is_failed_proof() => return stop,
+        Err(_) | Ok(()) => {}
     }
     context.guard.failed(logins, &stray.project, peer, Instant::now());
     tokio::time::sleep(logins.failure_delay).await;
@@ -77,8 +84,7 @@ pub(super) async fn turn_away(stream: &mut Stream, context: &LoginContext, start
 /// it says: the time that takes would show which projects there are.
 async fn pretend(stream: &mut Stream, context: &LoginContext, startup: &Startup, stray: &Stray) -> Result<(), Stop> {
     let (logins, peer) = (&context.settings.logins, stream.peer());
-    guard::check_way(logins, stream)?;
-    context.guard.check(logins, &stray.project, peer, Instant::now())?;
+    check_access(stream, context, logins, &stray.user, &stray.project)?;
     if context.settings.client_auth == ClientAuth::Trust {
         return Ok(());
     }
@@ -86,7 +92,7 @@ async fn pretend(stream: &mut Stream, context: &LoginContext, startup: &Startup,
     let somewhere = Route { project, user: stray.user.clone(), database: stray.user.clone() };
     certificate::check(stream, &context.settings.client_tls, &somewhere)?;
     let known = if peer.is_local() { None } else { Some(known(context, &somewhere).await?) };
-    let mut exchange = Exchange::begin(stream, startup);
+    let mut exchange = Exchange::begin(stream, startup, context.settings.error_texts);
     match known {
         Some(Known::AskUpstream) => exchange.password(&stray.user).await.map(drop),
         _ => {
@@ -103,17 +109,17 @@ async fn prove_user(stream: &mut Stream, context: &LoginContext, startup: &Start
     let mut exchange;
     match context.settings.client_auth {
         _ if certified == Certified::Instead && is_known(route) => {
-            exchange = Exchange::begin(stream, startup);
+            exchange = Exchange::begin(stream, startup, context.settings.error_texts);
             shown = Shown::Nothing;
         }
         ClientAuth::Trust if !is_local => return Err(trust_is_local(&route.user).into()),
         ClientAuth::Trust => {
-            exchange = Exchange::begin(stream, startup);
+            exchange = Exchange::begin(stream, startup, context.settings.error_texts);
             shown = Shown::Nothing;
         }
         ClientAuth::ScramSha256 => {
             let known = known(context, route).await?;
-            exchange = Exchange::begin(stream, startup);
+            exchange = Exchange::begin(stream, startup, context.settings.error_texts);
             shown = show(&mut exchange, context, route, known).await?;
         }
     }
@@ -143,10 +149,15 @@ async fn show(exchange: &mut Exchange<'_>, context: &LoginContext, route: &Route
         Known::Nobody(why) => {
             let mock = mock_verifier(context, project, project, user);
             let failed = exchange.scram(user, Candidate::Unknown(mock)).await;
-            if matches!(&failed, Err(Stop::Refused(error)) if error.code == SqlState::INVALID_PASSWORD) {
-                why.log(exchange.peer(), route);
+            if !failed.as_ref().is_err_and(Stop::is_failed_proof) {
+                return failed.map(Shown::Keys);
             }
-            failed.map(Shown::Keys)
+            why.log(exchange.peer(), route);
+            // Strangers are not told who exists.
+            match context.settings.error_texts {
+                ErrorTexts::Supabase if exchange.peer().is_local() => Err(Stop::Unproven(Hosted::Lookup(why.hosted()).into())),
+                _ => failed.map(Shown::Keys),
+            }
         }
     }
 }

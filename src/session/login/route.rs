@@ -45,12 +45,12 @@ pub(super) fn route(settings: &Settings, startup: &Startup, server_name: Option<
         Found::Project(project, user) => {
             // libpq fills in a missing database with the whole user name, project and all.
             let database = startup.database.as_deref().filter(|database| *database != startup.user).unwrap_or(user);
-            check_names(&[user, database])?;
+            check_names(&[user, database], settings.error_texts)?;
             let (user, database) = (user.to_owned(), database.to_owned());
             Ok(Destination::Project(Route { project: Arc::clone(project), user, database }))
         }
         Found::Nothing(project, user) => {
-            check_names(&[user, project])?;
+            check_names(&[user, project], settings.error_texts)?;
             Ok(Destination::Nowhere(Stray { project: project.to_owned(), user: user.to_owned() }))
         }
     }
@@ -93,12 +93,14 @@ fn knows(project: &Project, user: &str) -> bool {
     project.upstream.user == user || project.users.iter().any(|listed| listed.name == user)
 }
 
-fn check_names(names: &[&str]) -> Result<(), PgError> {
+fn check_names(names: &[&str], texts: ErrorTexts) -> Result<(), PgError> {
     if names.iter().all(|name| is_valid_name(name)) {
         return Ok(());
     }
-    Err(PgError::fatal(SqlState::INVALID_AUTHORIZATION, "invalid user or database name")
-        .with_hint("Names have 1 to 63 bytes and no control characters."))
+    Err(texts.choose(Hosted::Names, || {
+        PgError::fatal(SqlState::INVALID_AUTHORIZATION, "invalid user or database name")
+            .with_hint("Names have 1 to 63 bytes and no control characters.")
+    }))
 }
 
 impl Stray {

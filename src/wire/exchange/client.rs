@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
-use super::super::names::{About, Displaced, KNOWN, Unnamed};
+use super::super::names::{About, ClientNames, Displaced, KNOWN, Unnamed};
 use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
 use super::super::sql::{self, Effects, Leaves, Scan, Verb};
 use super::super::statement::SERVER_NAME_PREFIX;
@@ -303,6 +303,7 @@ impl Walk<'_, '_> {
         let by = self.client.unnamed_changes;
         let none = Unnamed { number: by, batch, ..Unnamed::default() };
         let client = std::mem::replace(&mut self.client.unnamed, none);
+        self.server.left = ClientNames::default();
         let displaced = Displaced { by, server: self.server.unnamed, client };
         let note = Note::Clears(Box::new(Cleared { names: self.client.names.take(batch), moment: 0 }));
         self.skip(header);
@@ -314,6 +315,7 @@ impl Walk<'_, '_> {
     /// Everything is about to be deallocated. Taken for done at once, because what the client sends next counts on it.
     fn clear_names(&mut self) -> Note {
         let moment = self.server.statements.doubt_all();
+        self.server.left = ClientNames::default();
         Note::Clears(Box::new(Cleared { names: self.client.names.take(self.server.plan.batch()), moment }))
     }
 

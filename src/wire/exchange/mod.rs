@@ -20,6 +20,7 @@ use super::plan::{Plan, Status};
 use super::probe::Probe;
 use super::sql::{Leaves, Remark, Touched};
 use super::statement::Statements;
+use crate::error::hosted::ErrorTexts;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
 pub const SCANNED_BYTES: usize = 16 * 1024;
@@ -30,6 +31,7 @@ pub struct Catalog {
     pub statements: Statements,
     pub params: ParamSets,
     pub isolation: Isolation,
+    pub named_statements: NamedStatements,
 }
 
 /// How a server is cleaned for another client.
@@ -40,6 +42,17 @@ pub enum Isolation {
     Tracked,
     /// Of everything, whatever was seen.
     Strict,
+}
+
+/// How long a client of the transaction port has what it prepared under a name by protocol message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NamedStatements {
+    /// As long as it is there, on whatever server.
+    #[default]
+    Kept,
+    /// To the end of the transaction, as on a pooler that has the names of one server only, and whose next transaction is
+    /// on another. The name stays taken on the server that had it.
+    Forgotten,
 }
 
 /// What a session is to its server.
@@ -58,6 +71,8 @@ pub struct Bounds {
     pub statement_bytes: usize,
     pub statements_per_client: usize,
     pub statements_per_server: usize,
+    /// In whose words it is told of them.
+    pub texts: ErrorTexts,
 }
 
 /// Parameters of the startup packet: each session's base, to which RESET returns.
@@ -139,7 +154,12 @@ impl ClientSide {
 
     /// A stand-in for when the pooler itself talks to a server.
     pub fn nobody(catalog: Arc<Catalog>, params: Arc<Params>) -> Self {
-        let bounds = Bounds { statement_bytes: 0, statements_per_client: 0, statements_per_server: usize::MAX };
+        let bounds = Bounds {
+            statement_bytes: 0,
+            statements_per_client: 0,
+            statements_per_server: usize::MAX,
+            texts: ErrorTexts::Postgres,
+        };
         Self::new(0, Mode::Session, catalog, params, Arc::new([]), bounds)
     }
 
@@ -189,6 +209,8 @@ pub struct ServerSide {
     plan: Plan,
     intake: Intake,
     statements: ServerStatements,
+    /// Names that clients left here, and cannot use any more ([`NamedStatements::Forgotten`]).
+    left: ClientNames,
     unnamed: Holds,
     /// The batch that last changed it.
     unnamed_batch: u64,
@@ -231,6 +253,7 @@ impl ServerSide {
             plan: Plan::default(),
             intake: Intake::Boundary,
             statements: ServerStatements::default(),
+            left: ClientNames::default(),
             unnamed: Holds::Nothing,
             unnamed_batch: KNOWN,
             initial: Arc::clone(&params),

@@ -16,7 +16,7 @@ use super::super::reply;
 use super::super::sql::Effects;
 use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::server as tag;
-use super::{Catalog, ClientSide, Intake, Mode, Schema, ServerSide};
+use super::{Catalog, ClientSide, Intake, Mode, NamedStatements, Schema, ServerSide};
 use crate::error::{PgError, SqlState};
 use facts::{Effect, Facts, effect_of};
 use undo::{Account, undo};
@@ -219,7 +219,19 @@ impl Walk<'_, '_> {
         }
         let more = self.pass(header, reply);
         self.completed(done);
+        if self.client.catalog.named_statements == NamedStatements::Forgotten {
+            self.leave_names();
+        }
         Ok(more)
+    }
+
+    /// Names end with the transaction, unless the client has sent more by then: that would have reached the server in the
+    /// same go.
+    fn leave_names(&mut self) {
+        if self.server.is_idle() && self.client.intake == Intake::Boundary {
+            let most = self.client.bounds.statements_per_server;
+            self.client.names.leave_to(&mut self.server.left, most);
+        }
     }
 
     /// After a reply: what hangs on it, and the replies of ours that stand next.

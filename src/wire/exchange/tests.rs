@@ -7,6 +7,7 @@ mod notation;
 mod rig;
 
 mod copy;
+mod forgotten;
 mod hostile;
 mod model;
 mod refuse;

@@ -64,6 +64,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
         error_texts: ErrorTexts::Postgres,
         session_overflow: SessionOverflow::Wait,
         startup_parameters: StartupParameters::Applied,
+        named_statements: crate::wire::exchange::NamedStatements::Kept,
         client_tls: ClientTls::Off,
         limits: Limits {
             max_clients: 1,
@@ -74,6 +75,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
             prepared_statements_per_server: 1,
             prepared_statements_per_client: 1,
             statement_bytes: 1,
+            startup_bytes: crate::wire::startup::STARTUP_BYTES_MAX,
         },
         timeouts: Timeouts {
             client_login: minute,

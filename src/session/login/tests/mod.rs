@@ -377,16 +377,20 @@ async fn a_client_may_wait_to_be_asked_for_its_first_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_62_the_callers_timeout_covers_every_step() {
-    let bed = Bed::new().with_tls();
+async fn trap_62_the_time_to_log_in_covers_every_step() {
+    let mut settings = settings(vec![project("*", "postgres")]);
+    settings.timeouts.client_login = Duration::from_millis(300);
+    let bed = Bed::with(settings).with_tls();
     for said in [&b""[..], &SSL_REQUEST[..4], &SSL_REQUEST, &startup_packet(0, "user\0postgres\0"), b"\x16\x03\x01\0\x05\x01\0\0"]
     {
-        let (mut client, server) = tokio::net::UnixStream::pair().unwrap();
+        let (mut client, greeting) = bed.knock();
         client.write_all(said).await.unwrap();
-        let greeting = greet(Socket::unix(server), &bed.context);
-        assert!(tokio::time::timeout(Duration::from_secs(60), greeting).await.is_err(), "{said:?}");
-        // And the connection is closed with it.
-        assert!(client.read_to_end(&mut Vec::new()).await.is_ok());
+        assert!(matches!(greeting.await.unwrap(), Ok(Arrival::Late)), "{said:?}");
+        // The connection is closed with it. Whoever had said who it is has been told.
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        let told = String::from_utf8_lossy(&heard).contains("57014\0Mcanceling authentication due to timeout");
+        assert_eq!(told, said.starts_with(b"\0\0\0\x17"), "{said:?} {heard:?}");
     }
 }
 

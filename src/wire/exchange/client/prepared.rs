@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::{Walk, malformed, too_large};
 use crate::error::PgError;
+use crate::error::hosted::{ErrorTexts, Hosted};
 use crate::wire::exchange::{Intake, Mode, SCANNED_BYTES};
 use crate::wire::extended::{BindNames, Parse, Target, bound_value, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header, cstr};
@@ -77,8 +78,12 @@ impl Walk<'_, '_> {
     /// Whether a name means what it seems to mean, and its statement is where it seems to be, is still to be seen.
     pub(super) fn name_must_wait(&mut self, name: &[u8]) -> bool {
         let waits = self.must_wait(self.client.names.batch_of(name));
-        waits
-            || self.client.names.get(name).cloned().is_some_and(|named| self.statements_must_wait(&named.statement, &named.about))
+        waits || self.in_use(name).is_some_and(|named| self.statements_must_wait(&named.statement, &named.about))
+    }
+
+    /// By this client, or by one that left it on the server.
+    fn in_use(&self, name: &[u8]) -> Option<Arc<Named>> {
+        self.client.names.get(name).or_else(|| self.server.left.get(name)).cloned()
     }
 
     fn statements_must_wait(&mut self, statement: &Statement, about: &About) -> bool {
@@ -162,7 +167,7 @@ impl Walk<'_, '_> {
         if self.name_must_wait(name) {
             return Ok(false);
         }
-        if let Some(used) = self.client.names.get(name).cloned() {
+        if let Some(used) = self.in_use(name) {
             // The server says 42P05, after whatever it says of the text first.
             self.ensure_named(&used);
             self.write_parse(&used.statement.name, &rest);
@@ -175,7 +180,11 @@ impl Walk<'_, '_> {
     }
 
     fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, PgError> {
-        if self.client.names.len() >= self.client.bounds.statements_per_client {
+        let limit = self.client.bounds.statements_per_client;
+        if self.client.names.len() >= limit {
+            if self.client.bounds.texts == ErrorTexts::Supabase {
+                return Err(Hosted::Statements { limit }.into());
+            }
             return Ok(!self.must_wait_for_all() && self.refuse_parse(header));
         }
         let statement = self.client.catalog.statements.intern(rest, || scan);
@@ -383,6 +392,7 @@ impl Walk<'_, '_> {
     /// asked to close such a one.
     fn close(&mut self, header: Header, name: &[u8]) -> bool {
         let closed = self.client.names.remove(name, self.server.plan.batch());
+        self.server.left.drop_name(name);
         let is_prepared_in_sql = closed.is_none() && self.server.may_have(Leaves::STATEMENTS);
         if is_prepared_in_sql && !is_ours(name) {
             return self.pass(header, Kind::Close);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{checked_header, write_ready};
 use crate::error::PgError;
-use crate::wire::exchange::{ClientSide, Intake, Mode};
+use crate::wire::exchange::{ClientSide, Intake, Mode, NamedStatements};
 use crate::wire::extended::{Parse, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::names::{About, KNOWN, Named};
@@ -46,7 +46,10 @@ impl ClientSide {
     /// bound. A client that prepares ahead (libpq's PQprepare, which blocks) waits for no server, while those who have one
     /// may be waiting for this client's thread.
     fn parse_proven(&mut self, input: &[u8], header: Header) -> bool {
-        if self.mode == Mode::Session || self.names.len() >= self.bounds.statements_per_client {
+        if self.mode == Mode::Session || self.catalog.named_statements == NamedStatements::Forgotten {
+            return false;
+        }
+        if self.names.len() >= self.bounds.statements_per_client {
             return false;
         }
         let Some(body) = input.get(HEADER_BYTES..header.message_bytes()) else { return false };

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::notation::{from_client, from_server, show_client, show_server};
 use crate::error::PgError;
-use crate::wire::exchange::{Bounds, Broken, Catalog, ClientSide, Isolation, Mode, ServerSide, Startup, Unleased};
+use crate::error::hosted::ErrorTexts;
+use crate::wire::exchange::{
+    Bounds, Broken, Catalog, ClientSide, Isolation, Mode, NamedStatements, ServerSide, Startup, Unleased,
+};
 use crate::wire::extended::write_message;
 use crate::wire::params::Params;
 
@@ -19,7 +22,8 @@ pub(super) fn in_pieces(case: impl Fn(&mut Rig)) {
     }
 }
 
-pub(super) const BOUNDS: Bounds = Bounds { statement_bytes: 64 * 1024, statements_per_client: 100, statements_per_server: 50 };
+pub(super) const BOUNDS: Bounds =
+    Bounds { statement_bytes: 64 * 1024, statements_per_client: 100, statements_per_server: 50, texts: ErrorTexts::Postgres };
 
 /// Any number of clients and servers of one database.
 pub(super) struct Rig {
@@ -310,5 +314,9 @@ impl Rig {
 
     pub(super) fn isolate(&mut self, isolation: Isolation) {
         self.catalog = Arc::new(Catalog { isolation, ..Catalog::default() });
+    }
+
+    pub(super) fn forget_names(&mut self) {
+        self.catalog = Arc::new(Catalog { named_statements: NamedStatements::Forgotten, ..Catalog::default() });
     }
 }

@@ -10,6 +10,7 @@ use super::model::{Backend, is_from_sql};
 use super::notation::{from_client, show_client, show_server};
 use super::script::{Pins, Rng, script};
 use super::sql::INITIAL;
+use crate::error::hosted::ErrorTexts;
 use crate::wire::exchange::{Bounds, Catalog, ClientSide, Mode, ServerSide, Unleased};
 use crate::wire::names::Held;
 use crate::wire::params::Params;
@@ -97,7 +98,8 @@ impl World {
         let mut rng = Rng::new(seed);
         let statements_per_server = if rng.one_in(3) { 1 + rng.below(4) } else { 50 };
         let grain = [2, 7, 40, 200, 1000][rng.below(5)];
-        let bounds = Bounds { statement_bytes: 4096, statements_per_client: 100, statements_per_server };
+        let bounds =
+            Bounds { statement_bytes: 4096, statements_per_client: 100, statements_per_server, texts: ErrorTexts::Postgres };
         let catalog = Arc::new(Catalog::default());
         let mut world = Self { rng, catalog, clients: Vec::new(), servers: Vec::new(), next_id: 0, bounds, grain };
         (0..servers).for_each(|_| {
