@@ -8,7 +8,7 @@ mod install;
 #[path = "clients/run.rs"]
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -54,6 +54,11 @@ const PYTHON: Recipe = Recipe {
     },
 };
 
+/// Where Debian has the driver (`libpostgresql-jdbc-java`).
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+
+const JAVA: Recipe = Recipe { name: "java", versions: None, files: &["clients/Jdbc.java"], install: |_| Ok(()) };
+
 #[tokio::test]
 async fn psql() {
     run("psql", system(&["psql", "python3"]), &["python3", "psql.py"]).await;
@@ -97,6 +102,21 @@ async fn asyncpg() {
 #[tokio::test]
 async fn sqlalchemy() {
     run("SQLAlchemy", python(), &["bin/python", "sqlalchemy_.py"]).await;
+}
+
+#[tokio::test]
+async fn jdbc() {
+    run("JDBC", java(), &["java", "-cp", JDBC, "Jdbc.java"]).await;
+}
+
+fn java() -> Result<Place, String> {
+    // `java` compiles the one file itself, where there is a compiler.
+    needs(&["java", "javac"])?;
+    if !Path::new(JDBC).exists() {
+        return Err(format!("{JDBC} is not there"));
+    }
+    static PREPARED: OnceLock<Result<Place, String>> = OnceLock::new();
+    PREPARED.get_or_init(|| JAVA.prepare()).clone()
 }
 
 fn system(programs: &[&str]) -> Result<Place, String> {
