@@ -65,6 +65,41 @@ const schema = (directory = project) => join(directory, 'prisma/schema.prisma');
 const migrations = async () => (await readdir(join(project, 'prisma/migrations'), { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => name);
 const tables = (connectionString) => ask(connectionString, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1");
 
+// An application of more clients than the pool has servers, in transactions and outside, with settings of its own.
+function begin(connectionString) {
+  const over = new AbortController();
+  const pools = Array.from({ length: 3 }, () => new pg.Pool({ connectionString, max: 5 }));
+  let served = 0;
+  const worker = async (pool, mark) => {
+    while (!over.signal.aborted) {
+      const client = await pool.connect();
+      try {
+        await client.query(`SET statement_timeout = '${60 + mark}s'`);
+        await client.query('BEGIN');
+        equal((await client.query('SELECT $1::int AS a', [mark])).rows[0].a, mark);
+        await client.query('COMMIT');
+        equal((await client.query('SHOW statement_timeout')).rows[0].statement_timeout, mark === 0 ? '1min' : `${60 + mark}s`);
+        served += 1;
+      } finally {
+        client.release();
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const workers = pools.flatMap((pool, i) => Array.from({ length: 5 }, (_, j) => worker(pool, i * 5 + j)));
+  // Whoever fails is heard of at the end.
+  const all = Promise.all(workers);
+  all.catch(() => {});
+  return {
+    end: async () => {
+      over.abort();
+      await all;
+      await Promise.all(pools.map((pool) => pool.end()));
+      return served;
+    },
+  };
+}
+
 const BOTH = ['Post', 'User', '_prisma_migrations'];
 
 await run({
@@ -142,6 +177,30 @@ await run({
     match(await prisma('migrate reset --force'), /Database reset successful/);
     deepEqual(await ask(DATABASE_URL, 'SELECT count(*)::int FROM "User"'), [0]);
     deepEqual(await tables(DIRECT_URL), BOTH);
+  },
+
+  // Each of its statements may find another server; those of the application run between them, on the same few.
+  'the same on 6543, under traffic': async () => {
+    const there = { DIRECT_URL: url(TRANSACTION_PORT, 'prisma', PASSWORD, 'busy') };
+    match(await prisma('migrate deploy', there), /All migrations have been successfully applied/);
+    const traffic = begin(there.DIRECT_URL);
+    const once = await readFile(schema(), 'utf8');
+    try {
+      await writeFile(schema(), once.replace('views     Int     @default(0)', 'views     Int     @default(0)\n  likes     Int     @default(0)'));
+      match(await prisma('migrate dev --name likes', there), /Your database is now in sync with your schema/);
+      match((await migrations()).join(), /_likes$/);
+      match(await prisma('migrate status', there), /Database schema is up to date!/);
+      match(await prisma('migrate deploy', there), /No pending migrations to apply/);
+      match(await prisma('db push', there), /The database is already in sync with the Prisma schema|Your database is now in sync/);
+      match(await prisma('db pull --print', there), /likes +Int +@default\(0\)/);
+      match(await prisma('migrate reset --force', there), /Database reset successful/);
+      deepEqual(await tables(there.DIRECT_URL), BOTH);
+      deepEqual(await ask(DIRECT_URL, "SELECT datname::text FROM pg_database WHERE datname LIKE 'prisma_migrate_shadow_db%'"), []);
+    } finally {
+      await writeFile(schema(), once);
+    }
+    const served = await traffic.end();
+    equal(served > 100, true, `${served} transactions beside the migrations`);
   },
 
   'a wrong password is P1000': () => rejects(prisma('migrate status', { DIRECT_URL: url(SESSION_PORT, 'prisma', 'another') }), /P1000/),
