@@ -1,7 +1,9 @@
 //! Clients good and bad, over real sockets. Traps have the numbers of the research on poolers.
 
 pub(super) mod bed;
+mod fuzz;
 mod real_clients;
+mod strangers;
 mod tls;
 
 use std::time::Duration;
