@@ -59,6 +59,16 @@ const JDBC: &str = "/usr/share/java/postgresql.jar";
 
 const JAVA: Recipe = Recipe { name: "java", versions: None, files: &["clients/Jdbc.java"], install: |_| Ok(()) };
 
+const SQLX: Recipe = Recipe {
+    name: "rust",
+    versions: Some("clients/sqlx/Cargo.toml"),
+    files: &["clients/sqlx/main.rs"],
+    install: |place| {
+        let manifest = place.join("sqlx/Cargo.toml");
+        succeed(Command::new("cargo").args(["build", "--quiet", "--manifest-path"]).arg(manifest))
+    },
+};
+
 #[tokio::test]
 async fn psql() {
     run("psql", system(&["psql", "python3"]), &["python3", "psql.py"]).await;
@@ -107,6 +117,18 @@ async fn sqlalchemy() {
 #[tokio::test]
 async fn jdbc() {
     run("JDBC", java(), &["java", "-cp", JDBC, "Jdbc.java"]).await;
+}
+
+#[tokio::test]
+async fn sqlx() {
+    // Which builds the program anew where that alone has changed.
+    run("sqlx", rust(), &["cargo", "run", "--quiet", "--manifest-path", "sqlx/Cargo.toml"]).await;
+}
+
+fn rust() -> Result<Place, String> {
+    needs(&["cargo"])?;
+    static PREPARED: OnceLock<Result<Place, String>> = OnceLock::new();
+    PREPARED.get_or_init(|| SQLX.prepare()).clone()
 }
 
 fn java() -> Result<Place, String> {
