@@ -85,6 +85,33 @@ async fn a_08_no_server_in_time_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_13_more_search_paths_than_pools() {
+    for (flags, refused) in [
+        (&[("profile", "supabase"), ("max-pools", "3")][..], hosted("(EMAXPOOLSREACHED) max pools count reached")),
+        (&[("max-pools", "3")], ["FATAL", "53300", "too many pools for this project"].map(str::to_owned)),
+    ] {
+        let sidepool = Sidepool::start(Postgres::shared(), flags);
+        let with = |path: &str| sidepool.transaction().parameter("search_path", path);
+        let mut clients = Vec::new();
+        for path in ["a", "b", "c", "c", "a"] {
+            clients.push(with(path).wire().await);
+        }
+        assert_eq!(refusal(&with("d")).await, refused);
+        // Another mode is another pool, and `options` says it as well.
+        assert_eq!(refusal(&sidepool.session().parameter("search_path", "a")).await, refused);
+        assert_eq!(refusal(&sidepool.transaction().parameter("options", "-c search_path=d")).await, refused);
+        assert_eq!(with("b").wire().await.value("SHOW search_path").await, "b");
+        // The last client of one of them makes room.
+        drop(clients.remove(1));
+        common::until("there is room", async || {
+            let (_, told) = Wire::try_login(&with("d")).await;
+            told.last().is_some_and(|reply| reply.tag == b'Z')
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_15_settings_at_login_are_dropped_but_for_the_search_path() {
     let sidepool = supabase(&[]);
     for (endpoint, application) in [(sidepool.session(), "shop"), (sidepool.transaction(), "")] {

@@ -87,6 +87,7 @@ impl Draft {
                 prepared_statements_per_client: 0,
                 statement_bytes: 0,
                 startup_bytes: 0,
+                max_pools: 0,
             },
             timeouts: Timeouts {
                 client_login: Duration::ZERO,

@@ -72,6 +72,7 @@ pub(crate) const LOGINS: Section = Section { table: "", title: "Who may log in",
 pub(crate) const SUPABASE: &[(&str, &str)] = &[
     ("limits.pool_size", "15"),
     ("limits.max_clients", "200"),
+    ("limits.max_pools", "50"),
     ("limits.startup_bytes", "1024B"),
     ("session_overflow", "refuse"),
     ("startup_parameters", "drop"),

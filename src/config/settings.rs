@@ -196,6 +196,8 @@ pub struct Limits {
     pub prepared_statements_per_client: usize,
     /// The longest Parse message that is kept for replay, in bytes.
     pub statement_bytes: usize,
+    /// Pools of one project, as the hosted pooler counts them; 0 is no limit.
+    pub max_pools: usize,
     /// Longest startup packet, without its length word.
     pub startup_bytes: usize,
 }

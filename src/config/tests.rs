@@ -89,8 +89,9 @@ fn the_defaults() {
         prepared_statements_per_client,
         statement_bytes,
         startup_bytes,
+        max_pools,
     } = settings.limits;
-    assert_eq!(startup_bytes, crate::wire::startup::STARTUP_BYTES_MAX);
+    assert_eq!((startup_bytes, max_pools), (crate::wire::startup::STARTUP_BYTES_MAX, 0));
     assert_eq!((max_clients, max_server_connections, pool_size, min_pool_size, parallel_logins), (10_000, 80, 20, 0, 4));
     assert_eq!((prepared_statements_per_server, prepared_statements_per_client, statement_bytes), (500, 10_000, 16 << 20));
     let t = &settings.timeouts;
@@ -147,7 +148,7 @@ fn a_profile_changes_defaults_and_nothing_else() {
         assert_eq!(settings.startup_parameters, StartupParameters::Dropped);
         assert_eq!(settings.error_texts, ErrorTexts::Supabase);
         assert_eq!(settings.named_statements, NamedStatements::Forgotten);
-        assert_eq!(settings.limits.startup_bytes, 1024);
+        assert_eq!((settings.limits.startup_bytes, settings.limits.max_pools), (1024, 50));
     }
     let flag_wins = Try::new().env("SIDEPOOL_PROFILE", "supabase").flag("profile", "transparent");
     assert_eq!(of(&flag_wins.settings()), ours);

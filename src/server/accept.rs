@@ -46,7 +46,8 @@ impl Door {
         let registry = Arc::new(Registry::new(settings, &upstreams, Arc::clone(&keys)));
         let login = LoginContext { settings: Arc::clone(settings), tls: clients, secret, keys, inquiries, guard: Arc::default() };
         let (settings, lint) = (Live::new(Arc::clone(settings)), RwLock::new(Findings::wanted(settings.lint)));
-        let house = Arc::new(House { settings, registry, sessions: Arc::default(), startups: Default::default(), lint });
+        let (startups, pools) = (Default::default(), Default::default());
+        let house = Arc::new(House { settings, registry, sessions: Arc::default(), startups, pools, lint });
         Ok(Self { house, login: RwLock::new(Arc::new(login)), upstream_tls: Mutex::new(upstreams), connections: Arc::default() })
     }
 

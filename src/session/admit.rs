@@ -18,6 +18,7 @@ use super::handle::{Membership, Sessions};
 use super::lint::{Findings, Linted};
 use super::login::Login;
 use super::patience::Patience;
+use super::pools::HostedPools;
 use super::relay::{Parts, Relay};
 use crate::config::{ErrorTexts, Live, SessionOverflow, Settings, StartupParameters};
 use crate::error::hosted::Hosted;
@@ -41,6 +42,7 @@ pub struct House {
     pub registry: Arc<Registry>,
     pub sessions: Arc<Sessions>,
     pub startups: KnownStartups,
+    pub pools: HostedPools,
     /// Where the lint keeps what it found; `None` is off.
     pub lint: RwLock<Option<Arc<Findings>>>,
 }
@@ -79,6 +81,7 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
         drop_parameters(&mut login.startup, mode);
     }
     let key = PoolKey { project: login.project.name.clone(), database: login.database.clone(), user: login.user.clone(), mode };
+    let counted = house.pools.enter(&key, &login.startup, &settings);
     let pool = match house.registry.pool(key, &login.project, login.credential.clone()) {
         Ok(pool) => pool,
         Err(why) => return Err(turn_back(login, &why, house, &settings).await),
@@ -98,11 +101,16 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
     arrival.out.buffer().extend_from_slice(&login.greeting);
     // Whoever was entered before a reload ended his like has been told; whoever was after that sees it here.
     let checked = house.registry.check(&pool.key.project);
-    let checked = checked.map_err(|why| End::Refused(closed::to_new(&why, &pool.key.project, &arrival.settings)));
-    let admitted = match (checked, mode) {
-        (Err(end), _) => Err(end),
-        (Ok(()), PoolMode::Session) => arrival.admit_to_session(&login.startup, house).await,
-        (Ok(()), PoolMode::Transaction) => arrival.admit_to_transactions(&login.startup, house).await,
+    let checked = checked.map_err(|why| closed::to_new(&why, &pool.key.project, &arrival.settings));
+    let admitted = match checked.and(counted) {
+        Err(error) => Err(End::Refused(error)),
+        Ok(count) => {
+            arrival.membership.count(count);
+            match mode {
+                PoolMode::Session => arrival.admit_to_session(&login.startup, house).await,
+                PoolMode::Transaction => arrival.admit_to_transactions(&login.startup, house).await,
+            }
+        }
     };
     match admitted {
         Ok(admitted) => {

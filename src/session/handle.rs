@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
 use super::end::End;
+use super::pools::PoolCount;
 use crate::error::PgError;
 use crate::pool::{Aim, Pool, PoolKey, Refusal, ServerHandle, Ticket};
 
@@ -201,16 +202,22 @@ pub struct Membership {
     sessions: Arc<Sessions>,
     handle: Arc<Handle>,
     pool: Arc<Pool>,
+    /// In what the hosted pooler would call its pool.
+    _count: Option<PoolCount>,
 }
 
 impl Membership {
     /// The pool has counted the client already.
     pub fn new(sessions: &Arc<Sessions>, handle: Arc<Handle>, pool: &Arc<Pool>) -> Self {
-        Self { sessions: Arc::clone(sessions), handle, pool: Arc::clone(pool) }
+        Self { sessions: Arc::clone(sessions), handle, pool: Arc::clone(pool), _count: None }
     }
 
     pub fn handle(&self) -> &Arc<Handle> {
         &self.handle
+    }
+
+    pub fn count(&mut self, count: PoolCount) {
+        self._count = Some(count);
     }
 
     /// Known to the client by another process id and key from now on. What it was asked to before, it is asked still.

@@ -8,6 +8,7 @@ mod handle;
 mod hold;
 mod lint;
 mod patience;
+mod pools;
 mod recover;
 mod relay;
 mod tally;

@@ -81,7 +81,7 @@ pub(super) const GENERAL: &[Opt] = &[
             Choice { word: "supabase", choose: |d| d.profile = Profile::Supabase },
         ]),
         doc: "What other options default to. `supabase` has limits and refusals of the hosted pooler on its smallest instance, so that \
-              what they break is seen here: pool_size 15, max_clients 200, startup_bytes 1024, session_overflow and error_texts as \
+              what they break is seen here: pool_size 15, max_clients 200, max_pools 50, startup_bytes 1024, session_overflow and error_texts as \
               it has them, startup_parameters dropped, named_statements forgotten. Each of them set by itself wins.",
     },
     Opt {

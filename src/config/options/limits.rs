@@ -85,6 +85,19 @@ pub(super) const LIMITS: &[Opt] = &[
         doc: "Prepared statements one client may hold. The next one is an error (54000) of its batch, and the client stays: nothing is forgotten in silence.",
     },
     Opt {
+        key: "limits.max_pools",
+        flag: "max-pools",
+        env: "SIDEPOOL_MAX_POOLS",
+        default: "0",
+        example: "",
+        elsewhere: &[("Supavisor", "max_pools")],
+        reload: Reload::Live,
+        kind: Kind::Integer { min: 0, max: 100_000, place: |d| &mut d.limits.max_pools },
+        doc: "Pools of one project, counted as the hosted pooler does: one for each database, user, mode and `search_path` at login, \
+              as long as it has clients. Who needs one more is refused (53300). 0 is no limit, since `search_path` makes no pool here; \
+              the hosted pooler has 50.",
+    },
+    Opt {
         key: "limits.startup_bytes",
         flag: "startup-bytes",
         env: "SIDEPOOL_STARTUP_BYTES",

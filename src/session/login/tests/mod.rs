@@ -205,6 +205,18 @@ async fn trap_44_startup_packets_of_impossible_length() {
     }
 }
 
+/// The state decides what may be said: no user is known yet.
+#[tokio::test]
+async fn cve_2015_4054_a_password_before_the_startup_packet() {
+    let bed = Bed::new();
+    for said in [&b"p\0\0\0\x08abc\0"[..], b"p\0\0\0\x16SCRAM-SHA-256\0\0\0\0\0"] {
+        let (mut client, greeting) = bed.knock();
+        client.write_all(said).await.unwrap();
+        assert_eq!(read(&mut client).await.unwrap().error().0, "08P01");
+        failed(greeting.await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn trap_44_a_header_that_claims_a_gigabyte_moves_no_memory() {
     let resident = || {

@@ -130,7 +130,7 @@ async fn tls_may_be_asked_for_after_gss_was_denied() {
 }
 
 #[tokio::test]
-async fn trap_45_bytes_behind_ssl_request() {
+async fn trap_45_and_cve_2021_3935_bytes_behind_ssl_request() {
     let bed = Bed::trusting().with_tls();
     let (mut client, greeting) = bed.knock();
     let injected = startup_packet(0, "user\0injected\0");

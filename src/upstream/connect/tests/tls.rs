@@ -23,7 +23,7 @@ async fn trap_47_servers_without_tls() {
 }
 
 #[tokio::test]
-async fn trap_45_a_greeting_in_clear_behind_the_answer_to_ssl_request() {
+async fn trap_45_and_cve_2021_3935_a_greeting_in_clear_behind_the_answer_to_ssl_request() {
     let fake = Fake::serving(|mut stream| async move {
         stream.read_exact(&mut [0; 8]).await.unwrap();
         stream.write_all(&[b"S", &greeting()[..]].concat()).await.unwrap();
