@@ -129,6 +129,23 @@ async fn a_transaction_left_idle_is_told() {
     assert!(told.len() == 1 && told[0].contains("left idle"), "{told:?}");
 }
 
+#[tokio::test]
+async fn more_clients_than_the_hosted_pooler_takes_are_told_once() {
+    let flags = [("lint", "notice"), ("client-auth", "trust"), ("pool-size", "20")];
+    let sidepool = Sidepool::start(Postgres::shared(), &flags);
+    for (endpoint, most) in [(sidepool.session(), 15), (sidepool.transaction(), 200)] {
+        let endpoint = endpoint.parameter("application_name", "crowd");
+        let mut clients = Vec::new();
+        for nth in 1..=most + 2 {
+            let mut client = endpoint.wire().await;
+            let told = notices(&mut client, "SELECT 1").await;
+            let expected = nth == most + 1;
+            assert_eq!(told.iter().any(|notice| notice.contains("too many clients at once")), expected, "{nth}: {told:?}");
+            clients.push(client);
+        }
+    }
+}
+
 /// What `sidepool lint` runs in the tests below: this program again, with one test that is nothing by itself.
 fn lint(statements: &str, code: i32) -> Ended {
     let this = std::env::current_exe().expect("it runs");

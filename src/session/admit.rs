@@ -115,6 +115,7 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
     match admitted {
         Ok(admitted) => {
             arrival.pool.tally.logins.one();
+            arrival.lint(&admitted.side, house);
             Ok(arrival.into_relay(admitted, house))
         }
         Err(end) => {
@@ -299,6 +300,15 @@ impl Arriving {
         let out = self.out.buffer();
         params.iter().for_each(|(name, value)| params::write_status(name, value, out));
         out.extend_from_slice(&tail);
+    }
+
+    fn lint(&mut self, side: &ClientSide, house: &House) {
+        let application = side.params.get("application_name").unwrap_or_default();
+        let come = |findings: &Arc<Findings>| findings.came(self.pool.key.mode, self.pool.counts().clients, application);
+        let findings = house.lint.read().clone();
+        if let Some(notice) = findings.as_ref().and_then(come) {
+            self.out.say(&notice);
+        }
     }
 
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {

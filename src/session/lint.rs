@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::relay::{Relay, State};
 use crate::config::Lint;
 use crate::error::PgError;
+use crate::pool::PoolMode;
 use crate::wire::plan::Status;
 use crate::wire::reply;
 use crate::wire::sql::{Hazard, Remark, head};
@@ -19,6 +20,9 @@ const FINDINGS_MAX: usize = 1024;
 const APPLICATION_BYTES_MAX: usize = 63;
 /// Notices kept for a client until they may be sent, in bytes.
 const UNSAID_BYTES_MAX: usize = 16 * 1024;
+/// Clients of one pool on the hosted pooler's smallest instance: on its transaction port, and on its session port.
+const CLIENTS_MAX: usize = 200;
+const SESSIONS_MAX: usize = 15;
 /// Silence inside a transaction that is worth a remark.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(2);
 
@@ -46,6 +50,18 @@ impl Findings {
     /// In the order of [`Hazard`], then by statement.
     pub fn all(&self) -> Vec<Finding> {
         self.seen.lock().iter().cloned().collect()
+    }
+
+    /// A client that has come as one of so many of its pool; the notice for it, if it is to have one.
+    pub(super) fn came(&self, mode: PoolMode, clients: usize, application: &str) -> Option<PgError> {
+        let (most, statement) = match mode {
+            PoolMode::Transaction => (CLIENTS_MAX, "more than 200 clients in transaction mode"),
+            PoolMode::Session => (SESSIONS_MAX, "more than 15 clients in session mode"),
+        };
+        let remark = || Remark { hazard: Hazard::Clients, statement: statement.into() };
+        (clients > most)
+            .then(|| Finding { remark: remark(), application: self::application(application) })
+            .and_then(|f| self.report(f))
     }
 
     /// Remembers and tells it; the notice for the client, if it is to have one.

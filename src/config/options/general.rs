@@ -64,7 +64,7 @@ pub(super) const GENERAL: &[Opt] = &[
         ]),
         doc: "What becomes of statements on the transaction port that work here and would break or leak on a hosted pooler: \
               session settings, LISTEN, temporary tables, session advisory locks, cursors WITH HOLD, PREPARE, prepared \
-              statements with names, transactions left idle for 2 seconds. Each statement is told once for each \
+              statements with names, transactions left idle for 2 seconds; and on both ports, more clients than it takes. Each statement is told once for each \
               `application_name`, without its literals and with what to write instead: as a warning in the log (`log`), \
               or to the client (`notice`). `auto` is `off`, and `log` in `sidepool dev`.",
     },

@@ -31,6 +31,8 @@ pub enum Hazard {
     NamedStatement,
     /// Silence for seconds inside a transaction.
     IdleTransaction,
+    /// More of them at once than may be.
+    Clients,
 }
 
 /// A hazard and the statement it is in, as far as people are shown it.
@@ -42,7 +44,7 @@ pub struct Remark {
 }
 
 impl Hazard {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Setting,
         Self::Lock,
         Self::TempTable,
@@ -51,6 +53,7 @@ impl Hazard {
         Self::Prepare,
         Self::NamedStatement,
         Self::IdleTransaction,
+        Self::Clients,
     ];
 
     pub const fn title(self) -> &'static str {
@@ -63,6 +66,7 @@ impl Hazard {
             Self::Prepare => "PREPARE",
             Self::NamedStatement => "a prepared statement with a name",
             Self::IdleTransaction => "a transaction left idle for seconds",
+            Self::Clients => "too many clients at once",
         }
     }
 
@@ -83,6 +87,7 @@ impl Hazard {
                 "The name is on one server connection: the next transaction may not find it (26000), and another client may find it taken (42P05)."
             }
             Self::IdleTransaction => "It keeps one of the pool's few server connections from everybody else.",
+            Self::Clients => "On the smallest instance further ones are refused (EMAXCONN, EMAXCONNSESSION).",
         }
     }
 
@@ -103,6 +108,9 @@ impl Hazard {
                 "Switch names off: ?pgbouncer=true (Prisma up to 6), prepare: false (postgres.js, Drizzle), prepare_threshold=None (psycopg), statement_cache_size=0 (asyncpg), prepareThreshold=0 (JDBC)."
             }
             Self::IdleTransaction => "Do the slow work before BEGIN or after COMMIT.",
+            Self::Clients => {
+                "Let each process keep fewer connections (connection_limit, max), and use port 6543, where many clients share few servers."
+            }
         }
     }
 }
