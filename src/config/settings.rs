@@ -63,6 +63,7 @@ impl Settings {
         Self {
             listen: running.listen.clone(),
             isolation: running.isolation,
+            named_statements: running.named_statements,
             workers: running.workers,
             watch: running.watch,
             log: Log { format: running.log.format, ..self.log },

@@ -282,9 +282,9 @@ impl Arriving {
     fn side(&self, params: Arc<Params>, settings: &Startup) -> ClientSide {
         let limits = &self.settings.limits;
         let bounds = Bounds {
-            statement_bytes: limits.statement_bytes,
-            statements_per_client: limits.prepared_statements_per_client,
-            statements_per_server: limits.prepared_statements_per_server,
+            statement_bytes: narrow(limits.statement_bytes),
+            statements_per_client: narrow(limits.prepared_statements_per_client),
+            statements_per_server: narrow(limits.prepared_statements_per_server),
             texts: self.settings.error_texts,
         };
         let catalog = Arc::clone(&self.pool.catalog);
@@ -359,6 +359,11 @@ fn startup_for_server(packet: &StartupPacket) -> StartupKey {
         Replication::Database => pairs.push(("replication".into(), "database".into())),
     }
     pairs.into()
+}
+
+/// As it is kept for each client.
+fn narrow(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 /// For `pg_split_opts`: white space and backslashes are taken literally behind a backslash.

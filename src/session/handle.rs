@@ -203,13 +203,13 @@ pub struct Membership {
     handle: Arc<Handle>,
     pool: Arc<Pool>,
     /// In what the hosted pooler would call its pool.
-    _count: Option<PoolCount>,
+    _count: PoolCount,
 }
 
 impl Membership {
     /// The pool has counted the client already.
     pub fn new(sessions: &Arc<Sessions>, handle: Arc<Handle>, pool: &Arc<Pool>) -> Self {
-        Self { sessions: Arc::clone(sessions), handle, pool: Arc::clone(pool), _count: None }
+        Self { sessions: Arc::clone(sessions), handle, pool: Arc::clone(pool), _count: PoolCount::default() }
     }
 
     pub fn handle(&self) -> &Arc<Handle> {
@@ -217,7 +217,7 @@ impl Membership {
     }
 
     pub fn count(&mut self, count: PoolCount) {
-        self._count = Some(count);
+        self._count = count;
     }
 
     /// Known to the client by another process id and key from now on. What it was asked to before, it is asked still.

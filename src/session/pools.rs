@@ -23,7 +23,7 @@ struct Counted {
 }
 
 /// A pool counts for as long as one of these is there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PoolCount(#[expect(dead_code, reason = "it is held, and that is all")] Option<Arc<Counted>>);
 
 impl HostedPools {

@@ -138,16 +138,19 @@ impl ClientNames {
 
     /// All of them become `other`'s, up to `most` in all; those beyond are gone.
     pub fn leave_to(&mut self, other: &mut Self, most: usize) {
-        for named in self.held.drain() {
-            if other.held.len() < most {
-                other.held.replace(named);
+        let Some(names) = &mut self.0 else { return };
+        for named in names.held.drain() {
+            if other.len() < most {
+                other.table().held.replace(named);
             }
         }
     }
 
     /// Without a trace.
     pub fn drop_name(&mut self, name: &[u8]) {
-        self.held.remove(name);
+        if let Some(names) = &mut self.0 {
+            names.held.remove(name);
+        }
     }
 
     /// Everything that was sent has been answered.

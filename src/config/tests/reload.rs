@@ -6,7 +6,7 @@ use super::Try;
 use crate::config::{Settings, options};
 
 /// A value that is not the default, of every option that needs a restart.
-const OTHERS: [(&str, &str); 10] = [
+const OTHERS: [(&str, &str); 11] = [
     ("isolation", "strict"),
     ("workers", "3"),
     ("watch", "true"),
@@ -17,6 +17,7 @@ const OTHERS: [(&str, &str); 10] = [
     ("listen.http", "127.0.0.1:9930"),
     ("listen.http_token", "secret"),
     ("log.format", "json"),
+    ("named_statements", "forget"),
 ];
 
 #[test]

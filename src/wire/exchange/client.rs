@@ -214,7 +214,7 @@ impl Walk<'_, '_> {
 
     /// The whole body, once it is here.
     fn whole_body(&self, header: Header) -> Result<Option<&'_ [u8]>, PgError> {
-        let limit = self.client.bounds.statement_bytes;
+        let limit = self.client.bounds.statement_bytes as usize;
         if header.body as usize > limit {
             return Err(too_large(header.body, limit));
         }

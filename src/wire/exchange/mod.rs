@@ -68,9 +68,9 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Longest Parse that is kept, in bytes.
-    pub statement_bytes: usize,
-    pub statements_per_client: usize,
-    pub statements_per_server: usize,
+    pub statement_bytes: u32,
+    pub statements_per_client: u32,
+    pub statements_per_server: u32,
     /// In whose words it is told of them.
     pub texts: ErrorTexts,
 }
@@ -154,12 +154,8 @@ impl ClientSide {
 
     /// A stand-in for when the pooler itself talks to a server.
     pub fn nobody(catalog: Arc<Catalog>, params: Arc<Params>) -> Self {
-        let bounds = Bounds {
-            statement_bytes: 0,
-            statements_per_client: 0,
-            statements_per_server: usize::MAX,
-            texts: ErrorTexts::Postgres,
-        };
+        let bounds =
+            Bounds { statement_bytes: 0, statements_per_client: 0, statements_per_server: u32::MAX, texts: ErrorTexts::Postgres };
         Self::new(0, Mode::Session, catalog, params, Arc::new([]), bounds)
     }
 

@@ -229,7 +229,7 @@ impl Walk<'_, '_> {
     /// same go.
     fn leave_names(&mut self) {
         if self.server.is_idle() && self.client.intake == Intake::Boundary {
-            let most = self.client.bounds.statements_per_server;
+            let most = self.client.bounds.statements_per_server as usize;
             self.client.names.leave_to(&mut self.server.left, most);
         }
     }

@@ -116,7 +116,7 @@ impl Walk<'_, '_> {
     /// Closes what is over the server's limit, but nothing of `kept`; should the Close not be processed, the statement is
     /// still there (trap 26).
     pub(super) fn evict(&mut self, kept: &[u64]) {
-        let (limit, batch) = (self.client.bounds.statements_per_server, self.server.plan.batch());
+        let (limit, batch) = (self.client.bounds.statements_per_server as usize, self.server.plan.batch());
         while let Some((id, held, since)) = self.server.statements.evict(limit, kept, batch) {
             let is_there = held == Held::Surely && !self.server.plan.is_pending(since);
             self.write_close(id, if is_there { Note::Evicts(id) } else { Note::Doubts(id) });

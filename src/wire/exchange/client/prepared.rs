@@ -180,7 +180,7 @@ impl Walk<'_, '_> {
     }
 
     fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, PgError> {
-        let limit = self.client.bounds.statements_per_client;
+        let limit = self.client.bounds.statements_per_client as usize;
         if self.client.names.len() >= limit {
             if self.client.bounds.texts == ErrorTexts::Supabase {
                 return Err(Hosted::Statements { limit }.into());
@@ -239,7 +239,7 @@ impl Walk<'_, '_> {
     fn refuse_parse(&mut self, header: Header) -> bool {
         let unknown = estranged(SERVER_NAME_PREFIX.as_bytes());
         write_message(tag::BIND, &[b"\0", &unknown, b"\0\0\0\0\0\0\0"], 0, self.out.settle());
-        let note = Note::Refuses(self.client.bounds.statements_per_client);
+        let note = Note::Refuses(self.client.bounds.statements_per_client as usize);
         self.server.plan.push(Entry::forward(Kind::Bind).noting(note));
         self.at += header.message_bytes();
         true
@@ -286,8 +286,8 @@ impl Walk<'_, '_> {
         let Some(names) = BindNames::read(&input[start..start + here]) else {
             return match here == header.body as usize {
                 true => Err(malformed("Bind")),
-                false if here > self.client.bounds.statement_bytes => {
-                    Err(too_large(header.body, self.client.bounds.statement_bytes))
+                false if here > self.client.bounds.statement_bytes as usize => {
+                    Err(too_large(header.body, self.client.bounds.statement_bytes as usize))
                 }
                 false => Ok(false),
             };

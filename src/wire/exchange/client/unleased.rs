@@ -49,7 +49,7 @@ impl ClientSide {
         if self.mode == Mode::Session || self.catalog.named_statements == NamedStatements::Forgotten {
             return false;
         }
-        if self.names.len() >= self.bounds.statements_per_client {
+        if self.names.len() >= self.bounds.statements_per_client as usize {
             return false;
         }
         let Some(body) = input.get(HEADER_BYTES..header.message_bytes()) else { return false };

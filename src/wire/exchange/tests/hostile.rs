@@ -82,7 +82,7 @@ impl Pair {
         let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
         let turn = self.client.turn(&mut self.server, bytes, &mut to_server, &mut to_client).map_err(drop)?;
         // What leaves is what came, but for statements sent in addition: one for each message at most, as long as a Parse.
-        assert!(to_server.len() <= bytes.len() + (bytes.len() / 5 + 1) * (BOUNDS.statement_bytes + 64));
+        assert!(to_server.len() <= bytes.len() + (bytes.len() / 5 + 1) * (BOUNDS.statement_bytes as usize + 64));
         assert!(to_client.len() <= 64 + 8 * bytes.len());
         assert!(turn.consumed <= bytes.len() && turn.direct.end <= turn.consumed);
         Ok(turn.consumed)
@@ -192,7 +192,7 @@ proptest! {
             }
             piece += first;
         }
-        prop_assert!(pair.client.prepared_statements() <= BOUNDS.statements_per_client);
+        prop_assert!(pair.client.prepared_statements() <= BOUNDS.statements_per_client as usize);
     }
 
     #[test]

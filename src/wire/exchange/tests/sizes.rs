@@ -5,6 +5,8 @@ use super::rig::{BOUNDS, in_pieces};
 use crate::wire::exchange::SCANNED_BYTES;
 use crate::wire::plan::OWED_MAX;
 
+const STATEMENT_BYTES: usize = BOUNDS.statement_bytes as usize;
+
 #[test]
 fn trap_32_a_query_of_any_length_passes() {
     for length in [SCANNED_BYTES - 1, SCANNED_BYTES, SCANNED_BYTES + 1, 5 * SCANNED_BYTES] {
@@ -24,7 +26,7 @@ fn trap_32_a_query_of_any_length_passes() {
 fn trap_32_a_parse_may_be_as_long_as_the_bound_and_no_longer() {
     in_pieces(|rig| {
         let (a, s) = rig.pair();
-        let most = BOUNDS.statement_bytes - "s1\0\0\0\0".len();
+        let most = STATEMENT_BYTES - "s1\0\0\0\0".len();
         let parse = from_client(&format!("P(s1,{}) S", "x".repeat(most)));
         let (sent, _) = rig.ask_bytes(a, &parse).unwrap();
         assert_eq!(show_client(&sent), format!("P(sidepool_1,{}) S", "x".repeat(most)));
@@ -40,7 +42,7 @@ fn trap_32_a_bind_passes_whatever_its_values() {
     in_pieces(|rig| {
         let (a, s) = rig.pair();
         rig.round_as(a, "P(s1,select $1) S", "P(sidepool_1,select $1) S", "1 Z(I)");
-        for length in [0, 1, BOUNDS.statement_bytes, 3 * BOUNDS.statement_bytes] {
+        for length in [0, 1, STATEMENT_BYTES, 3 * STATEMENT_BYTES] {
             let rest = vec![7; length];
             let (sent, _) = rig.ask_bytes(a, &message(b'B', &[b"portal\0s1\0", &rest])).unwrap();
             assert!(sent == message(b'B', &[b"portal\0sidepool_1\0", &rest]), "{length}");
@@ -62,8 +64,8 @@ fn trap_32_a_name_may_be_longer_than_anything_we_read_at_once() {
             "1 2 D(1) C(SELECT 1) Z(I)",
         );
         rig.is_idle(s);
-        let endless = message(b'B', &[&vec![b'n'; 3 * BOUNDS.statement_bytes]]);
-        assert_eq!(rig.ask_bytes(a, &endless[..2 * BOUNDS.statement_bytes]).unwrap_err().code.as_str(), "54000");
+        let endless = message(b'B', &[&vec![b'n'; 3 * STATEMENT_BYTES]]);
+        assert_eq!(rig.ask_bytes(a, &endless[..2 * STATEMENT_BYTES]).unwrap_err().code.as_str(), "54000");
     });
 }
 

@@ -96,7 +96,7 @@ struct World {
 impl World {
     fn new(seed: u64, servers: usize) -> Self {
         let mut rng = Rng::new(seed);
-        let statements_per_server = if rng.one_in(3) { 1 + rng.below(4) } else { 50 };
+        let statements_per_server = if rng.one_in(3) { 1 + rng.below(4) as u32 } else { 50 };
         let grain = [2, 7, 40, 200, 1000][rng.below(5)];
         let bounds =
             Bounds { statement_bytes: 4096, statements_per_client: 100, statements_per_server, texts: ErrorTexts::Postgres };
@@ -395,7 +395,7 @@ impl World {
             assert!(known.iter().any(|(n, _)| n == name), "{name} is there and not counted: {}", self.describe());
         }
         // A Close that was skipped behind its Parse waits for the next one.
-        assert!(known.len() <= self.bounds.statements_per_server + 2, "{known:?}");
+        assert!(known.len() <= self.bounds.statements_per_server as usize + 2, "{known:?}");
     }
 
     /// Each client heard what it would have heard alone.
