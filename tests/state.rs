@@ -153,7 +153,6 @@ async fn what_is_really_there_keeps_the_server() {
             "CLOSE c",
             "SELECT count(*) FROM pg_cursors WHERE is_holdable",
         ),
-        ("LISTEN there", "UNLISTEN there", "SELECT count(*) FROM pg_listening_channels()"),
         ("PREPARE mine AS SELECT 1", "DEALLOCATE mine", "SELECT count(*) FROM pg_prepared_statements WHERE from_sql"),
         (
             "DO $$ BEGIN CREATE TEMP TABLE mine (a int); END $$",
@@ -288,11 +287,11 @@ async fn a_pool_of_pinned_servers_says_why_it_has_none() {
 async fn an_idle_client_may_be_told_to_go_when_others_want_its_server() {
     let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("timeout-idle-pinned", "300ms")]);
     let mut one = sidepool.transaction().wire().await;
-    one.run("LISTEN pinned").await;
+    one.run("SELECT pg_advisory_lock(18)").await;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     one.run("SELECT 1").await;
     let mut two = sidepool.transaction().wire().await;
-    assert_eq!(two.value("SELECT count(*) FROM pg_listening_channels()").await, "0");
+    assert_eq!(two.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 18").await, "0");
     let last = one.until_closed().await;
     assert!(common::wire::show(&last).contains("E(57P05)"), "{last:?}");
 }

@@ -12,7 +12,7 @@ use crate::telemetry::{Count, Kind, Page, PoolName, Tally};
 type Counter = (&'static str, &'static str, fn(&Tally) -> &Count);
 type Gauge = (&'static str, &'static str, fn(&PoolView) -> usize);
 
-const COUNTERS: [Counter; 11] = [
+const COUNTERS: [Counter; 13] = [
     ("sidepool_client_logins_total", "Clients let into the pool.", |t| &t.logins),
     ("sidepool_transactions_total", "Transactions that ended.", |t| &t.transactions),
     ("sidepool_queries_total", "Requests answered: simple queries, and batches up to their Sync.", |t| &t.queries),
@@ -24,13 +24,17 @@ const COUNTERS: [Counter; 11] = [
     ("sidepool_upstream_connects_total", "Server connections opened.", |t| &t.connects),
     ("sidepool_upstream_connect_failures_total", "Attempts to open a server connection that failed.", |t| &t.connect_failures),
     ("sidepool_servers_lost_total", "Server connections that ended while a client used them.", |t| &t.servers_lost),
+    ("sidepool_notifications_total", "Notifications that the listener heard for clients.", |t| &t.notifications),
+    ("sidepool_listeners_lost_total", "Listening connections that ended while clients needed them.", |t| &t.listeners_lost),
 ];
 
-const GAUGES: [Gauge; 4] = [
+const GAUGES: [Gauge; 6] = [
     ("sidepool_clients", "Clients logged in.", |p| p.counts.clients),
     ("sidepool_clients_waiting", "Clients that wait for a server.", |p| p.counts.waiting),
     ("sidepool_pool_size", "The most servers the pool may have.", |p| p.size),
     ("sidepool_prepared_statements", "Distinct prepared statements known.", |p| p.statements),
+    ("sidepool_listening_clients", "Clients for which the listener listens.", |p| p.listening.0),
+    ("sidepool_listened_channels", "Channels that the listener listens to.", |p| p.listening.1),
 ];
 
 pub(super) fn page(now: &Snapshot) -> String {

@@ -37,6 +37,8 @@ pub(super) struct PoolView {
     pub counts: Counts,
     pub held_for: BTreeMap<&'static str, usize>,
     pub statements: usize,
+    /// Clients and channels of its listener.
+    pub listening: (usize, usize),
     pub size: usize,
     /// Of its upstream, over all pools.
     pub upstream_limit: usize,
@@ -83,6 +85,7 @@ fn view(pool: &Pool, upstream_limit: usize) -> PoolView {
         counts: pool.counts(),
         held_for: pool.holds_by_reason(),
         statements: pool.catalog.statements.len(),
+        listening: pool.listening(),
         size: terms.size,
         upstream_limit,
         tally: Arc::clone(&pool.tally),

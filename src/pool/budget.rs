@@ -64,13 +64,15 @@ impl Budget {
     /// A permit, if need be at the cost of another pool's idle server. Where there is none, `pool` is called when there
     /// is one again.
     pub(super) fn reserve(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Permit> {
-        self.try_reserve().or_else(|| {
-            if self.close_one_idle(Some(pool)) {
-                return self.try_reserve();
-            }
+        self.spare(pool).or_else(|| {
             self.starve(pool);
             None
         })
+    }
+
+    /// The same, for what may be had or not: nobody waits for it.
+    pub(super) fn spare(self: &Arc<Self>, pool: &Arc<Pool>) -> Option<Permit> {
+        self.try_reserve().or_else(|| if self.close_one_idle(Some(pool)) { self.try_reserve() } else { None })
     }
 
     /// Whether a server that goes idle is better closed, because another pool waits for its place.

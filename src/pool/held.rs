@@ -61,6 +61,7 @@ impl Pool {
     /// Asks as many holders as there are clients waiting that no login under way will serve.
     pub(super) fn ask_holders(&self) {
         let mut wake = Vec::new();
+        let may_listen = self.may_listen();
         {
             let state = self.state.lock();
             if state.held.is_empty() {
@@ -71,6 +72,10 @@ impl Pool {
             let elsewhere = usize::from(self.budget.is_contended());
             let wanted = waiting.max(elsewhere).saturating_sub(state.opening + asked);
             wake.extend(state.held.iter().filter(|h| h.want()).take(wanted).cloned());
+            if wake.len() < wanted && may_listen {
+                let listening = state.held.iter().filter(|h| h.want_again_for(Leaves::LISTEN));
+                wake.extend(listening.take(wanted - wake.len()).cloned());
+            }
         }
         wake.iter().for_each(|hold| hold.waker.lock().wake_by_ref());
     }
@@ -104,6 +109,12 @@ impl Hold {
     /// ## Doubtful => Wanted
     fn want(&self) -> bool {
         self.status.compare_exchange(DOUBTFUL, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// It was asked before, and nothing but this kind of state held it.
+    /// ## Pinned => Wanted
+    fn want_again_for(&self, kind: Leaves) -> bool {
+        self.reasons() == kind && self.status.compare_exchange(PINNED, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn reasons(&self) -> Leaves {

@@ -10,6 +10,7 @@ mod credentials;
 mod generation;
 mod held;
 mod keeper;
+mod listener;
 mod open;
 mod outbox;
 mod registry;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 pub use budget::Budget;
 pub use counts::{Counts, Reach};
 pub use held::Held;
+pub use listener::{MAILBOX_BYTES_MAX, Standing, Subscription};
 pub use outbox::Outbox;
 pub use registry::{Registry, Unavailable};
 pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};
@@ -89,6 +91,7 @@ pub struct Pool {
     pub catalog: Arc<Catalog>,
     opener: open::Opener,
     budget: Arc<Budget>,
+    listener: listener::Listener,
     state: Mutex<State>,
     /// Connections that exist, idle or leased: each counts itself.
     open: Arc<AtomicUsize>,
@@ -323,6 +326,7 @@ impl Pool {
     /// Closes every idle server.
     pub fn close_idle(&self) -> usize {
         self.ask_all_holders();
+        self.listener.close_if_unused();
         let idle = std::mem::take(&mut self.state.lock().idle);
         let count = idle.len();
         idle.into_iter().for_each(|i| i.server.close());

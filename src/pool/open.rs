@@ -112,7 +112,8 @@ impl Pool {
             let terms = self.terms();
             let startup = self.startup_wanted();
             let credential = self.opener.credential.get();
-            match self.connect(&terms, &credential, &startup).await {
+            let parameters = if self.key.mode == PoolMode::Session { &startup[..] } else { &[] };
+            match self.connect(&terms, &credential, parameters).await {
                 Ok(connected) => return self.opened(connected, startup, &generation, terms, permit),
                 // A client has proved another password while the old one was being tried: that one counts.
                 Err(error) if is_wrong_password(&error) && self.opener.credential.get() != credential => continue,
@@ -142,7 +143,13 @@ impl Pool {
             .map_or_else(|| Arc::new([]) as StartupKey, |w| Arc::clone(&w.startup))
     }
 
-    async fn connect(&self, terms: &Terms, credential: &Credential, startup: &StartupKey) -> Result<Connected, ConnectError> {
+    /// `parameters` are further ones of the startup packet.
+    pub(super) async fn connect(
+        &self,
+        terms: &Terms,
+        credential: &Credential,
+        parameters: &[(String, String)],
+    ) -> Result<Connected, ConnectError> {
         let spec = ConnectSpec {
             upstream: &terms.project.upstream,
             tls: &terms.tls,
@@ -150,7 +157,7 @@ impl Pool {
             user: &self.key.user,
             database: &self.key.database,
             credential,
-            parameters: if self.key.mode == PoolMode::Session { startup } else { &[] },
+            parameters,
         };
         let limit = terms.settings.timeouts.server_connect;
         match tokio::time::timeout(limit, upstream::connect(&spec)).await {

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::credentials::Credentials;
 use super::generation::Generation;
+use super::listener::Listener;
 use super::open::Opener;
 use super::{Budget, Health, Pool, PoolKey, State, Terms, Vacancy};
 use crate::auth::key_cache::KeyCache;
@@ -135,6 +136,7 @@ impl Registry {
             }),
             opener: Opener { keys: Arc::clone(&self.keys), credential: Credentials::new(credential) },
             budget: Arc::clone(&upstream.budget),
+            listener: Listener::new(),
             state: Mutex::new(state),
             open: Arc::default(),
             clients: AtomicUsize::new(0),

@@ -77,6 +77,7 @@ impl Pool {
         state.terms = Arc::new(state.terms.of_nobody());
         drop(state);
         self.close_surplus();
+        self.listener.end();
         self.ask_all_holders();
     }
 

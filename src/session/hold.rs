@@ -4,7 +4,7 @@ use std::task::Context;
 
 use super::relay::{Relay, State};
 use crate::pool::{PoolMode, Server};
-use crate::wire::exchange::ClientSide;
+use crate::wire::exchange::{ClientSide, Place};
 
 /// What becomes of a server at the end of a transaction.
 enum Verdict {
@@ -52,6 +52,16 @@ impl Relay {
     fn keep(&mut self, cx: &Context<'_>) {
         let State::Serving(server) = &mut self.state else { return };
         let session = self.membership.handle().id;
+        if server.side.hears_markers() && matches!(self.side.place(), Place::Here | Place::Away) {
+            server.side.hush(server.out.buffer());
+            server.handle.prepare_for(session);
+            return;
+        }
+        if server.side.has_strays(&self.side) {
+            server.side.fetch_home(&self.side, server.out.buffer());
+            server.handle.prepare_for(session);
+            return;
+        }
         if server.side.restore_defaults(&mut self.side, server.out.buffer()) {
             server.handle.prepare_for(session);
             return;
@@ -60,28 +70,36 @@ impl Relay {
         if reasons.is_nothing() {
             return;
         }
+        let may_yield = self.may_yield();
         let held = self.held.get_or_insert_with(|| self.pool.hold(session, cx.waker()));
-        held.update(reasons, server.side.is_worth_asking());
-        if self.pool.wants_back(server) {
-            self.ask_server();
+        held.update(reasons, may_yield);
+        if let State::Serving(server) = &self.state
+            && self.pool.wants_back(server)
+        {
+            self.ask_server(cx);
         }
     }
 
     /// Somebody else needs a server, and this one may be free.
-    pub(super) fn answer_call(&mut self) {
+    pub(super) fn answer_call(&mut self, cx: &Context<'_>) {
         if self.held.as_ref().is_some_and(crate::pool::Held::is_wanted) {
-            self.ask_server();
+            self.ask_server(cx);
         }
     }
 
     /// What the server is asked goes out with the client's next bytes or alone; the client is not in its way, nor it in the
     /// client's.
-    fn ask_server(&mut self) {
+    fn ask_server(&mut self, cx: &Context<'_>) {
         let State::Serving(server) = &mut self.state else { return };
         let may = server.side.is_idle() && !self.side.owes_bytes() && !self.side.is_waiting();
-        if may && server.side.is_worth_asking() {
+        if !may {
+            return;
+        }
+        if server.side.is_worth_asking() {
             server.side.ask(&mut self.side, server.out.buffer());
             server.handle.prepare_for(self.membership.handle().id);
+        } else {
+            self.ask_listener(cx);
         }
     }
 }

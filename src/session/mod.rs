@@ -7,6 +7,7 @@ mod farewell;
 mod handle;
 mod hold;
 mod lint;
+mod listen;
 mod patience;
 mod pools;
 mod recover;

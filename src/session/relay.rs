@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::end::End;
 use super::handle::{Handle, Membership, Stop};
 use super::lint::Linted;
+use super::listen::Listening;
 use super::patience::{Patience, Silence};
 use super::tally;
 use crate::error::{PgError, SqlState};
@@ -25,7 +26,7 @@ use crate::wire::reply;
 /// Read from one side at once, in bytes. On the stack: an idle session holds no buffer.
 const READ_BYTES: usize = 16 * 1024;
 /// One side is not read while the other has more than this unwritten, in bytes.
-const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
+pub(super) const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
 /// What a client may send while it waits for a server, or for what its server owes, in bytes.
 pub(super) const QUEUED_BYTES_MAX: usize = 64 * 1024;
 
@@ -43,6 +44,8 @@ pub struct Relay {
     startup: StartupKey,
     /// While its server stays with it outside a transaction.
     pub(super) held: Option<Held>,
+    /// Its part in the pool's listener.
+    pub(super) listening: Option<Box<Listening>>,
     /// The server it had last.
     home: u64,
     pub(super) state: State,
@@ -98,6 +101,7 @@ impl Relay {
             membership,
             startup,
             held: None,
+            listening: None,
             home,
             state,
             vacancy: None,
@@ -142,6 +146,7 @@ impl Relay {
 
     /// What the client had begun, for whoever brings its server back.
     pub(super) fn detach_side(&mut self) -> ClientSide {
+        self.side.returned();
         let stand_in = ClientSide::nobody(Arc::clone(&self.pool.catalog), Arc::clone(&self.side.params));
         std::mem::replace(&mut self.side, stand_in)
     }
@@ -153,6 +158,9 @@ impl Relay {
                 && self.may_stop(stop)
             {
                 return Poll::Ready(self.handle().end());
+            }
+            if let Err(end) = self.attend(cx) {
+                return Poll::Ready(end);
             }
             let step = match &self.state {
                 State::Idle => self.poll_idle(cx),
@@ -228,7 +236,7 @@ impl Relay {
     /// ## Serving => (Serving | Idle)
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         // Written first, so that whoever is not read now for want of room is woken when there is room.
-        self.answer_call();
+        self.answer_call(cx);
         self.flush_client(cx)?;
         let mut step = Step::Wait;
         if self.to_client.pending_bytes() <= UNWRITTEN_BYTES_MAX
@@ -372,6 +380,9 @@ impl Relay {
 
     fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         let State::Serving(server) = &mut self.state else { return Ok(Step::Wait) };
+        if self.side.is_returning() {
+            return Ok(Step::Wait);
+        }
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
         let mut buf = ReadBuf::uninit(&mut room);
         match Pin::new(&mut server.stream).poll_read(cx, &mut buf) {
@@ -394,7 +405,7 @@ impl Relay {
         Ok(Step::Again)
     }
 
-    fn server_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn server_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
         let State::Serving(server) = &mut self.state else { return Ok(()) };
         let turn =
             server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
@@ -416,7 +427,7 @@ impl Relay {
         if released || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
     }
 
-    fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         match self.to_client.poll_send(&mut self.client, cx) {
             Poll::Ready(Err(error)) => Err(End::ClientFailed(error)),
             _ => Ok(()),

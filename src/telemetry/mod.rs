@@ -86,6 +86,10 @@ pub struct Tally {
     pub connect_failures: Count,
     /// Server connections that ended while a client used them.
     pub servers_lost: Count,
+    /// Notifications that clients were told of by the pool's listener.
+    pub notifications: Count,
+    /// Listeners whose connection ended while clients listened by it.
+    pub listeners_lost: Count,
 }
 
 /// A number that only grows.

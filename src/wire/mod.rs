@@ -6,6 +6,7 @@ pub mod exchange;
 pub mod extended;
 pub mod fields;
 pub mod frame;
+pub mod listen;
 pub mod names;
 pub mod options;
 pub mod params;

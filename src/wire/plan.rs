@@ -125,6 +125,14 @@ pub enum Note {
     Probe,
     /// A question about what the server reads ([`Plan::asks`]).
     Asks,
+    /// A marker that says where the shared listener begins to hear for the client.
+    Departs,
+    /// The server listens to nothing any more: the listener does.
+    Departed,
+    /// The client's channels come back to its server.
+    Returns,
+    /// The server need not hear markers any more.
+    Hushes,
 }
 
 /// Boxed, so that a plan of many entries stays small.

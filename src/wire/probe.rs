@@ -3,6 +3,7 @@
 //! Asked outside a transaction, so that what comes back is what PostgreSQL made of SET, SET LOCAL, savepoints and
 //! ROLLBACK. Every name is qualified, operators too: the question must mean the same whatever the client's search_path.
 
+use super::listen::{CHANNELS_MAX, is_private};
 use super::params::{Params, write_literal};
 use super::sql::{Leaves, Scope, Touched};
 
@@ -21,8 +22,8 @@ pub struct Probe {
 
 #[derive(Debug)]
 pub enum Answer {
-    /// Kinds that are there, and settings as they are.
-    Coming { remains: Leaves, settings: Params },
+    /// Kinds that are there, settings as they are, and channels that are listened to.
+    Coming { remains: Leaves, settings: Params, channels: Vec<Box<[u8]>> },
     /// The server said no, or what it said cannot be kept: everything asked about is taken to be there.
     Useless,
 }
@@ -40,15 +41,18 @@ pub fn ask(asked: Leaves, touched: &Touched, known: &Params) -> (Vec<u8>, Probe)
             sql.extend_from_slice(row.as_bytes());
         }
     }
+    if asked.has(Leaves::LISTEN) {
+        sql.extend_from_slice(b" UNION ALL SELECT 'n',c,'' FROM pg_catalog.pg_listening_channels() AS c");
+    }
     if asked.has(Leaves::SETTINGS) {
         ask_settings(touched, known, &mut sql);
     }
     sql.push(0);
     let settings = if touched.scope == Scope::Named { known.clone() } else { Params::default() };
-    (sql, Probe { asked, answer: Answer::Coming { remains: Leaves::NOTHING, settings } })
+    (sql, Probe { asked, answer: Answer::Coming { remains: Leaves::NOTHING, settings, channels: Vec::new() } })
 }
 
-const CONDITIONS: [(Leaves, char, &str); 5] = [
+const CONDITIONS: [(Leaves, char, &str); 4] = [
     (
         Leaves::LOCKS,
         'l',
@@ -63,7 +67,6 @@ const CONDITIONS: [(Leaves, char, &str); 5] = [
          UNION ALL SELECT FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
     ),
     (Leaves::CURSORS, 'c', "SELECT FROM pg_catalog.pg_cursors WHERE is_holdable"),
-    (Leaves::LISTEN, 'n', "SELECT FROM pg_catalog.pg_listening_channels()"),
     (Leaves::STATEMENTS, 'p', "SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql"),
 ];
 
@@ -99,7 +102,7 @@ impl Probe {
     }
 
     fn take_row(&mut self, body: &[u8]) -> Option<()> {
-        let Answer::Coming { remains, settings } = &mut self.answer else { return Some(()) };
+        let Answer::Coming { remains, settings, channels } = &mut self.answer else { return Some(()) };
         let mut row = Row { rest: body.get(2..)? };
         let (kind, name, value) = (row.next()??, row.next()??, row.next()?);
         match kind {
@@ -112,6 +115,14 @@ impl Probe {
                     None => settings.remove(name),
                 }
                 (settings.iter().count() <= SETTINGS_MAX).then_some(())?;
+            }
+            b"n" if is_private(name) => {}
+            b"n" => {
+                *remains |= Leaves::LISTEN;
+                // One more than can be moved says that they cannot.
+                if channels.len() <= CHANNELS_MAX {
+                    channels.push(name.into());
+                }
             }
             [letter] => *remains |= CONDITIONS.iter().find(|(_, l, _)| *l == char::from(*letter))?.0,
             _ => return None,
@@ -161,7 +172,7 @@ mod tests {
         probe.row(&row([Some(""), Some(""), Some("")]));
         probe.row(&row([Some("l"), Some(""), Some("")]));
         probe.row(&row([Some("s"), Some("app.x"), None]));
-        let Answer::Coming { remains, settings } = probe.answer else { panic!() };
+        let Answer::Coming { remains, settings, .. } = probe.answer else { panic!() };
         assert_eq!((remains, settings), (Leaves::LOCKS, Params::from_pairs([("work_mem", "4MB")])));
     }
 
@@ -174,6 +185,18 @@ mod tests {
         probe.row(&row([Some("s"), Some("search_path"), Some("\"a\", b")]));
         let Answer::Coming { settings, .. } = probe.answer else { panic!() };
         assert_eq!(settings, Params::from_pairs([("search_path", "\"a\", b")]));
+    }
+
+    #[test]
+    fn channels_are_taken_down_but_for_our_own() {
+        let (sql, mut probe) = ask(Leaves::LISTEN, &Touched::default(), &Params::default());
+        assert!(String::from_utf8(sql).unwrap().contains("pg_listening_channels()"));
+        let private = crate::wire::listen::private_channel([7; 16]);
+        for name in ["jobs", &private, "A \"b\""] {
+            probe.row(&row([Some("n"), Some(name), Some("")]));
+        }
+        let Answer::Coming { remains, channels, .. } = probe.answer else { panic!() };
+        assert_eq!((remains, channels), (Leaves::LISTEN, vec![(*b"jobs").into(), (*b"A \"b\"").into()]));
     }
 
     #[test]

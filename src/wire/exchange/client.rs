@@ -1,6 +1,7 @@
 //! What a client sends.
 
 mod held;
+mod home;
 mod lint;
 mod mentions;
 mod prepared;
@@ -95,7 +96,7 @@ impl Walk<'_, '_> {
             self.turn.terminated = true;
             return Ok(false);
         }
-        if self.server.plan.is_full() {
+        if self.server.plan.is_full() || self.client.is_leaving() {
             return Ok(self.wait());
         }
         if self.server.plan.is_skipping() && header.tag != tag::SYNC {
@@ -111,7 +112,10 @@ impl Walk<'_, '_> {
             tag::BIND => self.bind(header),
             tag::DESCRIBE | tag::CLOSE => self.describe_or_close(header),
             tag::EXECUTE => Ok(self.execute(header)),
-            tag::SYNC => Ok(self.pass(header, Kind::Sync)),
+            tag::SYNC => {
+                self.rejoin_in_batch();
+                Ok(self.pass(header, Kind::Sync))
+            }
             tag::FUNCTION_CALL => Ok(self.pass(header, Kind::FunctionCall)),
             _ => Ok(self.flush_or_copy(header)),
         }
@@ -230,6 +234,11 @@ impl Walk<'_, '_> {
         let text = cstr(body).map_or(body, |(text, _)| text);
         let Scan { effects, verb } = sql::scan(text);
         let before = self.at;
+        let is_about_channels = !self.client.channels.is_here() && (effects.is_about_channels() || !is_whole);
+        if is_about_channels && !self.bring_home(Some(text)) {
+            return Ok(false);
+        }
+        let rejoins = is_about_channels && is_whole && self.is_recalling();
         let more = if self.client.mode == Mode::Session || !is_whole {
             self.note_verb(verb);
             self.pass_query(header, Note::None)
@@ -242,6 +251,9 @@ impl Walk<'_, '_> {
             match is_whole {
                 true => self.note_effects(&effects),
                 false => self.note_effects(&Effects::anything()),
+            }
+            if rejoins {
+                self.rejoin();
             }
         }
         Ok(more)

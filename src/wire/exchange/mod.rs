@@ -4,6 +4,7 @@
 //! together. `client_turn` and `server_turn` walk messages by their headers, let through what need not be understood as
 //! runs of the input, and keep the [`Plan`] of what the server owes.
 
+mod channels;
 mod client;
 mod server;
 mod state;
@@ -11,6 +12,7 @@ mod transfer;
 
 use std::sync::Arc;
 
+pub use channels::Place;
 pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
 
@@ -21,6 +23,7 @@ use super::probe::Probe;
 use super::sql::{Leaves, Remark, Touched};
 use super::statement::Statements;
 use crate::error::hosted::ErrorTexts;
+use channels::Channels;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
 pub const SCANNED_BYTES: usize = 16 * 1024;
@@ -104,6 +107,10 @@ pub struct ClientSide {
     reset: Option<Box<Touched>>,
     /// Kinds that hold a server for this client alone: SEQUENCES, once it has asked for currval or lastval.
     keeps: Leaves,
+    /// Where its channels are listened to.
+    channels: Channels,
+    /// The batch in which they were called back last, together with statements of the client's.
+    recalled_in: Option<u64>,
     /// What RESET returns to.
     startup: Startup,
     catalog: Arc<Catalog>,
@@ -133,6 +140,8 @@ impl ClientSide {
             touched: None,
             reset: None,
             keeps: Leaves::NOTHING,
+            channels: Channels::Here,
+            recalled_in: None,
             startup,
             catalog,
             bounds,
@@ -221,6 +230,10 @@ pub struct ServerSide {
     leaves: Leaves,
     /// What it was found to have when it was asked last.
     pins: Leaves,
+    /// Channels it was found to listen to then.
+    found: Vec<Box<[u8]>>,
+    /// The pooler's own channel, if it may listen to it.
+    private: Option<Arc<str>>,
     probe: Option<Box<Probe>>,
     owner: Option<Owner>,
     /// A schema change whose transaction has not ended.
@@ -258,6 +271,8 @@ impl ServerSide {
             settings,
             leaves: Leaves::NOTHING,
             pins: Leaves::NOTHING,
+            found: Vec::new(),
+            private: None,
             probe: None,
             owner: None,
             schema: Schema::Unchanged,

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header};
+use super::super::listen::{Marker, Notification, is_private};
 use super::super::names::{KNOWN, Named};
 use super::super::params::{self, Params};
 use super::super::plan::{Entry, Fate, InTurn, Kind, Note, Plan, Reply, Status, Unexpected};
 use super::super::reply;
-use super::super::sql::Effects;
+use super::super::sql::{Effects, Leaves};
 use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Mode, NamedStatements, Schema, ServerSide};
@@ -72,6 +73,9 @@ impl ServerSide {
     /// # Errors
     /// The server is not to be used again. What came before is in `to_client` and may still be sent.
     pub fn turn(&mut self, client: &mut ClientSide, input: &[u8], to_client: &mut Vec<u8>) -> Result<ServerTurn, Broken> {
+        if client.is_returning() {
+            return Ok(ServerTurn::default());
+        }
         let out = Cut::new(input, to_client);
         let mut walk = Walk { server: self, client, input, at: 0, out, turn: ServerTurn::default() };
         loop {
@@ -137,7 +141,8 @@ impl Walk<'_, '_> {
             tag::COMMAND_COMPLETE => self.command_complete(header),
             tag::ERROR => self.error(header),
             tag::PARAMETER_STATUS => self.parameter_status(header),
-            tag::NOTICE | tag::NOTIFICATION => Ok(self.pass(header, self.current_reply())),
+            tag::NOTICE => Ok(self.pass(header, self.current_reply())),
+            tag::NOTIFICATION => self.notification(header),
             tag::DATA_ROW if matches!(self.server.plan.head(), Some(Entry { note: Note::Probe, .. })) => self.probe_row(header),
             _ => {
                 let (reply, done) = self.server.plan.answer(header.tag)?;
@@ -148,6 +153,31 @@ impl Walk<'_, '_> {
                 Ok(more)
             }
         }
+    }
+
+    /// It is the client's, whatever question of ours the server is answering; unless what listens is a former client's LISTEN.
+    fn notification(&mut self, header: Header) -> Result<bool, Broken> {
+        let mut reply = self.current_reply();
+        if self.server.may_have(Leaves::LISTEN | Leaves::HIDDEN) {
+            reply = Reply::Forward;
+        }
+        if !self.server.hears_markers() && self.client.channels.is_here() {
+            return Ok(self.pass(header, reply));
+        }
+        let input = self.input;
+        let Some(body) = input[self.at..].get(HEADER_BYTES..header.message_bytes()) else {
+            return if header.body > INSPECTED_BYTES_MAX { Err(Broken::Malformed(header.tag)) } else { Ok(false) };
+        };
+        let notification = Notification::read(body).ok_or(Broken::Malformed(header.tag))?;
+        let is_told = self.server.hears_markers() && is_private(notification.channel);
+        if is_told {
+            self.client.channels.pass(Marker::read(notification.payload));
+        }
+        if is_told || self.client.channels.are_elsewhere(notification.channel) {
+            reply = Reply::Swallow;
+        }
+        // What the listener heard before the marker comes first.
+        Ok(self.pass(header, reply) && !self.client.is_returning())
     }
 
     fn rest_of_body(&mut self) -> bool {
@@ -251,6 +281,11 @@ impl Walk<'_, '_> {
                 self.turn.asked = true;
                 self.server.probe_done(self.client);
             }
+            Note::Departs | Note::Departed | Note::Hushes => {
+                self.turn.asked = true;
+                self.server.channels_done(self.client, &done.note);
+            }
+            Note::Returns => self.turn.asked = true,
             _ => {}
         }
         self.emit_synthetic();
@@ -380,7 +415,7 @@ impl Walk<'_, '_> {
         };
         // Copied: errors are rare, and what follows changes the walk it is borrowed from.
         let body: Box<[u8]> = body.into();
-        if let Some(Entry { note: Note::Replay, .. }) = self.server.plan.head() {
+        if let Some(Entry { note: Note::Replay | Note::Returns | Note::Departed, .. }) = self.server.plan.head() {
             return Err(Broken::Replay(body));
         }
         if let Some(Entry { note: Note::Probe, .. }) = self.server.plan.head() {

@@ -101,9 +101,12 @@ impl ServerSide {
     /// The answer is complete.
     pub(super) fn probe_done(&mut self, client: &mut ClientSide) {
         let Some(probe) = self.probe.take() else { return };
-        let Probe { asked, answer: Answer::Coming { remains, settings, .. } } = *probe else { return };
+        let Probe { asked, answer: Answer::Coming { remains, settings, channels } } = *probe else { return };
         // ## being asked => (pinned | free)
         self.pins = self.pins.without(asked) | remains;
+        if asked.has(Leaves::LISTEN) {
+            self.found = channels;
+        }
         if asked.has(Leaves::SETTINGS) {
             let own = client.catalog.params.intern(self.own_settings(settings));
             self.settings = Arc::clone(&own);
@@ -125,6 +128,7 @@ impl ServerSide {
     pub(super) fn is_as_new(&mut self, client: &mut ClientSide) {
         self.leaves = self.leaves.only(Leaves::INDELIBLE) | Leaves::RESETS;
         self.pins = self.pins.only(Leaves::INDELIBLE);
+        self.private = None;
         // Its startup parameters are set again before anybody else comes.
         self.settings = Arc::clone(&client.initial_settings);
         client.settings = Arc::clone(&client.initial_settings);

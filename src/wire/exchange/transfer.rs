@@ -107,6 +107,9 @@ impl ServerSide {
         if dirty.has(Leaves::STATEMENTS) {
             self.statements.clear();
         }
+        if dirty.has(Leaves::LISTEN) {
+            self.private = None;
+        }
         let resets = dirty.has(Leaves::SETTINGS);
         if resets {
             sql.extend_from_slice(b"RESET ALL;");
@@ -136,6 +139,7 @@ impl ServerSide {
         self.unnamed = Holds::Nothing;
         self.leaves = Leaves::NOTHING;
         self.pins = Leaves::NOTHING;
+        self.private = None;
         self.settings = Arc::clone(&self.initial_settings);
         self.owner = None;
     }

@@ -83,6 +83,7 @@ fn call(name: &Name<'_>, arguments: &[u8]) -> Effects {
         b'l' if is(b"lastval") => Effects::leaving(Leaves::CURRVAL),
         b'p' if is(b"pg_advisory_lock") || is(b"pg_advisory_lock_shared") => Effects::leaving(Leaves::LOCKS),
         b'p' if is(b"pg_try_advisory_lock") || is(b"pg_try_advisory_lock_shared") => Effects::leaving(Leaves::LOCKS),
+        b'p' if is(b"pg_listening_channels") => Effects::NOTHING.about_channels(),
         b'p' if is(b"pg_advisory_unlock") || is(b"pg_advisory_unlock_shared") || is(b"pg_advisory_unlock_all") => {
             Effects::freeing(Leaves::LOCKS)
         }
@@ -99,6 +100,9 @@ fn set_config(arguments: &[u8]) -> Effects {
     }
     let (cast_off, _) = name.split_at(memchr::memmem::find(name, b"::").unwrap_or(name.len()));
     match cast_off.trim_ascii_end() {
+        [b'\'', literal @ .., b'\''] if literal.eq_ignore_ascii_case(b"client_encoding") => {
+            Effects::setting(literal).about_channels()
+        }
         [b'\'', literal @ .., b'\''] if !literal.contains(&b'\'') => Effects::setting(literal),
         [b'$', number @ ..] => match std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()) {
             Some(number) => Effects::bound_setting(number),

@@ -81,6 +81,17 @@ impl Effects {
         self
     }
 
+    /// Where channels of the client's are listened to makes a difference to it.
+    pub(super) fn about_channels(mut self) -> Self {
+        self.frees |= Leaves::CHANNELS;
+        self
+    }
+
+    /// See [`Leaves::CHANNELS`].
+    pub const fn is_about_channels(&self) -> bool {
+        self.frees.has(Leaves::CHANNELS)
+    }
+
     pub const fn is_nothing(&self) -> bool {
         self.leaves.is_nothing() && self.frees.is_nothing()
     }

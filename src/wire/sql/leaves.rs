@@ -31,6 +31,8 @@ impl Leaves {
     pub const CURRVAL: Self = Self(1 << 10);
     /// Not state, but the way back from it: RESET, SET … TO DEFAULT. The client's startup parameters are its defaults.
     pub const RESETS: Self = Self(1 << 11);
+    /// Not state, but a change or a reader of it: channels are listened to, or not any more, or asked for.
+    pub const CHANNELS: Self = Self(1 << 12);
 
     /// What the server can be asked about ([`Probe`](crate::wire::probe)).
     pub const ASKABLE: Self =

@@ -19,7 +19,7 @@ pub use effects::{Effects, Scope, Touched};
 pub use hazards::{Hazard, Remark, head, remarks};
 pub use leaves::Leaves;
 pub use mentions::{Backslash, Mention, mentions};
-pub use verb::Verb;
+pub use verb::{Verb, begins_with_rollback};
 pub use words::identifier;
 
 use pieces::{Pieces, Split};

@@ -201,12 +201,55 @@ fn calls_of_unknown_functions_may_do_anything() {
 #[test]
 fn state_that_may_be_gone() {
     let frees = |text: &str| scan(text.as_bytes()).effects.frees;
-    assert_eq!(frees("unlisten *"), Leaves::LISTEN);
+    assert_eq!(frees("unlisten *").without(Leaves::CHANNELS), Leaves::LISTEN);
     assert_eq!(frees("close c"), Leaves::CURSORS);
     assert_eq!(frees("drop table t"), Leaves::TEMP);
     assert_eq!(frees("discard temp"), Leaves::TEMP);
     assert_eq!(frees("deallocate p"), Leaves::STATEMENTS);
     assert_eq!(frees("select pg_advisory_unlock(1)"), Leaves::LOCKS);
+}
+
+#[test]
+fn texts_for_which_channels_come_home() {
+    let is_about = |text: &str| scan(text.as_bytes()).effects.is_about_channels();
+    for text in [
+        "listen a",
+        "select 1; UNLISTEN *",
+        "select pg_catalog.pg_listening_channels()",
+        "discard all",
+        "do $$ begin listen a; end $$",
+        "do 'begin unlisten a; end'",
+        "set client_encoding = 'latin1'",
+        "set names 'latin1'",
+        "reset client_encoding",
+        "reset all",
+        "select set_config('client_encoding', 'latin1', false)",
+    ] {
+        assert!(is_about(text), "{text}");
+    }
+    for text in
+        ["select 'listen'", "notify a", "discard temp", "do $$ begin perform 1; end $$", "set timezone = 'utc'", "call p()"]
+    {
+        assert!(!is_about(text), "{text}");
+    }
+}
+
+#[test]
+fn a_rollback_before_anything_else() {
+    for text in ["rollback; unlisten *", " /* x */ ABORT WORK ; select 1", "rollback transaction;select 1", "rollback;"] {
+        assert!(begins_with_rollback(text.as_bytes()), "{text}");
+    }
+    for text in [
+        "rollback",
+        "rollback to s; unlisten a",
+        "rollback and chain; select 1",
+        "rollback prepared 'x'; x",
+        "commit;",
+        "",
+        "\"rollback\";",
+    ] {
+        assert!(!begins_with_rollback(text.as_bytes()), "{text}");
+    }
 }
 
 #[test]

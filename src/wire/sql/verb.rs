@@ -44,6 +44,19 @@ impl Verb {
     }
 }
 
+/// `(ROLLBACK | ABORT) [WORK | TRANSACTION];` and more behind it.
+pub fn begins_with_rollback(text: &[u8]) -> bool {
+    let mut words = Words { text, at: 0 };
+    let Some(verb) = words.next_word() else { return false };
+    let is_one_of =
+        |word: Range<usize>, keywords: [&[u8]; 2]| keywords.iter().any(|k| text[word.clone()].eq_ignore_ascii_case(k));
+    if !is_one_of(verb, [b"rollback", b"abort"]) {
+        return false;
+    }
+    words.peek() == Some(b';')
+        || (words.next_word().is_some_and(|word| is_one_of(word, [b"work", b"transaction"])) && words.peek() == Some(b';'))
+}
+
 fn is_about_one(statement: &[u8]) -> bool {
     matches!(first(statement).0, Verb::Deallocate(_) | Verb::Execute(_))
 }

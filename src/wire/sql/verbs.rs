@@ -27,9 +27,10 @@ pub(super) fn effects(statement: &[u8]) -> Effects {
         b's' if is(b"select") && has_into(statement) => leaving(Leaves::TEMP),
         b'r' if is(b"reset") => reset(&mut words),
         b'p' if is(b"prepare") && !next_is(&mut words, b"transaction") => leaving(Leaves::STATEMENTS),
-        b'l' if is(b"listen") => leaving(Leaves::LISTEN),
+        b'l' if is(b"listen") => leaving(Leaves::LISTEN).about_channels(),
         b'l' if is(b"load") => leaving(Leaves::LIBRARY),
         b'd' if is(b"declare") && has_word(statement, b"hold") => leaving(Leaves::CURSORS),
+        b'd' if is(b"do") && names_listen(statement) => Effects::anything().about_channels(),
         b'd' if is(b"do") => Effects::anything(),
         b'd' if is(b"drop") => Effects::freeing(Leaves::TEMP),
         b'd' if is(b"discard") => discard(&mut words),
@@ -40,7 +41,7 @@ pub(super) fn effects(statement: &[u8]) -> Effects {
         b'c' if is(b"copy") => leaving(Leaves::SEQUENCES),
         b'i' if is(b"insert") => leaving(Leaves::SEQUENCES),
         b'm' if is(b"merge") => leaving(Leaves::SEQUENCES),
-        b'u' if is(b"unlisten") => Effects::freeing(Leaves::LISTEN),
+        b'u' if is(b"unlisten") => Effects::freeing(Leaves::LISTEN).about_channels(),
         b'w' if is(b"with") => with(statement),
         b'e' if is(b"explain") && has_temp(statement) => leaving(Leaves::TEMP),
         _ => Effects::NOTHING,
@@ -52,7 +53,12 @@ pub(super) fn effects_anywhere(text: &[u8]) -> Effects {
     const SUSPECTS: [&[u8]; 11] =
         [b"set", b"reset", b"prepare", b"listen", b"load", b"hold", b"do", b"call", b"temp", b"temporary", b"pg_temp"];
     let is_suspect = SUSPECTS.iter().any(|word| has_word(text, word));
-    if is_suspect { Effects::anything() } else { Effects::leaving(Leaves::SEQUENCES) }
+    let effects = if is_suspect { Effects::anything() } else { Effects::leaving(Leaves::SEQUENCES) };
+    if names_listen(text) { effects.about_channels() } else { effects }
+}
+
+fn names_listen(text: &[u8]) -> bool {
+    has_word(text, b"listen") || has_word(text, b"unlisten")
 }
 
 /// `SET [SESSION | LOCAL] …`
@@ -82,9 +88,13 @@ fn set(words: &mut Words<'_>) -> Effects {
     with_temp(if to_default { effects.resetting(touched(&name)) } else { effects }, words)
 }
 
-/// Of those that are reported ParameterStatus tells.
+/// Of those that are reported ParameterStatus tells. Notifications come in the client's encoding.
 fn setting(name: &[u8]) -> Effects {
-    if REPORTED.contains(&name) { Effects::NOTHING } else { Effects::setting(name) }
+    match name {
+        b"client_encoding" => Effects::NOTHING.about_channels(),
+        name if REPORTED.contains(&name) => Effects::NOTHING,
+        name => Effects::setting(name),
+    }
 }
 
 fn touched(name: &[u8]) -> Touched {
@@ -102,7 +112,7 @@ fn with_temp(mut effects: Effects, words: &Words<'_>) -> Effects {
 fn reset(words: &mut Words<'_>) -> Effects {
     let word = next_lower(words).unwrap_or_default();
     let name = match &*word {
-        b"all" | b"" => return Effects::any_setting().resetting(Touched::any()),
+        b"all" | b"" => return Effects::any_setting().resetting(Touched::any()).about_channels(),
         b"session" => return identities(),
         b"time" => b"timezone".to_vec(),
         _ => dotted(words, word),
@@ -127,8 +137,8 @@ fn discard(words: &mut Words<'_>) -> Effects {
     match next_lower(words).as_deref() {
         Some(b"temp" | b"temporary") => Effects::freeing(Leaves::TEMP),
         Some(b"sequences") => Effects::freeing(Leaves::SEQUENCES),
-        // `DISCARD ALL` is known by its tag.
-        _ => Effects::NOTHING,
+        // What else `DISCARD ALL` does is known by its tag.
+        _ => Effects::NOTHING.about_channels(),
     }
 }
 

@@ -127,6 +127,11 @@ impl Walk<'_, '_> {
         {
             return Ok(false);
         }
+        // With them, it may look at them: in its own batch it could not.
+        let is_in_batch = self.server.plan.is_in_batch();
+        if !self.client.channels.is_here() && scan.effects.is_about_channels() && !is_in_batch && !self.bring_home(None) {
+            return Ok(false);
+        }
         let (rest, about) = match (&scan.verb, named) {
             (_, Some((name, about))) => self.with_server_name(&parse, name, about),
             (Verb::DeallocateAll | Verb::ForgetsAll, None) => (Cow::Borrowed(parse.rest), About::ForgetsAll),
@@ -296,8 +301,11 @@ impl Walk<'_, '_> {
             if self.unnamed_must_wait() {
                 return Ok(false);
             }
-            self.ensure_unnamed();
             let effects = self.client.unnamed.effects.clone();
+            if !self.client.channels.is_here() && effects.is_about_channels() && !self.bring_home(None) {
+                return Ok(false);
+            }
+            self.ensure_unnamed();
             self.note_bound(&effects, &input[start..start + here]);
             self.client.bound = self.client.unnamed.about.clone();
             return Ok(self.pass(header, Kind::Bind));
@@ -308,6 +316,10 @@ impl Walk<'_, '_> {
         let Some(named) = self.client.names.get(names.statement).cloned() else {
             return Ok(self.bind_unknown(header, names));
         };
+        let is_about_channels = named.statement.scan.effects.is_about_channels();
+        if !self.client.channels.is_here() && is_about_channels && !self.bring_home(None) {
+            return Ok(false);
+        }
         self.ensure_named(&named);
         self.note_bound(&named.statement.scan.effects, &input[start..start + here]);
         self.note_verb(named.statement.scan.verb.clone());

@@ -43,6 +43,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             _ => {}
         }),
         Note::None | Note::Uses(_) | Note::Own | Note::Refuses(_) | Note::Replay | Note::Probe | Note::Asks => {}
+        Note::Departs | Note::Departed | Note::Returns | Note::Hushes => {}
     }
     let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;
     if client.unnamed.number != displaced.by {

@@ -1,0 +1,94 @@
+//! A statement about channels, of a client whose channels are at the shared listener: they come back first.
+
+use super::Walk;
+use crate::wire::extended::write_message;
+use crate::wire::plan::{Entry, Kind, Note, Status};
+use crate::wire::sql;
+use crate::wire::statement::SERVER_NAME_PREFIX;
+use crate::wire::tag::client as tag;
+
+impl Walk<'_, '_> {
+    /// Has the client's channels on its server before what comes next, in the same transaction if there is one: when that is
+    /// rolled back they never came. `text` is what comes next, if it is a simple query. `false`: it must wait.
+    pub(super) fn bring_home(&mut self, text: Option<&[u8]>) -> bool {
+        if self.client.is_returning() {
+            return self.wait();
+        }
+        // An earlier text may have brought them home, or may not; and ended the transaction, or not.
+        if self.must_wait_for_all() {
+            return false;
+        }
+        let Some(moved) = self.client.moved().cloned() else { return true };
+        let mut sql = Vec::new();
+        if self.server.plan.wants_data() {
+            return true;
+        }
+        if self.server.plan.is_in_batch() {
+            moved.write_return_once(&mut sql);
+            self.server.expect_home(&moved);
+            self.write_batched(&sql);
+            self.client.recalled_in = Some(self.server.plan.batch());
+            return true;
+        }
+        match self.server.status() {
+            Status::InTransaction | Status::Failed if text.is_some_and(sql::begins_with_rollback) => {
+                // What it rolls back they are not to be part of: that is done first, and there is something to roll back again.
+                self.server.say(b"ROLLBACK", Note::None, self.out.settle());
+                self.server.fetch_home(self.client, self.out.settle());
+                self.server.say(b"BEGIN", Note::None, self.out.settle());
+            }
+            Status::Idle => self.server.fetch_home(self.client, self.out.settle()),
+            Status::InTransaction => {
+                moved.write_return_once(&mut sql);
+                self.server.expect_home(&moved);
+                self.server.say(&sql, Note::Returns, self.out.settle());
+            }
+            // All that can be said now is no.
+            Status::Failed => {}
+        }
+        true
+    }
+
+    /// Behind a text inside a transaction that may have been `UNLISTEN *`: the marker of the way back is to be heard all the
+    /// same, should there be one.
+    pub(super) fn rejoin(&mut self) {
+        let Some(moved) = self.client.moved() else { return };
+        let mut sql = Vec::new();
+        moved.write_rejoin(&mut sql);
+        self.server.say(&sql, Note::None, self.out.settle());
+    }
+
+    /// The same at the end of a batch in which that may have been.
+    pub(super) fn rejoin_in_batch(&mut self) {
+        let Some(moved) = self.client.moved() else { return };
+        if self.client.recalled_in == Some(self.server.plan.batch()) && !self.server.plan.is_skipping() {
+            let mut sql = Vec::new();
+            moved.write_rejoin(&mut sql);
+            self.write_batched(&sql);
+        }
+    }
+
+    /// Whether what comes next may be part of a transaction with the way back in it.
+    pub(super) fn is_recalling(&self) -> bool {
+        self.client.moved().is_some() && self.server.status() == Status::InTransaction && !self.server.plan.is_in_batch()
+    }
+
+    /// A statement of ours among those of the client's batch, under names of its own.
+    fn write_batched(&mut self, sql: &[u8]) {
+        let name = format!("{SERVER_NAME_PREFIX}0_home");
+        let name = name.as_bytes();
+        let messages: [(u8, Kind, &[&[u8]]); 6] = [
+            // Left by a batch that failed half-way: that it is not there is no error.
+            (tag::CLOSE, Kind::Close, &[b"S", name, b"\0"]),
+            (tag::PARSE, Kind::Parse, &[name, b"\0", sql, b"\0\0\0"]),
+            (tag::BIND, Kind::Bind, &[name, b"\0", name, b"\0\0\0\0\0\0\0"]),
+            (tag::EXECUTE, Kind::Execute, &[name, b"\0\0\0\0\0"]),
+            (tag::CLOSE, Kind::Close, &[b"P", name, b"\0"]),
+            (tag::CLOSE, Kind::Close, &[b"S", name, b"\0"]),
+        ];
+        for (tag, kind, parts) in messages {
+            write_message(tag, parts, 0, self.out.settle());
+            self.server.plan.push(Entry::swallow(kind));
+        }
+    }
+}
