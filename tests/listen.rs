@@ -594,3 +594,21 @@ async fn metrics(port: u16) -> String {
     stream.read_to_string(&mut page).await.expect("it answers");
     page
 }
+
+#[tokio::test]
+async fn when_the_upstream_changes_those_who_listen_are_ended() {
+    let file = |host: &str| format!("upstream = \"{}\"\n", Postgres::shared().direct().url().replace("127.0.0.1", host));
+    let flags = [("pool-size", "1"), ("workers", "1")];
+    let sidepool = Sidepool::launch(&flags, &file("127.0.0.1")).unwrap();
+    let endpoint = sidepool.transaction();
+    let mut one = endpoint.wire().await;
+    one.run("LISTEN elsewhere").await;
+    moved(&endpoint).await;
+    sidepool.reload(&file("localhost"));
+    assert_eq!(show(&one.until_closed().await), "E(57P01)");
+    let mut again = endpoint.wire().await;
+    again.run("LISTEN elsewhere").await;
+    moved(&endpoint).await;
+    Postgres::shared().execute("postgres", "NOTIFY elsewhere, 'here'").await;
+    assert_eq!(heard(&again.until(b'A').await), ["elsewhere,here"]);
+}

@@ -50,11 +50,38 @@ async fn every_case(major: u16) {
         protocol_3_2(&postgres, &endpoint).await;
     }
     statements(&sidepool).await;
+    listening(&postgres, &sidepool).await;
     schema_changes(&postgres, &sidepool).await;
     the_same_errors(&postgres, &sidepool).await;
     if major >= SPEAKS_3_2 {
         long_keys_upstream(&postgres).await;
     }
+}
+
+/// Away from its server and back, whenever the version delivers what a backend notifies itself of.
+async fn listening(postgres: &Postgres, sidepool: &Sidepool) {
+    let (mut one, mut direct) = (sidepool.transaction().wire().await, postgres.direct().wire().await);
+    let mut sent = 0;
+    let mut told = Vec::new();
+    for step in ["LISTEN a", "SELECT 1", "BEGIN; UNLISTEN a; ROLLBACK", "LISTEN b", "BEGIN", "UNLISTEN *", "ROLLBACK", "LISTEN a"]
+    {
+        told.extend(one.query(step).await);
+        if step == "BEGIN" || step == "UNLISTEN *" {
+            continue;
+        }
+        for _ in 0..2 {
+            sent += 1;
+            direct.run(&format!("NOTIFY a, '{sent}'")).await;
+            sidepool.transaction().wire().await.backend().await;
+        }
+    }
+    let heard = |replies: &[wire::Reply]| replies.iter().filter(|r| r.tag == b'A').map(ToString::to_string).collect::<Vec<_>>();
+    while heard(&told).len() < sent {
+        told.extend(one.until(b'A').await);
+    }
+    assert_eq!(heard(&told), (1..=sent).map(|n| format!("A(a,{n})")).collect::<Vec<_>>());
+    one.run("UNLISTEN *").await;
+    assert_eq!(sidepool.transaction().wire().await.value("SELECT count(*) FROM pg_listening_channels()").await, "0");
 }
 
 /// SCRAM to Sidepool, and to PostgreSQL whatever its pg_hba.conf has for the user; TLS as the URL has it.

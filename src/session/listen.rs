@@ -24,11 +24,13 @@ impl Relay {
         if self.listening.is_some() {
             return;
         }
-        let Some(channels) = server.side.movable(&self.side) else { return };
         let encoding = self.side.params.get("client_encoding").unwrap_or_default();
-        // ## => Asked
-        let subscription = self.pool.subscribe(channels, encoding, server, cx.waker());
-        self.listening = subscription.map(|subscription| Box::new(Listening::Asked(subscription)));
+        let channels = server.side.movable(&self.side);
+        match channels.and_then(|channels| self.pool.subscribe(channels, encoding, server, cx.waker())) {
+            // ## => Asked
+            Some(subscription) => self.listening = Some(Box::new(Listening::Asked(subscription))),
+            None => self.stay(),
+        }
     }
 
     /// Whether asking, or moving what was found, may set the server free.

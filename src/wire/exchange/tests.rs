@@ -6,6 +6,7 @@ use super::Unleased;
 mod notation;
 mod rig;
 
+mod channels;
 mod copy;
 mod forgotten;
 mod hostile;

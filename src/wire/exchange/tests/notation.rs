@@ -3,7 +3,7 @@
 //! Words of the client: `Q(text)` `P(name,text)` `B(portal,statement)` `DS(name)` `DP(name)` `CS(name)` `CP(name)`
 //! `E` `E(portal)` `E(portal,rows)` `S` `H` `F` `d(data)` `c` `f(reason)` `X`.
 //! Words of the server: `1` `2` `3` `n` `t` `T` `D(value)` `C(tag)` `s` `I` `V` `G` `H` `W` `d(data)` `c` `Z(I)`
-//! `S(name=value)` `A(channel)` `N(00000 text)` `E(42P05 text)` `E(FATAL 57P01 text)` `E(0A000/Routine text)`.
+//! `S(name=value)` `A(channel)` `A(channel,payload)` `N(00000 text)` `E(42P05 text)` `E(FATAL 57P01 text)` `E(0A000/Routine text)`.
 
 /// Bytes of a client's messages.
 pub(super) fn from_client(text: &str) -> Vec<u8> {
@@ -106,7 +106,10 @@ fn server_message(word: &str, argument: &str) -> Vec<u8> {
             let (name, value) = argument.split_once('=').unwrap();
             message(tag, &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"])
         }
-        "A" => message(tag, &[b"\0\0\0\x07", whole, b"\0\0"]),
+        "A" => {
+            let (channel, payload) = pair(argument);
+            message(tag, &[b"\0\0\0\x07", channel.as_bytes(), b"\0", payload.as_bytes(), b"\0"])
+        }
         "E" | "N" => report(tag, argument),
         _ => panic!("no word of a server: {word:?}"),
     }
@@ -173,7 +176,7 @@ fn server_word(tag: u8, body: &[u8]) -> String {
         b'C' => with(word, &texts(body)[0]),
         b'd' | b'Z' => with(word, &String::from_utf8_lossy(body)),
         b'S' => with(word, &texts(body)[..2].join("=")),
-        b'A' => with(word, &texts(&body[4..])[0]),
+        b'A' => with(word, texts(&body[4..])[..2].join(",").trim_end_matches(',')),
         b'E' | b'N' => with(word, &reported(&texts(body))),
         _ => word.to_string(),
     }

@@ -305,6 +305,15 @@ impl Rig {
         self.answer_bytes(client, &bytes).expect("a server in order")
     }
 
+    pub(super) fn sides(&mut self, client: usize, server: usize) -> (&mut ClientSide, &mut ServerSide) {
+        (&mut self.clients[client].side, &mut self.servers[server].side)
+    }
+
+    /// The listener's last word for this client was told.
+    pub(super) fn returned(&mut self, client: usize) {
+        self.clients[client].side.returned();
+    }
+
     /// What brings the client's startup parameters back, if anything has to.
     pub(super) fn restored(&mut self, client: usize, server: usize) -> Option<String> {
         let mut sql = Vec::new();
