@@ -429,7 +429,7 @@ async fn a_lost_listener_ends_its_clients_as_a_lost_server_would() {
     let mut watch = direct.wire().await;
     assert_eq!(listeners(&mut watch, "listen_lost").await, "1");
     one.run("BEGIN").await;
-    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    let sql = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                WHERE application_name = 'sidepool listener' AND datname = 'listen_lost'";
     assert_eq!(watch.value(sql).await, "t");
     let last = idle.until_closed().await;

@@ -71,7 +71,7 @@ impl Relay {
             return;
         }
         let may_yield = self.may_yield();
-        let held = self.held.get_or_insert_with(|| self.pool.hold(session, cx.waker()));
+        let held = self.held.get_or_insert_with(|| Box::new(self.pool.hold(session, cx.waker())));
         held.update(reasons, may_yield);
         if let State::Serving(server) = &self.state
             && self.pool.wants_back(server)
@@ -82,7 +82,7 @@ impl Relay {
 
     /// Somebody else needs a server, and this one may be free.
     pub(super) fn answer_call(&mut self, cx: &Context<'_>) {
-        if self.held.as_ref().is_some_and(crate::pool::Held::is_wanted) {
+        if self.held.as_ref().is_some_and(|held| held.is_wanted()) {
             self.ask_server(cx);
         }
     }

@@ -45,6 +45,7 @@ impl Relay {
         self.log(&end);
         tally::end(&self.pool, &self.registry, &end);
         self.held = None;
+        self.listening = None;
         let deadline = house.settings.get().timeouts.recovery;
         if let Some(server) = self.take_server() {
             let pool = Arc::clone(&self.pool);

@@ -43,7 +43,7 @@ pub struct Relay {
     pub(super) membership: Membership,
     startup: StartupKey,
     /// While its server stays with it outside a transaction.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     /// Its part in the pool's listener.
     pub(super) listening: Option<Box<Listening>>,
     /// The server it had last.

@@ -11,19 +11,28 @@ use super::super::sql::Leaves;
 use super::super::tag::client as tag;
 use super::{ClientSide, ServerSide};
 
-/// Where a client's channels are listened to.
+/// Where a client's channels are listened to. Here, on its own server, if anywhere, costs a pointer.
+#[derive(Debug, Default)]
+pub(super) struct Channels(Option<Box<Elsewhere>>);
+
 #[derive(Debug)]
-pub(super) enum Channels {
-    /// On its own server, if anywhere.
-    Here,
+struct Elsewhere {
+    stage: Stage,
+    moved: Moved,
+    /// The batch in which they were called back last, together with statements of the client's.
+    recalled_in: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
     /// Its server has been asked to say the marker; nothing of the client's is sent to it meanwhile.
-    Leaving(Box<Moved>),
+    Leaving,
     /// The marker was there: the listener hears for the client, and what its server still hears is not told.
-    Left(Box<Moved>),
+    Left,
     /// The same, and the server has been told to listen no more.
-    Parting(Box<Moved>),
-    /// By the listener.
-    Away(Box<Moved>),
+    Parting,
+    /// The listener hears for it.
+    Away,
     /// Its server has said the marker of the way back: what the listener heard before it comes first.
     Returning,
 }
@@ -44,62 +53,75 @@ pub enum Place {
 impl Channels {
     #[inline]
     pub(super) const fn is_here(&self) -> bool {
-        matches!(self, Self::Here)
+        self.0.is_none()
+    }
+
+    #[inline]
+    fn stage(&self) -> Option<Stage> {
+        self.0.as_ref().map(|elsewhere| elsewhere.stage)
     }
 
     /// A marker that the client's server has heard.
     pub(super) fn pass(&mut self, marker: Option<Marker>) {
-        *self = match (std::mem::replace(self, Self::Here), marker) {
+        let Some(Elsewhere { stage, moved, .. }) = self.0.as_deref_mut() else { return };
+        *stage = match (*stage, marker) {
             // ## Leaving => Left
-            (Self::Leaving(moved), Some(Marker::Away(id))) if id == moved.id => Self::Left(moved),
+            (Stage::Leaving, Some(Marker::Away(id))) if id == moved.id => Stage::Left,
             // ## Away => Returning
-            (Self::Away(moved), Some(Marker::Home(id))) if id == moved.id => Self::Returning,
+            (Stage::Away, Some(Marker::Home(id))) if id == moved.id => Stage::Returning,
             (same, _) => same,
         };
     }
 
     /// Whether the listener tells the client what comes on this channel, and not its server.
     pub(super) fn are_elsewhere(&self, channel: &[u8]) -> bool {
-        match self {
-            Self::Left(moved) | Self::Parting(moved) | Self::Away(moved) => moved.has(channel),
-            Self::Here | Self::Leaving(_) | Self::Returning => false,
-        }
+        let Some(Elsewhere { stage, moved, .. }) = self.0.as_deref() else { return false };
+        matches!(stage, Stage::Left | Stage::Parting | Stage::Away) && moved.has(channel)
     }
 }
 
 impl ClientSide {
     pub fn place(&self) -> Place {
-        match self.channels {
-            Channels::Here => Place::Here,
-            Channels::Leaving(_) | Channels::Parting(_) => Place::Leaving,
-            Channels::Left(_) => Place::Left,
-            Channels::Away(_) => Place::Away,
-            Channels::Returning => Place::Returning,
+        match self.channels.stage() {
+            None => Place::Here,
+            Some(Stage::Leaving | Stage::Parting) => Place::Leaving,
+            Some(Stage::Left) => Place::Left,
+            Some(Stage::Away) => Place::Away,
+            Some(Stage::Returning) => Place::Returning,
         }
     }
 
     #[inline]
-    pub const fn is_returning(&self) -> bool {
-        matches!(self.channels, Channels::Returning)
+    pub fn is_returning(&self) -> bool {
+        self.channels.stage() == Some(Stage::Returning)
     }
 
     /// Its server is the pooler's for a moment.
     #[inline]
-    pub(super) const fn is_leaving(&self) -> bool {
-        matches!(self.channels, Channels::Leaving(_) | Channels::Left(_) | Channels::Parting(_))
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.channels.stage(), Some(Stage::Leaving | Stage::Left | Stage::Parting))
     }
 
     /// All that the listener had is told; or the client is gone, and nothing more is.
     pub fn returned(&mut self) {
-        // ## Returning => Here
-        self.channels = Channels::Here;
+        // ## Returning => here
+        self.channels = Channels::default();
     }
 
+    /// Its channels, if they are away.
     pub(super) fn moved(&self) -> Option<&Moved> {
-        match &self.channels {
-            Channels::Away(moved) => Some(moved),
-            _ => None,
+        self.channels.0.as_deref().filter(|elsewhere| elsewhere.stage == Stage::Away).map(|elsewhere| &elsewhere.moved)
+    }
+
+    /// They are called back in this batch, together with statements of the client's.
+    pub(super) fn recalls_in(&mut self, batch: u64) {
+        if let Some(elsewhere) = &mut self.channels.0 {
+            elsewhere.recalled_in = Some(batch);
         }
+    }
+
+    pub(super) fn is_recalled_in(&self, batch: u64) -> bool {
+        self.channels.0.as_ref().is_some_and(|elsewhere| elsewhere.recalled_in == Some(batch))
     }
 }
 
@@ -121,21 +143,18 @@ impl ServerSide {
         let (mut listen, mut notify) = (Vec::new(), Vec::new());
         moved.write_departure(&mut listen, &mut notify);
         self.private = Some(Arc::clone(&moved.private));
-        // ## Here => Leaving
-        client.channels = Channels::Leaving(Box::new(moved));
+        // ## here => Leaving
+        client.channels = Channels(Some(Box::new(Elsewhere { stage: Stage::Leaving, moved, recalled_in: None })));
         self.say(&listen, Note::None, to_server);
         self.say(&notify, Note::Departs, to_server);
     }
 
     /// The marker is through.
     pub fn part(&mut self, client: &mut ClientSide, to_server: &mut Vec<u8>) {
-        match std::mem::replace(&mut client.channels, Channels::Here) {
-            Channels::Left(moved) => {
-                // ## Left => Parting
-                client.channels = Channels::Parting(moved);
-                self.say(b"UNLISTEN *", Note::Departed, to_server);
-            }
-            other => client.channels = other,
+        if let Some(Elsewhere { stage: stage @ Stage::Left, .. }) = client.channels.0.as_deref_mut() {
+            // ## Left => Parting
+            *stage = Stage::Parting;
+            self.say(b"UNLISTEN *", Note::Departed, to_server);
         }
     }
 
@@ -178,18 +197,17 @@ impl ServerSide {
     pub(super) fn channels_done(&mut self, client: &mut ClientSide, done: &Note) {
         match done {
             // The marker would be there, had it been sent.
-            // ## Leaving => Here
-            Note::Departs if matches!(client.channels, Channels::Leaving(_)) => client.channels = Channels::Here,
+            // ## Leaving => here
+            Note::Departs if client.channels.stage() == Some(Stage::Leaving) => client.channels = Channels::default(),
             Note::Departed => {
                 self.leaves = self.leaves.without(Leaves::LISTEN);
                 self.pins = self.pins.without(Leaves::LISTEN);
                 self.found = Vec::new();
                 self.private = None;
-                client.channels = match std::mem::replace(&mut client.channels, Channels::Here) {
+                if let Some(Elsewhere { stage: stage @ Stage::Parting, .. }) = client.channels.0.as_deref_mut() {
                     // ## Parting => Away
-                    Channels::Parting(moved) => Channels::Away(moved),
-                    other => other,
-                };
+                    *stage = Stage::Away;
+                }
             }
             Note::Hushes if self.status() == Status::Idle => self.private = None,
             _ => {}

@@ -15,12 +15,13 @@ use std::sync::Arc;
 pub use channels::Place;
 pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
+use state::Account;
 
 use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
 use super::params::{ParamSets, Params, is_settable};
 use super::plan::{Plan, Status};
 use super::probe::Probe;
-use super::sql::{Leaves, Remark, Touched};
+use super::sql::{Leaves, Remark};
 use super::statement::Statements;
 use crate::error::hosted::ErrorTexts;
 use channels::Channels;
@@ -101,16 +102,12 @@ pub struct ClientSide {
     settings: Arc<Params>,
     /// The same after its login.
     initial_settings: Arc<Params>,
-    /// Settings that texts may have changed since.
-    touched: Option<Box<Touched>>,
-    /// Settings that were reset since its startup parameters were last made sure of.
-    reset: Option<Box<Touched>>,
+    /// What texts did to its settings since it was settled last.
+    account: Option<Box<Account>>,
     /// Kinds that hold a server for this client alone: SEQUENCES, once it has asked for currval or lastval.
     keeps: Leaves,
     /// Where its channels are listened to.
     channels: Channels,
-    /// The batch in which they were called back last, together with statements of the client's.
-    recalled_in: Option<u64>,
     /// What RESET returns to.
     startup: Startup,
     catalog: Arc<Catalog>,
@@ -137,11 +134,9 @@ impl ClientSide {
             params,
             initial_settings: Arc::clone(&settings),
             settings,
-            touched: None,
-            reset: None,
+            account: None,
             keeps: Leaves::NOTHING,
-            channels: Channels::Here,
-            recalled_in: None,
+            channels: Channels::default(),
             startup,
             catalog,
             bounds,

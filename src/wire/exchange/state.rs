@@ -31,10 +31,10 @@ impl ServerSide {
             client.keeps = Leaves::SEQUENCES;
         }
         if let Some(names) = &effects.names {
-            add(&mut client.touched, names);
+            add(&mut client.account().touched, names);
         }
         if let Some(names) = &effects.resets {
-            add(&mut client.reset, names);
+            add(&mut client.account().reset, names);
         }
     }
 
@@ -77,8 +77,8 @@ impl ServerSide {
         // ## in doubt => being asked
         self.leaves = self.leaves.without(asked);
         self.pins |= asked;
-        let touched = if asked.has(Leaves::SETTINGS) { client.touched.take() } else { None };
-        let (sql, probe) = probe::ask(asked, &touched.map(|t| *t).unwrap_or_default(), &client.settings);
+        let touched = if asked.has(Leaves::SETTINGS) { client.take_touched() } else { None };
+        let (sql, probe) = probe::ask(asked, &touched.unwrap_or_default(), &client.settings);
         write_message(tag::QUERY, &[&sql], 0, to_server);
         self.probe = Some(Box::new(probe));
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Probe));
@@ -132,8 +132,7 @@ impl ServerSide {
         // Its startup parameters are set again before anybody else comes.
         self.settings = Arc::clone(&client.initial_settings);
         client.settings = Arc::clone(&client.initial_settings);
-        client.touched = None;
-        client.reset = Some(Box::new(Touched::any()));
+        client.account = Some(Box::new(Account { touched: None, reset: Some(Touched::any()) }));
     }
 
     /// What RESET took away comes back, if the client has startup parameters: they are its session's defaults, and not the
@@ -143,7 +142,7 @@ impl ServerSide {
             return false;
         }
         self.leaves = self.leaves.without(Leaves::RESETS);
-        let Some(sql) = client.reset.take().and_then(|reset| defaults(&client.startup, &reset)) else { return false };
+        let Some(sql) = client.take_reset().and_then(|reset| defaults(&client.startup, &reset)) else { return false };
         write_message(tag::QUERY, &[&sql], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
         self.unnamed = Holds::Nothing;
@@ -173,7 +172,38 @@ fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
     (separator == b",(").then_some(sql)
 }
 
+/// What texts did to the settings of a client.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Those that they may have changed.
+    touched: Option<Touched>,
+    /// Those that were reset since its startup parameters were last made sure of.
+    reset: Option<Touched>,
+}
+
 impl ClientSide {
+    fn account(&mut self) -> &mut Account {
+        self.account.get_or_insert_default()
+    }
+
+    fn take_touched(&mut self) -> Option<Touched> {
+        self.take_from_account(|account| &mut account.touched)
+    }
+
+    fn take_reset(&mut self) -> Option<Touched> {
+        self.take_from_account(|account| &mut account.reset)
+    }
+
+    /// The account costs nothing while it is empty.
+    fn take_from_account(&mut self, part: fn(&mut Account) -> &mut Option<Touched>) -> Option<Touched> {
+        let account = self.account.as_deref_mut()?;
+        let taken = part(account).take();
+        if account.touched.is_none() && account.reset.is_none() {
+            self.account = None;
+        }
+        taken
+    }
+
     /// Settings of its own, as far as they are known.
     pub fn settings(&self) -> &Arc<Params> {
         &self.settings
@@ -182,14 +212,14 @@ impl ClientSide {
     /// A setting whose name was bound as a parameter; `None`: it could not be read.
     pub(super) fn touch_bound(&mut self, name: Option<&[u8]>) {
         let name = name.filter(|n| n.len() <= NAME_BYTES_MAX).and_then(|n| std::str::from_utf8(n).ok());
-        add(&mut self.touched, &name.map_or_else(Touched::any, Touched::named));
+        add(&mut self.account().touched, &name.map_or_else(Touched::any, Touched::named));
     }
 }
 
-fn add(account: &mut Option<Box<Touched>>, names: &Touched) {
+fn add(account: &mut Option<Touched>, names: &Touched) {
     match account {
         Some(account) => account.add(names),
-        none => *none = Some(Box::new(names.clone())),
+        none => *none = Some(names.clone()),
     }
 }
 

@@ -27,7 +27,7 @@ impl Walk<'_, '_> {
             moved.write_return_once(&mut sql);
             self.server.expect_home(&moved);
             self.write_batched(&sql);
-            self.client.recalled_in = Some(self.server.plan.batch());
+            self.client.recalls_in(self.server.plan.batch());
             return true;
         }
         match self.server.status() {
@@ -61,7 +61,7 @@ impl Walk<'_, '_> {
     /// The same at the end of a batch in which that may have been.
     pub(super) fn rejoin_in_batch(&mut self) {
         let Some(moved) = self.client.moved() else { return };
-        if self.client.recalled_in == Some(self.server.plan.batch()) && !self.server.plan.is_skipping() {
+        if self.client.is_recalled_in(self.server.plan.batch()) && !self.server.plan.is_skipping() {
             let mut sql = Vec::new();
             moved.write_rejoin(&mut sql);
             self.write_batched(&sql);
