@@ -90,6 +90,7 @@ impl SqlState {
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    pub const CHARACTER_NOT_IN_REPERTOIRE: Self = Self(*b"22021");
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
     pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     pub const INVALID_SQL_STATEMENT_NAME: Self = Self(*b"26000");
@@ -98,16 +99,21 @@ impl SqlState {
     pub const UNKNOWN_DATABASE: Self = Self(*b"3D000");
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    pub const UNDEFINED_PARAMETER: Self = Self(*b"42P02");
     pub const DUPLICATE_PREPARED_STATEMENT: Self = Self(*b"42P05");
     pub const INSUFFICIENT_RESOURCES: Self = Self(*b"53000");
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
+    pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
     pub const OBJECT_IN_USE: Self = Self(*b"55006");
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     pub const CRASH_SHUTDOWN: Self = Self(*b"57P02");
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
     pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
+    pub const CONFIG_FILE_ERROR: Self = Self(*b"F0000");
     pub const INTERNAL_ERROR: Self = Self(*b"XX000");
 
     /// `None` unless it is five printable ASCII characters.

@@ -125,6 +125,14 @@ impl Socket {
         self.peer
     }
 
+    /// Our own address, over TCP.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match &self.io {
+            Io::Tcp(stream) => stream.local_addr().ok(),
+            Io::Unix(_) => None,
+        }
+    }
+
     /// As if it came from there.
     #[cfg(test)]
     pub(crate) fn with_peer(self, peer: Peer) -> Self {

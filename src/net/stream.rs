@@ -39,6 +39,11 @@ impl Stream {
         self.socket().peer()
     }
 
+    /// Our own address, over TCP.
+    pub fn local(&self) -> Option<std::net::SocketAddr> {
+        self.socket().local()
+    }
+
     /// `None` without TLS.
     pub fn tls_facts(&self) -> Option<TlsFacts> {
         let Self::Tls(secured) = self else { return None };

@@ -80,6 +80,10 @@ impl Server {
 }
 
 impl Generation {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// With a number of its own among all that `ids` are given to.
     pub(super) fn new(ids: &AtomicU64) -> Arc<Self> {
         Arc::new(Self { number: ids.fetch_add(1, Ordering::Relaxed) + 1, open: AtomicUsize::new(0) })

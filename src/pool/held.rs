@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::{Pool, Server};
+use super::{Gate, Pool, Server};
 use crate::wire::sql::Leaves;
 
 /// One client's hold of its server, in its pool's list until dropped.
@@ -24,7 +25,11 @@ pub struct Held {
 /// What the pool knows of a hold.
 #[derive(Debug)]
 pub(super) struct Hold {
-    session: u64,
+    pub(super) session: u64,
+    /// Since its client has the server.
+    pub(super) since: Instant,
+    /// The statement that first left something, as far as people are shown it.
+    pub(super) statement: Mutex<Option<String>>,
     status: AtomicU8,
     /// [`Leaves`], for people.
     reasons: AtomicU16,
@@ -40,9 +45,11 @@ const PINNED: u8 = 2;
 
 impl Pool {
     /// `session` keeps its server; `waker` wakes it when somebody else wants one.
-    pub fn hold(self: &Arc<Self>, session: u64, waker: &Waker) -> Held {
+    pub fn hold(self: &Arc<Self>, session: u64, since: Instant, waker: &Waker) -> Held {
         let hold = Arc::new(Hold {
             session,
+            since,
+            statement: Mutex::default(),
             status: AtomicU8::new(DOUBTFUL),
             reasons: AtomicU16::new(0),
             waker: Mutex::new(waker.clone()),
@@ -55,7 +62,8 @@ impl Pool {
     /// of it, or it is to be closed.
     pub fn wants_back(&self, server: &Server) -> bool {
         let state = self.state.lock();
-        state.waiters.iter().any(|w| w.ticket.is_waiting()) || self.budget.is_contended() || !state.generation.has(server)
+        let is_wanted = state.waiters.iter().any(|w| w.ticket.is_waiting()) || self.budget.is_contended();
+        is_wanted || state.gate == Gate::Paused || !state.generation.has(server)
     }
 
     /// Asks as many holders as there are clients waiting that no login under way will serve.
@@ -117,12 +125,24 @@ impl Hold {
         self.reasons() == kind && self.status.compare_exchange(PINNED, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    fn reasons(&self) -> Leaves {
+    /// The server was asked, and the state is there.
+    pub(super) fn is_sure(&self) -> bool {
+        self.status.load(Ordering::Relaxed) == PINNED
+    }
+
+    pub(super) fn reasons(&self) -> Leaves {
         Leaves::from_bits(self.reasons.load(Ordering::Relaxed))
     }
 }
 
 impl Held {
+    /// Which statement it is held for, where that is known.
+    pub fn blame(&self, statement: Option<String>) {
+        if statement.is_some() {
+            *self.hold.statement.lock() = statement;
+        }
+    }
+
     pub fn is_wanted(&self) -> bool {
         self.hold.status.load(Ordering::Acquire) == WANTED
     }

@@ -7,6 +7,7 @@
 mod budget;
 mod counts;
 mod credentials;
+mod gates;
 mod generation;
 mod held;
 mod keeper;
@@ -14,7 +15,9 @@ mod listener;
 mod open;
 mod outbox;
 mod registry;
+mod roster;
 mod server;
+mod survey;
 mod terms;
 mod ticket;
 mod vacancy;
@@ -28,11 +31,13 @@ use parking_lot::Mutex;
 
 pub use budget::Budget;
 pub use counts::{Counts, Reach};
+pub use gates::Scope;
 pub use held::Held;
 pub use listener::{MAILBOX_BYTES_MAX, Standing, Subscription};
 pub use outbox::Outbox;
 pub use registry::{Registry, Unavailable};
-pub use server::{Aim, CancelInFlight, Lost, Server, ServerHandle, StartupKey};
+pub use server::{Aim, CancelInFlight, Lost, Server, ServerFacts, ServerHandle, StartupKey};
+pub use survey::{Pin, ServerState, ServerView, Waiting};
 pub use terms::Terms;
 pub use ticket::{Outcome, Refusal, Ticket};
 pub use vacancy::Vacancy;
@@ -95,6 +100,8 @@ pub struct Pool {
     state: Mutex<State>,
     /// Connections that exist, idle or leased: each counts itself.
     open: Arc<AtomicUsize>,
+    /// The same ones, for people who ask which.
+    roster: Arc<roster::Roster>,
     /// Clients logged in to this pool.
     clients: AtomicUsize,
     ids: Arc<AtomicU64>,
@@ -118,6 +125,15 @@ struct State {
     greeting: Option<Arc<Params>>,
     /// How many want the database for themselves.
     vacancies: usize,
+    gate: Gate,
+}
+
+/// Whether clients are given servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// They wait, and what servers there are go as they come back.
+    Paused,
 }
 
 /// An idle server with what choosing among them needs, side by side in memory.
@@ -168,7 +184,7 @@ impl Pool {
         loop {
             let mut server = {
                 let mut state = self.state.lock();
-                if !state.waiters.is_empty() {
+                if !state.waiters.is_empty() || state.gate == Gate::Paused {
                     return None;
                 }
                 let at = self.choose(&state.idle, want)?;
@@ -245,13 +261,15 @@ impl Pool {
         server.idle_since = now;
         server.checked_at = now;
         server.side.shrink();
+        server.handle.statements.store(server.side.prepared_statements(), Ordering::Relaxed);
         self.put_back(server);
     }
 
     fn put_back(self: &Arc<Self>, mut server: Box<Server>) {
         let mut state = self.state.lock();
         let open = self.open_count();
-        if !state.generation.has(&server) || state.is_beyond(open) || self.budget.is_exceeded() {
+        let goes = state.gate == Gate::Paused || !state.generation.has(&server);
+        if goes || state.is_beyond(open) || self.budget.is_exceeded() {
             drop(state);
             return self.retire(server);
         }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::budget::Permit;
 use super::credentials::{Credentials, Standing};
 use super::generation::{Counted, Generation};
-use super::server::{Server, ServerHandle, StartupKey};
-use super::{Health, Pool, PoolMode, Refusal, State, Terms};
+use super::server::{Server, ServerFacts, ServerHandle, StartupKey};
+use super::{Gate, Health, Pool, PoolMode, Refusal, State, Terms};
 use crate::auth::key_cache::KeyCache;
 use crate::config::ErrorTexts;
 use crate::error::hosted::{self, Hosted};
@@ -70,7 +70,8 @@ impl Pool {
             let at_once = self.parallel_logins(&state);
             let open = self.open_count();
             let prewarm = open + state.opening < self.prewarmed(&state);
-            if (wanted <= state.opening && !prewarm) || state.opening >= at_once {
+            let is_of_use = state.gate == Gate::Open && (wanted > state.opening || prewarm);
+            if !is_of_use || state.opening >= at_once {
                 (None, false)
             } else if open + state.opening < state.terms.size {
                 state.opening += 1;
@@ -214,7 +215,15 @@ impl Pool {
         let params = self.catalog.params.intern(Params::from_pairs(connected.parameters));
         let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(server = id, pid = connected.key.pid, pool = %self, "server connection opened");
-        let handle = ServerHandle::new(id, connected.key, terms);
+        let facts = ServerFacts {
+            opened_at: SystemTime::now(),
+            peer: connected.stream.peer(),
+            local: connected.stream.local(),
+            tls: connected.tls,
+            generation: generation.number(),
+        };
+        let handle = Arc::new(ServerHandle::new(id, connected.key, terms, facts));
+        let entered = self.roster.enter(&handle);
         let side = ServerSide::new(Arc::clone(&params), &self.catalog);
         let lifetime = self.lifetime(id);
         let server = Server::new(
@@ -226,6 +235,7 @@ impl Pool {
             now,
             lifetime,
             Counted::new(&self.open, generation),
+            entered,
             permit,
         );
         {
@@ -268,7 +278,7 @@ impl Pool {
         };
         state.health = Health::Down { since, error: refusal };
         let refused = matches!(self.opener.credential.standing(), Standing::Refused(_));
-        let goes_on = !refused && state.waiters.iter().any(|w| w.ticket.is_waiting());
+        let goes_on = !refused && state.gate == Gate::Open && state.waiters.iter().any(|w| w.ticket.is_waiting());
         if !goes_on {
             // ## Down => Up: whoever comes next finds out anew.
             state.health = Health::Up;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::credentials::Credentials;
+use super::gates::Gates;
 use super::generation::Generation;
 use super::listener::Listener;
 use super::open::Opener;
-use super::{Budget, Health, Pool, PoolKey, State, Terms, Vacancy};
+use super::{Budget, Gate, Health, Pool, PoolKey, State, Terms, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
@@ -25,6 +26,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Registry {
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    pub(super) gates: Mutex<Gates>,
     /// By the name of the project. Held while a pool is made or found, so that a reload misses none.
     upstreams: RwLock<HashMap<String, Upstream>>,
     isolation: Isolation,
@@ -54,6 +56,7 @@ impl Registry {
     pub fn new(settings: &Arc<Settings>, tls: &[Arc<TlsContext>], keys: Arc<KeyCache>) -> Self {
         let registry = Self {
             pools: Mutex::default(),
+            gates: Mutex::default(),
             upstreams: RwLock::default(),
             isolation: settings.isolation,
             named_statements: settings.named_statements,
@@ -104,6 +107,7 @@ impl Registry {
             Arc::clone(pool)
         };
         pool.set_credential(credential);
+        self.hold_at_gate(&pool);
         Ok(pool)
     }
 
@@ -126,6 +130,7 @@ impl Registry {
             health: Health::Up,
             greeting: None,
             vacancies: 0,
+            gate: Gate::Open,
         };
         let pool = Arc::new(Pool {
             key: Arc::new(key.clone()),
@@ -139,6 +144,7 @@ impl Registry {
             listener: Listener::new(),
             state: Mutex::new(state),
             open: Arc::default(),
+            roster: Arc::default(),
             clients: AtomicUsize::new(0),
             ids: Arc::clone(&self.ids),
             tally: self.telemetry.tally(key.telemetry_name()),

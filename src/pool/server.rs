@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,7 +17,9 @@ use super::Terms;
 use super::budget::Permit;
 use super::generation::Counted;
 use super::outbox::Outbox;
-use crate::net::stream::Stream;
+use super::roster::Entered;
+use crate::net::socket::Peer;
+use crate::net::stream::{Stream, TlsFacts};
 use crate::upstream::BackendKey;
 use crate::wire::exchange::{Broken, Catalog, ClientSide, ServerSide};
 
@@ -46,19 +49,23 @@ pub struct Server {
     pub(super) retires_at: Option<Instant>,
     pub(super) leases: u64,
     pub(super) counted: Counted,
+    _entered: Entered,
     _permit: Permit,
 }
 
 /// The startup parameters of a session-mode server, as the client sent them.
 pub type StartupKey = Arc<[(String, String)]>;
 
-/// The part of a server that a cancel request needs.
+/// What others need to know of a server while somebody holds it.
 #[derive(Debug)]
 pub struct ServerHandle {
     pub id: u64,
     pub key: BackendKey,
     /// What it was opened by: cancels go to where that was.
     pub(super) terms: Arc<Terms>,
+    pub facts: ServerFacts,
+    /// Prepared statements on it, as of its last release.
+    pub(super) statements: AtomicUsize,
     /// The session that holds it; 0 for none, with [`PREPARING`] while its settings are being set.
     holder: AtomicU64,
     cancels: AtomicUsize,
@@ -69,8 +76,24 @@ pub struct ServerHandle {
 const PREPARING: u64 = 1 << 63;
 
 impl ServerHandle {
-    pub(super) fn new(id: u64, key: BackendKey, terms: Arc<Terms>) -> Self {
-        Self { id, key, terms, holder: AtomicU64::new(0), cancels: AtomicUsize::new(0), cancels_done: Notify::new() }
+    pub(super) fn new(id: u64, key: BackendKey, terms: Arc<Terms>, facts: ServerFacts) -> Self {
+        let (holder, cancels, statements) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { id, key, terms, facts, statements, holder, cancels, cancels_done: Notify::new() }
+    }
+
+    /// The session that holds it.
+    pub fn holder(&self) -> Option<u64> {
+        Some(self.holder.load(Ordering::SeqCst) & !PREPARING).filter(|session| *session != 0)
+    }
+
+    /// Prepared statements on it, as of its last release.
+    pub fn prepared_statements(&self) -> usize {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// It waits for a cancel request that was aimed at its last client.
+    pub fn is_being_canceled(&self) -> bool {
+        self.holder().is_none() && self.cancels.load(Ordering::SeqCst) > 0
     }
 
     pub fn lease_to(&self, session: u64) {
@@ -143,10 +166,21 @@ pub enum Lost {
     Broken(Broken),
 }
 
+/// What does not change as long as it is open.
+#[derive(Debug)]
+pub struct ServerFacts {
+    pub opened_at: SystemTime,
+    pub peer: Peer,
+    pub local: Option<SocketAddr>,
+    pub tls: Option<TlsFacts>,
+    /// The pool's when its login began: see [`Pool::reconnect`](super::Pool::reconnect).
+    pub(super) generation: u64,
+}
+
 impl Server {
     #[expect(clippy::too_many_arguments, reason = "built in one place")]
     pub(super) fn new(
-        handle: ServerHandle,
+        handle: Arc<ServerHandle>,
         stream: Stream,
         side: ServerSide,
         notices: Vec<Bytes>,
@@ -154,10 +188,11 @@ impl Server {
         now: Instant,
         lifetime: Option<Duration>,
         counted: Counted,
+        entered: Entered,
         permit: Permit,
     ) -> Self {
         Self {
-            handle: Arc::new(handle),
+            handle,
             stream,
             side,
             out: Outbox::default(),
@@ -170,8 +205,14 @@ impl Server {
             retires_at: lifetime.map(|l| now + l),
             leases: 0,
             counted,
+            _entered: entered,
             _permit: permit,
         }
+    }
+
+    /// Since when its client has it.
+    pub fn leased_at(&self) -> Instant {
+        self.leased_at
     }
 
     /// Nobody has used it before.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::about::About;
 use super::closed;
 use super::end::End;
 use super::handle::{Membership, Sessions};
@@ -81,13 +82,20 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
         drop_parameters(&mut login.startup, mode);
     }
     let key = PoolKey { project: login.project.name.clone(), database: login.database.clone(), user: login.user.clone(), mode };
+    if house.registry.is_disabled(&key) {
+        let error = closed_to_clients(&key);
+        super::tally::refused(house.registry.telemetry(), &error);
+        super::farewell::turn_away(login, &error, &settings).await;
+        return Err(End::Refused(error));
+    }
     let counted = house.pools.enter(&key, &login.startup, &settings);
     let pool = match house.registry.pool(key, &login.project, login.credential.clone()) {
         Ok(pool) => pool,
         Err(why) => return Err(turn_back(login, &why, house, &settings).await),
     };
     let has_long_key = login.protocol_minor >= 2;
-    let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key, &pool.key);
+    let about = About::client(&login, &pool);
+    let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key, &about);
     let membership = Membership::new(&house.sessions, handle, &pool);
     let mut arrival = Arriving {
         stream: login.stream,
@@ -167,7 +175,9 @@ impl Arriving {
         let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
         // The client is told the process id of the server it has for itself.
         let pid = u32::try_from(server.handle.key.pid).ok();
-        let handle = house.sessions.enter(self.membership.handle().id, pid, self.has_long_key, &self.pool.key);
+        let before = self.membership.handle();
+        let handle = house.sessions.enter(before.id, pid, self.has_long_key, &before.about);
+        handle.leased(server.leased_at(), 0);
         server.handle.lease_to(handle.id);
         handle.follow(&server.handle, &self.pool);
         self.membership.reenter(handle);
@@ -385,6 +395,13 @@ fn drop_parameters(packet: &mut StartupPacket, mode: PoolMode) {
     };
     packet.parameters.retain(|(name, _)| stays(name));
     packet.options.settings.retain(|(name, _)| stays(name));
+}
+
+/// In PostgreSQL's words for `ALLOW_CONNECTIONS false`.
+fn closed_to_clients(key: &PoolKey) -> PgError {
+    let message = format!("database \"{}\" is not currently accepting connections", key.database);
+    PgError::fatal(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .with_hint("An administrator closed it with DISABLE; ENABLE on the console opens it again.")
 }
 
 fn too_many_sessions(pool_size: usize, texts: ErrorTexts) -> PgError {

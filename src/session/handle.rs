@@ -1,19 +1,21 @@
 //! What the rest of the process knows of a session: how to cancel, stop and wake it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
+use super::about::About;
 use super::end::End;
 use super::pools::PoolCount;
 use crate::error::PgError;
 use crate::pool::{Aim, Pool, PoolKey, Refusal, ServerHandle, Ticket};
+use crate::wire::params::Params;
 
 /// Length of the cancel keys we give to clients that speak protocol 3.2, in bytes; 3.0 has room for four.
 const LONG_KEY_BYTES: usize = 32;
@@ -46,8 +48,17 @@ pub struct Handle {
     /// What the client was told in BackendKeyData.
     pub pid: u32,
     key: Key,
-    pub pool_key: Arc<PoolKey>,
     pub ticket: Arc<Ticket>,
+    pub about: Arc<About>,
+    /// The reported parameters as the client has them, `application_name` among them.
+    params: Mutex<Arc<Params>>,
+    /// Where those are in memory, by which a change is noticed.
+    params_at: AtomicUsize,
+    /// In session mode: when the transaction that is open began, as `leased_us`; 0 while there is none.
+    began_us: AtomicU64,
+    /// When it was given its server last, in µs since its login: a clock that is read anyway.
+    leased_us: AtomicU64,
+    prepared: AtomicU32,
     /// The server it had last; whether it still has it, the server knows.
     server: Mutex<Option<(Arc<ServerHandle>, Arc<Pool>)>>,
     stop: AtomicU8,
@@ -100,7 +111,7 @@ impl Sessions {
 
     /// Enters a session with a random key of its own (trap 35). `pid` is the real one where the client has a server for
     /// itself; else one is made up, positive as a process id is.
-    pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool, pool_key: &Arc<PoolKey>) -> Arc<Handle> {
+    pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool, about: &Arc<About>) -> Arc<Handle> {
         let key = self.key(long_key);
         let mut table = self.table.lock();
         let pid = pid.unwrap_or_else(|| self.free_pid(&table.by_pid));
@@ -108,8 +119,13 @@ impl Sessions {
             id,
             pid,
             key,
-            pool_key: Arc::clone(pool_key),
             ticket: Arc::default(),
+            about: Arc::clone(about),
+            params: Mutex::default(),
+            params_at: AtomicUsize::new(0),
+            began_us: AtomicU64::new(0),
+            leased_us: AtomicU64::new(0),
+            prepared: AtomicU32::new(0),
             server: Mutex::default(),
             stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
             reason: OnceLock::new(),
@@ -160,6 +176,22 @@ impl Sessions {
         with_pid(&table.by_pid, pid).find(|h| bool::from(h.key().ct_eq(key))).cloned()
     }
 
+    /// Everybody, each session once.
+    pub fn all(&self) -> Vec<Arc<Handle>> {
+        let mut all: Vec<_> = self.table.lock().by_pid.values().cloned().collect();
+        all.sort_by_key(|handle| handle.id);
+        // While a client in session mode is told its server's process id, it stands there twice.
+        all.dedup_by_key(|handle| handle.id);
+        all
+    }
+
+    /// Asks this session to end at once; whether there is one.
+    pub fn stop(&self, id: u64) -> bool {
+        let table = self.table.lock();
+        let found = table.by_pid.values().filter(|handle| handle.id == id);
+        found.map(|handle| handle.stop(Stop::Now)).count() > 0
+    }
+
     /// What all have been asked to do.
     pub fn stopping(&self) -> Option<Stop> {
         self.table.lock().stop
@@ -183,7 +215,7 @@ impl Sessions {
     /// Ends the sessions for whose pools there is a reason, now, and tells them which. How many.
     pub fn end(&self, reason: impl Fn(&PoolKey) -> Option<PgError>) -> usize {
         let table = self.table.lock();
-        let ended = table.by_pid.values().filter(|handle| match reason(&handle.pool_key) {
+        let ended = table.by_pid.values().filter(|handle| match reason(&handle.about.pool) {
             Some(error) => {
                 // Whoever was told to go for another reason goes for that one.
                 let _ = handle.reason.set(Box::new(error));
@@ -251,6 +283,66 @@ impl Handle {
         }
     }
 
+    /// The server it has now.
+    pub fn server(&self) -> Option<Arc<ServerHandle>> {
+        let last = self.server.lock();
+        last.as_ref().map(|(server, _)| server).filter(|server| server.holder() == Some(self.id)).cloned()
+    }
+
+    /// Two stores that nobody waits for.
+    #[inline]
+    pub(super) fn leased(&self, at: Instant, prepared_statements: usize) {
+        let us = at.saturating_duration_since(self.about.connected).as_micros();
+        self.leased_us.store(u64::try_from(us).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.prepared.store(u32::try_from(prepared_statements).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// How long after its login it was given its server last.
+    pub fn leased_after(&self) -> Duration {
+        Duration::from_micros(self.leased_us.load(Ordering::Relaxed))
+    }
+
+    /// As of its last lease.
+    pub fn prepared_statements(&self) -> usize {
+        self.prepared.load(Ordering::Relaxed) as usize
+    }
+
+    /// The parameters as they are now; the same as before, which they nearly always are, are one comparison.
+    #[inline]
+    pub(super) fn show(&self, params: &Arc<Params>) {
+        let at = Arc::as_ptr(params).addr();
+        if self.params_at.load(Ordering::Relaxed) != at {
+            // What is kept here is at no other's address.
+            *self.params.lock() = Arc::clone(params);
+            self.params_at.store(at, Ordering::Relaxed);
+        }
+    }
+
+    /// Something of a transaction is on its way in session mode. One clock is read for it, and one when it has ended.
+    #[inline]
+    pub(super) fn begins(&self) {
+        if self.began_us.load(Ordering::Relaxed) == 0 {
+            self.began_us.store(self.age_us().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How long it took.
+    pub(super) fn ended(&self) -> Duration {
+        match self.began_us.swap(0, Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            began => Duration::from_micros(self.age_us().saturating_sub(began)),
+        }
+    }
+
+    fn age_us(&self) -> u64 {
+        u64::try_from(self.about.connected.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// As the client calls itself; may be empty.
+    pub fn application_name(&self) -> String {
+        self.params.lock().get("application_name").unwrap_or_default().to_owned()
+    }
+
     /// Cancels what the session waits for or runs, and nothing else; comes back when the upstream has taken it. A cancel
     /// that comes too late does nothing (trap 42).
     pub async fn cancel(&self) {
@@ -315,17 +407,12 @@ fn with_pid(table: &BTreeMap<(u32, u64), Arc<Handle>>, pid: u32) -> impl Iterato
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::PoolMode;
-
-    fn key() -> Arc<PoolKey> {
-        let [project, database, user] = ["one", "postgres", "ann"].map(str::to_owned);
-        Arc::new(PoolKey { project, database, user, mode: PoolMode::Session })
-    }
 
     #[test]
     fn trap_35_keys_are_random_and_process_ids_positive() {
         let sessions = Sessions::default();
-        let (a, b) = (sessions.enter(1, None, false, &key()), sessions.enter(2, None, true, &key()));
+        let about = About::of("one");
+        let (a, b) = (sessions.enter(1, None, false, &about), sessions.enter(2, None, true, &about));
         assert!(a.pid & 0x8000_0000 == 0 && b.pid & 0x8000_0000 == 0);
         assert_eq!((a.key().len(), b.key().len()), (4, 32));
         assert_eq!(sessions.find(a.pid, a.key()).map(|h| h.id), Some(1));
@@ -338,10 +425,11 @@ mod tests {
     #[test]
     fn whoever_comes_after_all_were_asked_to_end_is_asked_too() {
         let sessions = Sessions::default();
-        let early = sessions.enter(1, None, false, &key());
+        let about = About::of("one");
+        let early = sessions.enter(1, None, false, &about);
         assert_eq!(early.stop_wanted(), None);
         sessions.stop_all(Stop::Drain);
-        let late = sessions.enter(2, None, false, &key());
+        let late = sessions.enter(2, None, false, &about);
         assert_eq!((early.stop_wanted(), late.stop_wanted()), (Some(Stop::Drain), Some(Stop::Drain)));
         sessions.stop_all(Stop::Now);
         assert_eq!((early.stop_wanted(), late.stop_wanted()), (Some(Stop::Now), Some(Stop::Now)));
@@ -350,8 +438,7 @@ mod tests {
     #[test]
     fn those_of_one_project_end_for_a_reason_and_others_stay() {
         let sessions = Sessions::default();
-        let other = PoolKey { project: "other".into(), ..PoolKey::clone(&key()) };
-        let (a, b) = (sessions.enter(1, None, false, &key()), sessions.enter(2, None, false, &Arc::new(other)));
+        let (a, b) = (sessions.enter(1, None, false, &About::of("one")), sessions.enter(2, None, false, &About::of("other")));
         let reason = PgError::fatal(crate::error::SqlState::ADMIN_SHUTDOWN, "closed");
         assert_eq!(sessions.end(|pool| (pool.project == "one").then(|| reason.clone())), 1);
         assert_eq!((a.stop_wanted(), b.stop_wanted()), (Some(Stop::Now), None));
@@ -365,7 +452,8 @@ mod tests {
     #[test]
     fn two_sessions_may_be_told_the_same_process_id() {
         let sessions = Sessions::default();
-        let (a, b) = (sessions.enter(1, Some(7), false, &key()), sessions.enter(2, Some(7), false, &key()));
+        let about = About::of("one");
+        let (a, b) = (sessions.enter(1, Some(7), false, &about), sessions.enter(2, Some(7), false, &about));
         assert_eq!(sessions.find(7, b.key()).map(|h| h.id), Some(2));
         sessions.leave(&b);
         assert_eq!(sessions.find(7, a.key()).map(|h| h.id), Some(1));

@@ -42,7 +42,9 @@ impl Relay {
 
     /// ## Serving => Idle
     fn release(&mut self) {
-        self.held = None;
+        if self.held.take().is_some() {
+            self.side.take_culprit();
+        }
         self.vacancy = None;
         if let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
             self.pool.release(server);
@@ -71,11 +73,12 @@ impl Relay {
             return;
         }
         let may_yield = self.may_yield();
-        let held = self.held.get_or_insert_with(|| Box::new(self.pool.hold(session, cx.waker())));
+        let State::Serving(server) = &self.state else { return };
+        let since = server.leased_at();
+        let held = self.held.get_or_insert_with(|| Box::new(self.pool.hold(session, since, cx.waker())));
+        held.blame(self.side.take_culprit());
         held.update(reasons, may_yield);
-        if let State::Serving(server) = &self.state
-            && self.pool.wants_back(server)
-        {
+        if self.pool.wants_back(server) {
             self.ask_server(cx);
         }
     }

@@ -1,7 +1,9 @@
 //! One client: login, relay, recovery.
 
+mod about;
 mod admit;
 pub mod closed;
+mod console;
 mod end;
 mod farewell;
 mod handle;
@@ -18,7 +20,9 @@ pub mod login;
 
 use std::sync::Arc;
 
+pub use about::About;
 pub use admit::{House, KnownStartups, admit};
+pub use console::Console;
 pub use end::End;
 pub use farewell::turn_away;
 pub use handle::{Handle, Sessions, Stop};

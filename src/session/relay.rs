@@ -19,7 +19,7 @@ use super::patience::{Patience, Silence};
 use super::tally;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Held, Lost, Outbox, Outcome, Pool, Refusal, Registry, Server, StartupKey, Vacancy, Want};
+use crate::pool::{Held, Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
 use crate::wire::exchange::{ClientSide, Unleased};
 use crate::wire::reply;
 
@@ -91,6 +91,7 @@ impl Relay {
         let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience, lint } = parts;
         let home = server.as_ref().map_or(0, |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
+        membership.handle().show(&side.params);
         Self {
             client,
             side,
@@ -303,6 +304,7 @@ impl Relay {
                     let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
                     at += taken;
                     self.lint_client();
+                    tally::client(&self.pool, &mut self.side);
                     match next {
                         Unleased::More => return self.flush_client(cx).map(|()| at),
                         Unleased::Terminated => return Err(End::ClientLeft),
@@ -310,6 +312,9 @@ impl Relay {
                     }
                 }
                 State::Serving(server) => {
+                    if self.pool.key.mode == PoolMode::Session {
+                        self.membership.handle().begins();
+                    }
                     let rest = &bytes[at..];
                     let turn = self
                         .side
@@ -323,6 +328,7 @@ impl Relay {
                         self.vacancy = Some(Box::new(vacancy));
                     }
                     server.send(&rest[turn.direct], cx)?;
+                    tally::client(&self.pool, &mut self.side);
                     self.lint_client();
                     if turn.terminated {
                         return Err(End::ClientLeft);
@@ -359,6 +365,7 @@ impl Relay {
         }
         self.home = server.handle.id;
         self.handle().follow(&server.handle, &self.pool);
+        self.handle().leased(server.leased_at(), self.side.prepared_statements());
         self.state = State::Serving(server);
     }
 
@@ -411,6 +418,10 @@ impl Relay {
             server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
         server.input.extend_from_slice(&bytes[turn.consumed..]);
         tally::turn(&self.pool, &self.registry, &turn);
+        if turn.transactions > 0 && self.pool.key.mode == PoolMode::Session {
+            tally::session_transaction(&self.pool, self.membership.handle().ended());
+        }
+        self.membership.handle().show(&self.side.params);
         if turn.replayed || turn.asked {
             server.handle.lease_to(self.membership.handle().id);
         }

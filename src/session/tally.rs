@@ -1,10 +1,12 @@
 //! What a session counts.
 
+use std::time::Duration;
+
 use super::end::End;
-use crate::error::Fault;
+use crate::error::{Fault, PgError};
 use crate::pool::{Pool, Refusal, Registry};
 use crate::telemetry::{Telemetry, fault_of};
-use crate::wire::exchange::ServerTurn;
+use crate::wire::exchange::{ClientSide, ServerTurn};
 use crate::wire::fields::Fields;
 
 /// What a server's turn came to.
@@ -15,6 +17,21 @@ pub(super) fn turn(pool: &Pool, registry: &Registry, turn: &ServerTurn) {
         pool.tally.transactions.add(turn.transactions.into());
     }
     turn.errors.iter().for_each(|code| registry.telemetry().errors.count(Fault::Server, code));
+}
+
+/// What a client sent about prepared statements.
+#[inline]
+pub(super) fn client(pool: &Pool, side: &mut ClientSide) {
+    if let Some(counted) = side.take_counted() {
+        pool.tally.client_parses.add(counted.client_parses.into());
+        pool.tally.server_parses.add(counted.server_parses.into());
+        pool.tally.binds.add(counted.binds.into());
+    }
+}
+
+/// A transaction of session mode has ended.
+pub(super) fn session_transaction(pool: &Pool, took: Duration) {
+    pool.tally.session_time_ns.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
 }
 
 /// A client has a server: another client's, that first had to be told something, or neither.
@@ -30,18 +47,23 @@ pub(super) fn lease(pool: &Pool, is_transfer: bool, is_replay: bool) {
 
 pub(super) fn refusal(telemetry: &Telemetry, refusal: &Refusal) {
     match refusal {
-        Refusal::Pooler(error) => telemetry.errors.count(fault_of(error.code.as_str()), error.code.as_str().as_bytes()),
+        Refusal::Pooler(error) => refused(telemetry, error),
         // Counted as the end that it is.
         Refusal::Upstream(_) | Refusal::Final(_) => {}
         Refusal::Canceled => telemetry.errors.count(Fault::Client, b"57014"),
     }
 }
 
+/// In our own words.
+pub(super) fn refused(telemetry: &Telemetry, error: &PgError) {
+    telemetry.errors.count(fault_of(error.code.as_str()), error.code.as_str().as_bytes());
+}
+
 /// How a session, or the admission to one, ended.
 pub(super) fn end(pool: &Pool, registry: &Registry, end: &End) {
     let errors = &registry.telemetry().errors;
     match end {
-        End::Refused(error) => errors.count(fault_of(error.code.as_str()), error.code.as_str().as_bytes()),
+        End::Refused(error) => refused(registry.telemetry(), error),
         End::RefusedUpstream(body) => upstream(registry.telemetry(), body),
         End::ServerLost(_) => pool.tally.servers_lost.one(),
         End::Stopped => errors.count(Fault::Pooler, b"57P01"),

@@ -82,6 +82,14 @@ pub struct Tally {
     pub waits: Histogram,
     /// From a server's lease to its return, in transaction mode.
     pub lease_times: Histogram,
+    /// The same for transactions in session mode, from their first message to their end, in ns.
+    pub session_time_ns: Count,
+    /// Parse messages of clients (PgBouncer: client_parse_count).
+    pub client_parses: Count,
+    /// Parse messages to servers (PgBouncer: server_parse_count).
+    pub server_parses: Count,
+    /// Bind messages of clients (PgBouncer: bind_count).
+    pub binds: Count,
     pub connects: Count,
     pub connect_failures: Count,
     /// Server connections that ended while a client used them.

@@ -106,7 +106,8 @@ impl Walk<'_, '_> {
         {
             return Ok(self.wait_for_copy());
         }
-        match header.tag {
+        let before = self.at;
+        let more = match header.tag {
             tag::QUERY => self.query(header),
             tag::PARSE => self.parse(header),
             tag::BIND => self.bind(header),
@@ -118,7 +119,16 @@ impl Walk<'_, '_> {
             }
             tag::FUNCTION_CALL => Ok(self.pass(header, Kind::FunctionCall)),
             _ => Ok(self.flush_or_copy(header)),
+        }?;
+        // One that waits is tried again.
+        if self.at > before {
+            match header.tag {
+                tag::PARSE => self.client.aside().counted.client_parses += 1,
+                tag::BIND => self.client.aside().counted.binds += 1,
+                _ => {}
+            }
         }
+        Ok(more)
     }
 
     fn rest_of_body(&mut self) -> Result<bool, PgError> {
@@ -248,6 +258,7 @@ impl Walk<'_, '_> {
         // One that waits is scanned again.
         if self.at > before {
             self.client.lint(text, &effects);
+            self.client.blame(text, &effects);
             match is_whole {
                 true => self.note_effects(&effects),
                 false => self.note_effects(&Effects::anything()),

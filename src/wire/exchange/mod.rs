@@ -112,8 +112,26 @@ pub struct ClientSide {
     startup: Startup,
     catalog: Arc<Catalog>,
     bounds: Bounds,
+    /// `None`: nothing to note so far, and for a client that is idle no room taken.
+    aside: Option<Box<Aside>>,
+}
+
+/// What is noted for people, beside the protocol.
+#[derive(Debug, Default)]
+struct Aside {
     /// What the lint has to say of its statements; `None`: there is none.
-    remarks: Option<Box<Remarks>>,
+    remarks: Option<Vec<Remark>>,
+    counted: Counted,
+    /// The last statement that may have left something with the server.
+    culprit: Option<String>,
+}
+
+/// Messages about prepared statements since they were last asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub client_parses: u32,
+    pub server_parses: u32,
+    pub binds: u32,
 }
 
 impl ClientSide {
@@ -140,20 +158,41 @@ impl ClientSide {
             startup,
             catalog,
             bounds,
-            remarks: None,
+            aside: None,
         }
     }
 
     /// Statements are looked at from now on for what would break elsewhere.
     #[must_use]
-    pub fn linted(self) -> Self {
-        Self { remarks: Some(Box::default()), ..self }
+    pub fn linted(mut self) -> Self {
+        self.aside().remarks = Some(Vec::new());
+        self
+    }
+
+    fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// Since it was asked last; `None`: nothing, as for clients of the simple protocol.
+    #[inline]
+    pub fn take_counted(&mut self) -> Option<Counted> {
+        let counted = &mut self.aside.as_mut()?.counted;
+        (*counted != Counted::default()).then(|| std::mem::take(counted))
+    }
+
+    /// The last statement that may have left something with the server, without its literals, since it was asked last.
+    pub fn take_culprit(&mut self) -> Option<String> {
+        self.aside.as_mut()?.culprit.take()
     }
 
     /// What the lint has to say since it was asked last.
     #[inline]
     pub fn take_remarks(&mut self) -> Vec<Remark> {
-        self.remarks.as_mut().map(|remarks| std::mem::take(&mut remarks.0)).unwrap_or_default()
+        self.remarks().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn remarks(&mut self) -> Option<&mut Vec<Remark>> {
+        self.aside.as_mut()?.remarks.as_mut()
     }
 
     /// A stand-in for when the pooler itself talks to a server.
@@ -182,10 +221,6 @@ impl ClientSide {
         self.names.len()
     }
 }
-
-/// Behind a pointer: in production there are none.
-#[derive(Debug, Default)]
-struct Remarks(Vec<Remark>);
 
 /// Where in the client's byte stream we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +354,10 @@ impl ServerSide {
     /// client; [`check`](Self::check) settles it without waiting for the client's next request.
     pub fn is_doubtful(&self) -> bool {
         self.plan.is_doubtful() && self.intake == Intake::Boundary
+    }
+
+    pub fn prepared_statements(&self) -> usize {
+        self.statements.len()
     }
 
     pub fn owner(&self) -> Option<u64> {

@@ -75,6 +75,10 @@ impl Leaves {
         Self(self.0 & !kinds.0)
     }
 
+    pub const fn with(self, kinds: Self) -> Self {
+        Self(self.0 | kinds.0)
+    }
+
     pub const fn bits(self) -> u16 {
         self.0
     }

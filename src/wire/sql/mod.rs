@@ -16,7 +16,7 @@ mod words;
 
 pub(super) use effects::NAME_BYTES_MAX;
 pub use effects::{Effects, Scope, Touched};
-pub use hazards::{Hazard, Remark, head, remarks};
+pub use hazards::{Hazard, Remark, head, remarks, shown};
 pub use leaves::Leaves;
 pub use mentions::{Backslash, Mention, mentions};
 pub use verb::{Verb, begins_with_rollback};

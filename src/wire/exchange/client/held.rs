@@ -129,6 +129,7 @@ impl Walk<'_, '_> {
     }
 
     pub(super) fn write_parse(&mut self, name: &str, rest: &[u8]) {
+        self.client.aside().counted.server_parses += 1;
         write_message(tag::PARSE, &[name.as_bytes(), b"\0", rest], 0, self.out.settle());
     }
 

@@ -1,19 +1,39 @@
 //! Remarks on what a client runs, for the lint. Off, it costs one comparison for each statement.
 
 use super::super::ClientSide;
-use crate::wire::sql::{self, Effects, Hazard, Remark};
+use super::prepared::text_of;
+use crate::wire::sql::{self, Effects, Hazard, Leaves, Remark};
 
 /// Remarks kept until the session takes them; it does so after every read.
 const REMARKS_MAX: usize = 64;
 
+/// State that keeps a server for its client: for the people who ask what does.
+const KEEPING: Leaves = Leaves::ASKABLE.with(Leaves::SEQUENCES).with(Leaves::INDELIBLE);
+
 impl ClientSide {
+    /// Remembers the statement, if it may leave something that keeps a server; all others cost one comparison.
+    #[inline]
+    pub(super) fn blame(&mut self, text: &[u8], effects: &Effects) {
+        if effects.leaves.has(KEEPING) {
+            self.aside().culprit = Some(sql::shown(text));
+        }
+    }
+
+    #[inline]
+    pub(super) fn blame_unnamed(&mut self, effects: &Effects) {
+        if effects.leaves.has(KEEPING) {
+            let culprit = self.unnamed.rest.as_deref().map(|rest| sql::shown(text_of(rest)));
+            self.aside().culprit = culprit;
+        }
+    }
+
     pub(super) fn is_linted(&self) -> bool {
-        self.remarks.is_some()
+        self.aside.as_ref().is_some_and(|aside| aside.remarks.is_some())
     }
 
     #[inline]
     pub(super) fn lint(&mut self, text: &[u8], effects: &Effects) {
-        if let Some(remarks) = self.remarks.as_mut().map(|r| &mut r.0) {
+        if let Some(remarks) = self.remarks() {
             let room = REMARKS_MAX.saturating_sub(remarks.len());
             remarks.extend(sql::remarks(text, effects).into_iter().take(room));
         }
@@ -23,7 +43,7 @@ impl ClientSide {
     #[inline]
     pub(super) fn lint_named(&mut self, name: &[u8], text: &[u8], effects: &Effects) {
         self.lint(text, effects);
-        if let Some(remarks) = self.remarks.as_mut().map(|r| &mut r.0).filter(|r| !name.is_empty() && r.len() < REMARKS_MAX) {
+        if let Some(remarks) = self.remarks().filter(|r| !name.is_empty() && r.len() < REMARKS_MAX) {
             remarks.push(Remark::new(Hazard::NamedStatement, text));
         }
     }

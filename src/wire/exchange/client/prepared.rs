@@ -260,7 +260,10 @@ impl Walk<'_, '_> {
         self.note_verb(scan.verb);
         self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Unnamed(number)).displacing(displaced));
         match rest {
-            Cow::Borrowed(_) => self.forward(header),
+            Cow::Borrowed(_) => {
+                self.client.aside().counted.server_parses += 1;
+                self.forward(header)
+            }
             Cow::Owned(rest) => {
                 self.write_parse("", &rest);
                 self.at += header.message_bytes();
@@ -277,6 +280,7 @@ impl Walk<'_, '_> {
             let scan = sql::scan(text);
             self.note_verb(scan.verb);
         }
+        self.client.aside().counted.server_parses += 1;
         self.pass(header, Kind::Parse)
     }
 
@@ -306,6 +310,7 @@ impl Walk<'_, '_> {
                 return Ok(false);
             }
             self.ensure_unnamed();
+            self.client.blame_unnamed(&effects);
             self.note_bound(&effects, &input[start..start + here]);
             self.client.bound = self.client.unnamed.about.clone();
             return Ok(self.pass(header, Kind::Bind));
@@ -321,6 +326,7 @@ impl Walk<'_, '_> {
             return Ok(false);
         }
         self.ensure_named(&named);
+        self.client.blame(text_of(&named.statement.rest), &named.statement.scan.effects);
         self.note_bound(&named.statement.scan.effects, &input[start..start + here]);
         self.note_verb(named.statement.scan.verb.clone());
         self.client.bound = named.about.clone();
@@ -427,6 +433,11 @@ impl Walk<'_, '_> {
         self.server.plan.push(Entry::forward(Kind::Close).displacing(displaced));
         self.forward(header)
     }
+}
+
+/// Of a Parse, what stands before its types.
+pub(super) fn text_of(rest: &[u8]) -> &[u8] {
+    cstr(rest).map_or(rest, |(text, _)| text)
 }
 
 /// A client's own name that looks like one of ours.

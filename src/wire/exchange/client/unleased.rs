@@ -35,6 +35,7 @@ impl ClientSide {
                 }
                 tag::PARSE if self.parse_proven(&input[at..], header) => {
                     at += header.message_bytes();
+                    self.aside().counted.client_parses += 1;
                     write_message(server::PARSE_COMPLETE, &[], 0, to_client);
                 }
                 _ => return Ok((at, Unleased::Wants)),

@@ -1,0 +1,52 @@
+//! What is known of a client since its login, and does not change.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::login::Login;
+use crate::net::socket::Peer;
+use crate::net::stream::TlsFacts;
+use crate::pool::{Pool, PoolKey};
+use crate::wire::startup::Replication;
+
+#[derive(Debug)]
+pub struct About {
+    pub pool: Arc<PoolKey>,
+    pub peer: Peer,
+    /// The address it came to, over TCP.
+    pub local: Option<SocketAddr>,
+    pub tls: Option<TlsFacts>,
+    pub replication: Replication,
+    pub connected: Instant,
+    pub connected_at: SystemTime,
+}
+
+impl About {
+    pub(super) fn client(login: &Login, pool: &Pool) -> Arc<Self> {
+        Arc::new(Self {
+            pool: Arc::clone(&pool.key),
+            peer: login.stream.peer(),
+            local: login.stream.local(),
+            tls: login.stream.tls_facts(),
+            replication: login.startup.replication,
+            connected: Instant::now(),
+            connected_at: SystemTime::now(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(project: &str) -> Arc<Self> {
+        let nobody = String::new;
+        let mode = crate::pool::PoolMode::Session;
+        Arc::new(Self {
+            pool: Arc::new(PoolKey { project: project.to_owned(), database: nobody(), user: nobody(), mode }),
+            peer: Peer::Unix { pid: None },
+            local: None,
+            tls: None,
+            replication: Replication::Off,
+            connected: Instant::now(),
+            connected_at: SystemTime::now(),
+        })
+    }
+}
