@@ -13,10 +13,12 @@
 //! | `pool` | servers, waiters, leases, keeper |
 //! | `session` | one client: login, relay, recovery |
 //! | `server` | listeners, workers, drain |
+//! | `admin` | the console: views and commands as a virtual database |
 //! | `http` | metrics, health, state |
 //! | `embedded` | a PostgreSQL of our own, for `sidepool dev` and the tests |
 //! | `cli` | `run`, `dev`, `lint`, `check`, `urls`, `health` |
 
+pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;

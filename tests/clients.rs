@@ -174,6 +174,7 @@ async fn run(name: &str, place: Result<Place, String>, command: &[&str]) {
         let url = endpoint.database(&database).url();
         let url = if tls { url + target.tls() } else { url };
         let mut environment = vec![("DATABASE_URL", url), ("MODE", mode.to_owned())];
+        environment.extend(target.console().map(|url| ("CONSOLE_URL", if tls { url + target.tls() } else { url })));
         // node-postgres takes `require` for verify-full; this is how all of Node is told of an authority.
         environment.extend(target.authority().map(|file| ("NODE_EXTRA_CA_CERTS", file.display().to_string())));
         run::run(&database, &place, command, &environment).await;
@@ -225,6 +226,14 @@ impl Target {
         match self {
             Self::Sidepool(..) => "?sslmode=require",
             Self::Direct => "",
+        }
+    }
+
+    /// PostgreSQL itself has none.
+    fn console(&self) -> Option<String> {
+        match self {
+            Self::Sidepool(sidepool, _) => Some(sidepool.transaction().database("sidepool").url()),
+            Self::Direct => None,
         }
     }
 

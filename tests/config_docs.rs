@@ -57,6 +57,8 @@ fn the_commented_options_are_the_defaults() {
         "client_cert",
         "auth_user",
         "auth_password",
+        "admin_users",
+        "stats_users",
     ];
     let uncommented: String = reference::toml()
         .split("\n# Projects.")

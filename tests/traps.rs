@@ -3,7 +3,7 @@
 mod common;
 
 use common::wire::{self, Wire, show, show_in_full};
-use common::{Plan, Postgres, Sidepool, at_once, unnamed};
+use common::{Plan, Postgres, Sidepool, at_once, unnamed, until};
 
 /// FunctionCall of `pi()`, whose result comes as text.
 fn function_call() -> Vec<u8> {
@@ -144,6 +144,40 @@ async fn trap_12_a_server_is_handed_from_client_to_client_with_all_that_they_hav
         assert_eq!(show(&client.until(b'Z').await), "E(22012) Z(I)");
     }
     assert_eq!(sidepool.transaction().value("SELECT pg_backend_pid()").await, pid, "and it is still the one server");
+}
+
+#[tokio::test]
+async fn trap_15_a_server_that_is_to_go_is_given_to_nobody_again() {
+    let sidepool = Sidepool::with_one_server();
+    let mut console = sidepool.transaction().database("sidepool").wire().await;
+    let mut client = sidepool.transaction().wire().await;
+    let mut waiting = sidepool.transaction().wire().await;
+    // On its release: in the middle of a transaction nothing happens to it.
+    client.run("BEGIN").await;
+    let busy = client.backend().await;
+    console.run("RECONNECT").await;
+    assert_eq!(client.backend().await, busy);
+    waiting.send(&wire::query("SELECT pg_backend_pid()")).await;
+    until("it waits", async || console.shown("SHOW WAITERS").await == "T D C(SHOW) Z(I)").await;
+    client.run("COMMIT").await;
+    let next = waiting.awaited_value().await;
+    assert_ne!(next, busy, "not even to whoever waits for it");
+    // When it is picked up again, by its last client or by another.
+    assert_eq!(client.backend().await, next, "without a reason it stays");
+    console.run("RECONNECT postgres").await;
+    let third = client.backend().await;
+    assert_ne!(third, next);
+    // In session mode, where it goes with its client.
+    let mut session = sidepool.session().wire().await;
+    let own = session.backend().await;
+    console.run("RECONNECT").await;
+    assert_eq!(session.backend().await, own);
+    session.send(&wire::terminate()).await;
+    session.until_closed().await;
+    assert_ne!(sidepool.session().wire().await.backend().await, own);
+    for gone in [&busy, &next, &third, &own] {
+        Postgres::shared().is_gone(gone).await;
+    }
 }
 
 #[tokio::test]

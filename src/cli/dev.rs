@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{report, serve, urls};
+use crate::admin;
 use crate::config::{
     AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Log, Password, Prepared, Settings, Sources, SslMode, Upstream,
     UpstreamTls,
@@ -123,7 +124,7 @@ async fn front(
 ) -> Result<(), Failure> {
     let loaded = settle(&Place::of(postgres), prepared.lint_unless_told(Lint::Log))?;
     report::print_notes(&notes(&loaded), colour);
-    let running = server::start(&loaded.settings)?;
+    let running = server::start(&loaded.settings, admin::console)?;
     let http = http::start(&running, &loaded.settings)?;
     announce(&running, http, &loaded, postgres);
     let (place, (sources, log)) = (Place::of(postgres), again);

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::dev::{self, Failure, Wishes};
 use super::{serve, urls};
+use crate::admin;
 use crate::config::{ConfigError, Lint, Loaded, Prepared};
 use crate::embedded::Server;
 use crate::pool::PoolMode;
@@ -57,7 +58,7 @@ async fn lint(prepared: Prepared, wishes: &Wishes, program: &[OsString]) -> Resu
 
 async fn front(postgres: &mut Server, prepared: Prepared, signals: Signals, program: &[OsString]) -> Result<Outcome, Failure> {
     let loaded = dev::settle(&dev::Place::of(postgres), prepared.lint_unless_told(Lint::Collect))?;
-    let running = server::start(&loaded.settings)?;
+    let running = server::start(&loaded.settings, admin::console)?;
     let findings = running.house.lint.read().clone();
     let child = spawn(&running, &loaded, program)?;
     let (tell, told) = mpsc::unbounded_channel();
@@ -108,7 +109,7 @@ async fn wait(mut child: Child, postgres: &mut Server, mut signals: Signals) -> 
 fn pass_on(child: &Child, signal: Signal) {
     let signal = match signal {
         Signal::Drain => rustix::process::Signal::TERM,
-        Signal::Stop => rustix::process::Signal::INT,
+        Signal::Close | Signal::Stop => rustix::process::Signal::INT,
     };
     let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
     if let Some(pid) = pid {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::{probe, report};
+use crate::admin;
 use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings, Sources, load};
 use crate::http;
 use crate::pool::PoolMode;
@@ -24,7 +25,7 @@ pub fn run(loaded: Loaded, sources: Sources, colour: bool) -> ExitCode {
     finish(
         colour,
         on_runtime(settings.workers, async {
-            let running = server::start(&settings)?;
+            let running = server::start(&settings, admin::console)?;
             let http = http::start(&running, &settings)?;
             let source = loaded.source.clone();
             let reloader = running.reloader(loaded, Source { read: Box::new(move || load(&sources)), log });

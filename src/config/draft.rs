@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    ClientAuth, ClientCert, ErrorTexts, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Profile, SessionOverflow,
-    StartupParameters, Timeouts,
+    ClientAuth, ClientCert, Console, ErrorTexts, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Profile,
+    SessionOverflow, Shown, StartupParameters, Timeouts,
 };
 use crate::wire::exchange::{Isolation, NamedStatements};
 
@@ -31,6 +31,9 @@ pub(crate) struct Draft {
     pub(crate) named_statements: NamedStatements,
     pub(crate) listen: Listen,
     pub(crate) client_tls: DraftTls,
+    pub(crate) console: Console,
+    /// Every option's value as it was given, in the order of the table.
+    pub(crate) shown: Vec<Shown>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) log: Log,
@@ -77,6 +80,8 @@ impl Draft {
                 client_ca: None,
                 client_cert: None,
             },
+            console: Console::default(),
+            shown: Vec::new(),
             limits: Limits {
                 max_clients: 0,
                 max_server_connections: 0,

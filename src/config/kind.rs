@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::draft::Draft;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 use super::{AuthQuery, ConfigError, Network, Password};
+use crate::auth::username::is_valid_name;
 
 /// The longest piece of a wrong value that is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -54,6 +55,8 @@ pub(crate) enum Kind {
     Secret(Place<Option<Password>>),
     /// `true`, `false` or SQL.
     Query(Place<AuthQuery>),
+    /// Names of users, with commas between them or as a list.
+    Names(Place<Vec<String>>),
     /// Ranges of IP addresses, with commas between them or as a list.
     Networks(Place<Vec<Network>>),
 }
@@ -105,6 +108,7 @@ impl Kind {
             Self::Text(_) => "TEXT",
             Self::Secret(_) => "PASSWORD",
             Self::Query(_) => "BOOL|SQL",
+            Self::Names(_) => "NAME,…",
             Self::Networks(_) => "NETWORK,…",
         }
     }
@@ -140,7 +144,26 @@ impl Kind {
             Self::Text(_) => "a text".to_owned(),
             Self::Secret(_) => "a password".to_owned(),
             Self::Query(_) => "true, false or a query with $1 for the user's name".to_owned(),
+            Self::Names(_) => "a name or several, each once, of 1 to 63 bytes".to_owned(),
             Self::Networks(_) => "addresses and networks, such as 10.0.0.0/8,::1, or all".to_owned(),
+        }
+    }
+
+    /// As `SHOW CONFIG` has it; `None`: there is nothing that may be shown.
+    pub(super) fn shown(&self, given: &Given) -> Option<String> {
+        match (self, given) {
+            (Self::Url(_) | Self::Secret(_), _) => None,
+            (_, Given::One(text)) => Some(text.trim().to_owned()),
+            (_, Given::Many(texts)) => Some(texts.join(",")),
+        }
+    }
+
+    /// A value as PgBouncer would have it, where that is a number: times in seconds.
+    pub(crate) fn number(&self, text: &str) -> Option<String> {
+        match self {
+            Self::Integer { .. } => text.parse::<u64>().ok().map(|number| number.to_string()),
+            Self::Duration { .. } => parse_duration(text).map(|duration| duration.as_secs_f64().to_string()),
+            _ => None,
         }
     }
 
@@ -156,6 +179,10 @@ impl Kind {
         }
         if let Self::Networks(place) = self {
             *place(draft) = networks(given)?;
+            return Some(());
+        }
+        if let Self::Names(place) = self {
+            *place(draft) = names(given)?;
             return Some(());
         }
         let Given::One(text) = given else { return None };
@@ -179,7 +206,7 @@ impl Kind {
             }
             Self::Bool(place) => *place(draft) = boolean(text)?,
             Self::Choice(choices) => (choices.iter().find(|choice| choice.word == text)?.choose)(draft),
-            Self::Addresses(_) | Self::Paths(_) | Self::Networks(_) | Self::Secret(_) => return None,
+            Self::Addresses(_) | Self::Paths(_) | Self::Networks(_) | Self::Names(_) | Self::Secret(_) => return None,
             Self::Socket(place) => *place(draft) = if text == "off" { None } else { Some(socket(text)?) },
             Self::Path(_) | Self::LogFilter(_) | Self::Url(_) | Self::Text(_) if text.is_empty() => return None,
             Self::Path(place) => *place(draft) = Some(text.into()),
@@ -200,7 +227,9 @@ impl Kind {
             return ConfigError::new(format!("{name} must be {expects}"), "Write it as a text in quotation marks.");
         }
         let (shown, bare) = match given {
-            Given::Many(_) if !matches!(self, Self::Addresses(_) | Self::Networks(_)) => ("a list".to_owned(), None),
+            Given::Many(_) if !matches!(self, Self::Addresses(_) | Self::Networks(_) | Self::Names(_)) => {
+                ("a list".to_owned(), None)
+            }
             Given::Many(texts) => (shown(&texts.join(",")), None),
             Given::One(text) => (shown(text), text.trim().parse::<u64>().ok()),
         };
@@ -267,6 +296,15 @@ fn paths(given: &Given) -> Option<Vec<PathBuf>> {
     };
     let path = |text: &str| (!text.trim().is_empty()).then(|| PathBuf::from(text.trim()));
     texts.into_iter().map(path).collect::<Option<Vec<_>>>().filter(|paths| !paths.is_empty())
+}
+
+fn names(given: &Given) -> Option<Vec<String>> {
+    let words: Vec<&str> = match given {
+        Given::One(text) => text.split(',').map(str::trim).collect(),
+        Given::Many(texts) => texts.iter().map(|text| text.trim()).collect(),
+    };
+    let distinct = words.iter().enumerate().all(|(at, word)| is_valid_name(word) && !words[..at].contains(word));
+    distinct.then(|| words.into_iter().map(str::to_owned).collect())
 }
 
 fn query(text: &str) -> Option<AuthQuery> {

@@ -9,6 +9,7 @@ use super::draft::Draft;
 use super::file::{ConfigFile, Table, given};
 use super::kind::Kind;
 use super::options::{self, Opt};
+use super::settings::Shown;
 use super::{ConfigError, Password};
 
 /// What is merged, weakest first, after the defaults.
@@ -32,13 +33,17 @@ impl<'a> Layers<'a> {
         let merged = self.merged().map_err(|_| ConfigError::new("the settings cannot be merged", "Check the file's tables."))?;
         let mut draft = Draft::blank();
         for option in options::all() {
-            let Some(value) = find(&merged, option.key) else { continue };
+            let Some(value) = find(&merged, option.key) else {
+                draft.shown.push(Shown { option: option.key, value: None });
+                continue;
+            };
             let origin = self.origin(option.key);
             let name = origin.of(option.key);
             let value = given(value).ok_or_else(|| {
                 ConfigError::new(format!("{name} must be {}", option.kind.expects()), "It is a table or a list of lists there.")
             })?;
             option.kind.take(&name, &value, &mut draft)?;
+            draft.shown.push(Shown { option: option.key, value: option.kind.shown(&value) });
             origin.anchor(option, &mut draft);
         }
         Ok(draft)

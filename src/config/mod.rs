@@ -25,9 +25,9 @@ pub use live::Live;
 pub use load::{Fixed, Loaded, Prepared, Sources, load};
 pub use network::Network;
 pub use settings::{
-    AuthQuery, CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, ErrorTexts, Host, Limits,
-    Lint, Listen, Log, LogFormat, Logins, Password, Profile, Project, Secret, SessionOverflow, Settings, SslMode,
-    StartupParameters, Timeouts, Upstream, UpstreamTls, User,
+    AuthQuery, CertificateFiles, ChannelBinding, ClientAuth, ClientCert, ClientCertificates, ClientTls, Console, ErrorTexts,
+    Host, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Profile, Project, Secret, SessionOverflow, Settings, Shown,
+    SslMode, StartupParameters, Timeouts, Upstream, UpstreamTls, User,
 };
 pub use stamp::Stamp;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Network;
+use super::{Network, options};
 pub use crate::error::hosted::ErrorTexts;
 use crate::wire::exchange::{Isolation, NamedStatements};
 
@@ -32,6 +32,9 @@ pub struct Settings {
     /// How long a client of the transaction port has what it prepared under a name.
     pub named_statements: NamedStatements,
     pub client_tls: ClientTls,
+    pub console: Console,
+    /// Every option, in the order of the table, for people.
+    pub shown: Vec<Shown>,
     pub limits: Limits,
     pub timeouts: Timeouts,
     /// Data workers; 1 means one current-thread runtime.
@@ -60,6 +63,9 @@ impl Settings {
     #[must_use]
     pub fn in_place_of(self, running: &Self) -> Self {
         let kept = |project: Arc<Project>| running.projects.iter().find(|known| **known == project).cloned().unwrap_or(project);
+        let is_fixed = |name: &str| options::fixed().any(|option| option.key == name);
+        let known = |name: &str| running.shown.iter().find(|known| known.option == name).cloned();
+        let shown = |shown: Shown| known(shown.option).filter(|known| is_fixed(known.option)).unwrap_or(shown);
         Self {
             listen: running.listen.clone(),
             isolation: running.isolation,
@@ -68,6 +74,7 @@ impl Settings {
             watch: running.watch,
             log: Log { format: running.log.format, ..self.log },
             projects: self.projects.into_iter().map(kept).collect(),
+            shown: self.shown.into_iter().map(shown).collect(),
             ..self
         }
     }
@@ -85,6 +92,23 @@ pub struct Listen {
     /// The page at `/`, `/metrics`, `/healthz`, `/readyz`, `/api/state`; `None` is off.
     pub http: Option<std::net::SocketAddr>,
     pub http_token: Option<Password>,
+}
+
+/// Who may do what on the console, besides the upstream's own user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    /// Everything (PgBouncer: `admin_users`).
+    pub admin_users: Vec<String>,
+    /// SHOW alone (PgBouncer: `stats_users`).
+    pub stats_users: Vec<String>,
+}
+
+/// An option as it was given, by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub option: &'static str,
+    /// `None`: not set, or a secret.
+    pub value: Option<String>,
 }
 
 /// What becomes of statements that would break or leak on a hosted transaction-mode pooler.

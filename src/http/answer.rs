@@ -6,7 +6,8 @@ use subtle::ConstantTimeEq;
 
 use super::ready::{Readiness, Ready};
 use super::request::{Method, Request};
-use super::{Shown, metrics, snapshot, state};
+use super::{Shown, metrics, state};
+use crate::admin::snapshot;
 use crate::config::Password;
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -5,7 +5,7 @@ mod pgbouncer;
 
 use std::sync::atomic::Ordering;
 
-use super::snapshot::{PoolView, Snapshot};
+use crate::admin::snapshot::{PoolView, Snapshot};
 use crate::telemetry::{Count, Kind, Page, PoolName, Tally};
 
 /// Name, what it is, which.

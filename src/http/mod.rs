@@ -9,7 +9,6 @@ mod metrics;
 mod ready;
 mod request;
 mod serve;
-mod snapshot;
 mod state;
 
 use std::io;

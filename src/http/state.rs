@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ready::Ready;
-use super::snapshot::{PoolView, Snapshot};
+use crate::admin::snapshot::{PoolView, Snapshot};
 use crate::telemetry::{BOUNDS_US, Observed};
 
 pub(super) fn json(now: &Snapshot, ready: Ready) -> String {

@@ -18,7 +18,7 @@ use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
-use crate::session::{Findings, House, admit, turn_away};
+use crate::session::{Console, Findings, House, admit, turn_away};
 use crate::wire::startup::CancelRequest;
 
 /// Connections beyond `max_clients` that may exist while they say who they are: cancel requests must get through, and a
@@ -34,11 +34,12 @@ pub struct Door {
     login: RwLock<Arc<LoginContext>>,
     /// In the order of the settings.
     upstream_tls: Mutex<Vec<Arc<TlsContext>>>,
+    console: Arc<dyn Console>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Door {
-    pub(super) fn new(settings: &Arc<Settings>) -> Result<Self, StartError> {
+    pub(super) fn new(settings: &Arc<Settings>, console: Arc<dyn Console>) -> Result<Self, StartError> {
         let keys = Arc::new(KeyCache::new().map_err(|_| no_randomness())?);
         let secret = Arc::new(ProcessSecret::generate().map_err(|_| no_randomness())?);
         let Tls { upstreams, clients } = Tls::load(settings, None)?;
@@ -48,7 +49,9 @@ impl Door {
         let (settings, lint) = (Live::new(Arc::clone(settings)), RwLock::new(Findings::wanted(settings.lint)));
         let (startups, pools) = (Default::default(), Default::default());
         let house = Arc::new(House { settings, registry, sessions: Arc::default(), startups, pools, lint });
-        Ok(Self { house, login: RwLock::new(Arc::new(login)), upstream_tls: Mutex::new(upstreams), connections: Arc::default() })
+        Arc::clone(&console).open(&house);
+        let (login, upstream_tls) = (RwLock::new(Arc::new(login)), Mutex::new(upstreams));
+        Ok(Self { house, login, upstream_tls, console, connections: Arc::default() })
     }
 
     /// Works by other settings from now on, or not at all: certificates are read before anything is changed. Reads files:
@@ -94,6 +97,14 @@ impl Door {
                 let _ = tokio::time::timeout(timeouts.recovery, stream.shutdown()).await;
             }
             Arrival::Client(login) => self.admit(*login, mode, counted).await,
+            // Whoever comes when all places are taken gets here through those that are left for people who say who they are.
+            Arrival::Console(login) => {
+                let console = Arc::clone(&self.console).serve(Arc::clone(&self.house), *login);
+                tokio::spawn(async move {
+                    console.await;
+                    drop(counted);
+                });
+            }
         }
     }
 
@@ -132,6 +143,7 @@ impl Door {
     async fn cancel(&self, request: &CancelRequest) {
         match self.house.sessions.find(request.pid.cast_unsigned(), &request.key) {
             Some(session) => session.cancel().await,
+            None if self.console.cancel(request) => {}
             None => tracing::debug!(pid = request.pid, "a cancel request for a session that is not there"),
         }
     }

@@ -7,8 +7,9 @@ mod shutdown;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use accept::Door;
@@ -18,7 +19,7 @@ pub use shutdown::{Signal, Signals};
 
 use crate::config::{Loaded, Settings};
 use crate::pool::PoolMode;
-use crate::session::House;
+use crate::session::{Console, House};
 
 /// A pooler that accepts clients.
 #[derive(Debug)]
@@ -27,16 +28,31 @@ pub struct Running {
     door: Arc<Door>,
     addresses: Vec<(PoolMode, Address)>,
     tasks: Vec<JoinHandle<()>>,
+    /// What others than the system ask of it.
+    asked: Signals,
+    reins: Reins,
 }
 
-/// Binds every listener and begins to accept. Must be called inside the runtime that is to serve the clients.
+/// What the console is given over the process.
+#[derive(Clone, Debug)]
+pub struct Reins {
+    /// Ends it.
+    pub signals: mpsc::UnboundedSender<Signal>,
+    /// Empty where nothing can be reloaded.
+    pub reloader: Arc<OnceLock<Arc<Reloader>>>,
+}
+
+/// Binds every listener and begins to accept. Must be called inside the runtime that is to serve the clients. `console` makes
+/// what answers its clients.
 ///
 /// # Errors
 /// A port that is taken, a directory that cannot be written to, a certificate that cannot be read: each one sentence with
 /// what to do.
-pub fn start(settings: &Arc<Settings>) -> Result<Running, StartError> {
+pub fn start(settings: &Arc<Settings>, console: impl FnOnce(Reins) -> Arc<dyn Console>) -> Result<Running, StartError> {
     let bound = listen::bind(settings)?;
-    let door = Arc::new(Door::new(settings)?);
+    let (signals, asked) = mpsc::unbounded_channel();
+    let reins = Reins { signals, reloader: Arc::default() };
+    let door = Arc::new(Door::new(settings, console(reins.clone()))?);
     let house = Arc::clone(&door.house);
     let mut tasks = vec![tokio::spawn(Arc::clone(&house.registry).keep())];
     let mut addresses = Vec::new();
@@ -44,7 +60,7 @@ pub fn start(settings: &Arc<Settings>) -> Result<Running, StartError> {
         addresses.push((listener.mode, listener.address.clone()));
         tasks.push(tokio::spawn(accept::accept(listener, Arc::clone(&door))));
     }
-    Ok(Running { house, door, addresses, tasks })
+    Ok(Running { house, door, addresses, tasks, asked, reins })
 }
 
 impl Running {
@@ -63,7 +79,10 @@ impl Running {
 
     /// What takes another configuration up while this serves.
     pub fn reloader(&self, running: Loaded, source: Source) -> Arc<Reloader> {
-        Reloader::new(&self.door, running, source)
+        let reloader = Reloader::new(&self.door, running, source);
+        // There is one for each process.
+        let _ = self.reins.reloader.set(Arc::clone(&reloader));
+        reloader
     }
 
     /// Serves until a signal ends it, in order: no new clients, idle ones told, transactions finished, servers closed.

@@ -16,6 +16,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What asks the process to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// Accept nobody new, and let everybody stay for as long as they like.
+    Close,
     /// SIGTERM: let transactions finish.
     Drain,
     /// SIGINT: now.
@@ -25,18 +27,49 @@ pub enum Signal {
 /// Signals as they come. The second one ends what the first began.
 pub type Signals = mpsc::UnboundedReceiver<Signal>;
 
-/// ## Serving => Draining => Stopping => gone
-pub(super) async fn run(running: Running, mut signals: Signals) {
-    let Running { house, tasks, .. } = running;
-    let first = signals.recv().await.unwrap_or(Signal::Stop);
+/// ## Serving => (Closing) => (Draining) => Stopping => gone
+pub(super) async fn run(running: Running, signals: Signals) {
+    let Running { house, tasks, asked, .. } = running;
+    let mut signals = merged(signals, asked);
+    let mut signal = signals.recv().await.unwrap_or(Signal::Stop);
     // The listeners go with their tasks: from here on nobody new is accepted.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    if first == Signal::Drain {
+    if signal == Signal::Close {
+        signal = close(&house, &mut signals).await;
+    }
+    if signal == Signal::Drain {
         drain(&house, &mut signals).await;
     }
     house.sessions.stop_all(Stop::Now);
     let _ = tokio::time::timeout(LAST_WORDS, emptied(&house)).await;
     house.registry.all().iter().for_each(|pool| _ = pool.close_idle());
+}
+
+/// Both as one; it ends when the system's do.
+fn merged(mut signals: Signals, mut asked: Signals) -> Signals {
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                signal = signals.recv() => signal,
+                Some(signal) = asked.recv() => Some(signal),
+            };
+            let Some(signal) = signal else { return };
+            if tell.send(signal).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+/// Until the last client has left, or somebody asks for more.
+async fn close(house: &Arc<House>, signals: &mut Signals) -> Signal {
+    tracing::info!(clients = house.sessions.len(), "no new clients; waiting for the last one to leave");
+    tokio::select! {
+        () = emptied(house) => Signal::Stop,
+        signal = signals.recv() => signal.filter(|signal| *signal != Signal::Close).unwrap_or(Signal::Stop),
+    }
 }
 
 async fn drain(house: &Arc<House>, signals: &mut Signals) {

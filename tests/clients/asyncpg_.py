@@ -5,7 +5,7 @@ import datetime
 
 import asyncpg
 
-from check import MODE, URL, equal, run
+from check import CONSOLE_URL, MODE, URL, equal, run
 
 
 async def connect(**options):
@@ -161,6 +161,18 @@ async def a_session_that_vanishes():
     await connection.close()
 
 
+async def the_console():
+    console = await asyncpg.connect(CONSOLE_URL)
+    row = (await console.fetch("SHOW DATABASES"))[0]
+    equal((type(row["name"]), type(row["port"]), row["force_user"]), (str, int, None))
+    stats = await console.fetchrow("SHOW STATS")
+    equal(int(stats["total_xact_count"]) > 0, True)
+    async with console.transaction():
+        equal((await console.fetchrow("SHOW VERSION"))["version"].split()[0], "Sidepool")
+    equal(await console.execute("SET extra_float_digits = 3"), "SET")
+    await console.close()
+
+
 run(
     queries_with_and_without_a_cache,
     types_are_looked_up,
@@ -175,4 +187,5 @@ run(
     a_timeout_cancels,
     a_changed_table_is_noticed,
     a_session_that_vanishes,
+    *([the_console] if CONSOLE_URL else []),
 )

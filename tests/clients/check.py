@@ -10,6 +10,8 @@ import traceback
 URL = os.environ["DATABASE_URL"]
 # `session` or `transaction`: with the first, no more sessions at once than the pool has servers.
 MODE = os.environ["MODE"]
+# Of Sidepool alone.
+CONSOLE_URL = os.environ.get("CONSOLE_URL")
 LIMIT_S = 90
 
 

@@ -7,7 +7,7 @@ import time
 import psycopg
 from psycopg import errors
 
-from check import MODE, URL, equal, run
+from check import CONSOLE_URL, MODE, URL, equal, run
 
 
 def connect(**options):
@@ -181,6 +181,22 @@ def many_sessions():
         connection.close()
 
 
+def the_console():
+    for autocommit in (True, False):
+        for cursor in (psycopg.Cursor, psycopg.ClientCursor):
+            with psycopg.connect(CONSOLE_URL, autocommit=autocommit, cursor_factory=cursor) as console:
+                for binary in (False, True):
+                    described = console.cursor(binary=binary) if cursor is psycopg.Cursor else console.cursor()
+                    databases = described.execute("SHOW DATABASES").fetchall()
+                    equal([column.name for column in described.description][:3], ["name", "host", "port"])
+                    equal(type(databases[0][2]), int)
+                    stats = described.execute("SHOW STATS").fetchone()
+                    equal(stats[0] and stats[1] >= 0, True)
+                fails(errors.ProtocolViolation, lambda: console.execute("SELECT now()"))
+                console.rollback()
+                equal(console.execute("SHOW STATE").fetchall()[1], ("paused", "no"))
+
+
 run(
     a_pipeline,
     an_error_in_a_pipeline,
@@ -194,4 +210,5 @@ run(
     *([notifications] if MODE == "session" else []),
     cancel,
     many_sessions,
+    *([the_console] if CONSOLE_URL else []),
 )

@@ -147,6 +147,30 @@ pub(super) const GENERAL: &[Opt] = &[
               the hosted pooler's `(ECODE) …` with XX000, after which the connection ends.",
     },
     Opt {
+        key: "admin_users",
+        flag: "admin-users",
+        env: "SIDEPOOL_ADMIN_USERS",
+        default: "",
+        example: "ops,deploy",
+        elsewhere: &[("PgBouncer", "admin_users")],
+        reload: Reload::Live,
+        kind: Kind::Names(|d| &mut d.console.admin_users),
+        doc: "Users of the default project who may run every command of the console, as a list or with commas between them. \
+              The user in the upstream's URL always may.",
+    },
+    Opt {
+        key: "stats_users",
+        flag: "stats-users",
+        env: "SIDEPOOL_STATS_USERS",
+        default: "",
+        example: "prometheus",
+        elsewhere: &[("PgBouncer", "stats_users")],
+        reload: Reload::Live,
+        kind: Kind::Names(|d| &mut d.console.stats_users),
+        doc: "Users of the default project who may look at the console (SHOW) and change nothing. Whoever is in neither list \
+              is refused there.",
+    },
+    Opt {
         key: "workers",
         flag: "workers",
         env: "SIDEPOOL_WORKERS",

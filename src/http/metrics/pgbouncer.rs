@@ -3,8 +3,8 @@
 //! Where PgBouncer has one pool, there may be two of ours (the modes) or several (the projects): our labels stand beside its
 //! own, and its dashboards' sums come out right.
 
-use super::super::snapshot::{PoolView, Snapshot};
 use super::labels;
+use crate::admin::snapshot::{PoolView, Snapshot};
 use crate::telemetry::{Kind, Page, Tally};
 
 type Gauge = (&'static str, &'static str, fn(&PoolView) -> f64);
@@ -32,10 +32,12 @@ const STATS: [Counter; 6] = [
     }),
 ];
 
-const DATABASES: [Gauge; 3] = [
+const DATABASES: [Gauge; 5] = [
     ("pgbouncer_databases_pool_size", "The most servers of this pool.", |p| p.size as f64),
     ("pgbouncer_databases_max_connections", "The most servers of its upstream.", |p| p.upstream_limit as f64),
     ("pgbouncer_databases_current_connections", "Servers of this pool.", |p| p.counts.open as f64),
+    ("pgbouncer_databases_paused", "1 while clients are given no servers (PAUSE).", |p| f64::from(u8::from(p.is_paused))),
+    ("pgbouncer_databases_disabled", "1 while new clients are refused (DISABLE).", |p| f64::from(u8::from(p.is_disabled))),
 ];
 
 pub(super) fn families(page: &mut Page, now: &Snapshot) {

@@ -36,7 +36,8 @@ pub use guard::Guard;
 pub use inquiry::Inquiries;
 
 use negotiate::Opening;
-use route::{Destination, Route};
+pub use route::CONSOLE_DATABASES;
+use route::{Destination, Route, To};
 
 /// What every login is done with. A reload makes another one, with the same `secret`, `keys` and `guard`.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub enum Arrival {
     /// be closed when the upstream has taken the request, and not before.
     Cancel(CancelRequest, Box<Stream>),
     Client(Box<Login>),
+    /// The same, for a database of [`CONSOLE_DATABASES`].
+    Console(Box<Login>),
     /// Not within `timeouts.client_login`. If it had said who it is, it has been told.
     Late,
 }
@@ -127,16 +130,22 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
         return Ok(Arrival::Late);
     };
     match admitted {
-        Ok((route, proof)) => Ok(Arrival::Client(Box::new(Login {
-            stream,
-            protocol_minor: startup.minor(),
-            startup,
-            project: route.project,
-            user: route.user,
-            database: route.database,
-            credential: proof.credential,
-            greeting: proof.greeting,
-        }))),
+        Ok((route, proof)) => {
+            let login = Box::new(Login {
+                stream,
+                protocol_minor: startup.minor(),
+                startup,
+                project: route.project,
+                user: route.user,
+                database: route.database,
+                credential: proof.credential,
+                greeting: proof.greeting,
+            });
+            Ok(match route.to {
+                To::Upstream => Arrival::Client(login),
+                To::Console => Arrival::Console(login),
+            })
+        }
         Err(Stop::Gone) => Ok(Arrival::Gone),
         Err(Stop::Lost(error)) => Err(Failure::lost(&error)),
         Err(Stop::Refused(error) | Stop::Unproven(error)) => Err(refuse(stream, error).await),

@@ -19,7 +19,7 @@ use crate::session::login::certificate::{self, Certified};
 use crate::session::login::exchange::Exchange;
 use crate::session::login::guard;
 use crate::session::login::known::{Known, Why, known};
-use crate::session::login::route::{Route, Stray};
+use crate::session::login::route::{Route, Stray, To};
 use crate::session::login::{LoginContext, Stop};
 use crate::upstream::{ConnectError, Credential, Lookup, derive_keys};
 use crate::wire::authentication::Authentication;
@@ -89,7 +89,7 @@ async fn pretend(stream: &mut Stream, context: &LoginContext, startup: &Startup,
         return Ok(());
     }
     let project = Arc::clone(context.settings.default_project());
-    let somewhere = Route { project, user: stray.user.clone(), database: stray.user.clone() };
+    let somewhere = Route { project, user: stray.user.clone(), database: stray.user.clone(), to: To::Upstream };
     certificate::check(stream, &context.settings.client_tls, &somewhere)?;
     let known = if peer.is_local() { None } else { Some(known(context, &somewhere).await?) };
     let mut exchange = Exchange::begin(stream, startup, context.settings.error_texts);

@@ -11,6 +11,8 @@ use crate::wire::startup::Startup;
 
 /// Takes every name that no other project has.
 const ANY: &str = "*";
+/// What a client connects to for the console; the second is what PgBouncer's tools ask for.
+pub const CONSOLE_DATABASES: [&str; 2] = ["sidepool", "pgbouncer"];
 /// Projects that a hint lists.
 const LISTED_MAX: usize = 10;
 
@@ -19,7 +21,17 @@ pub(super) struct Route {
     pub(super) project: Arc<Project>,
     /// Without the project.
     pub(super) user: String,
+    /// For the console: the upstream's own, so that all that is asked upstream is asked about a database that exists.
     pub(super) database: String,
+    pub(super) to: To,
+}
+
+/// What a client wants to talk to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    Upstream,
+    /// [`CONSOLE_DATABASES`].
+    Console,
 }
 
 /// A client of a project that does not exist.
@@ -46,8 +58,10 @@ pub(super) fn route(settings: &Settings, startup: &Startup, server_name: Option<
             // libpq fills in a missing database with the whole user name, project and all.
             let database = startup.database.as_deref().filter(|database| *database != startup.user).unwrap_or(user);
             check_names(&[user, database], settings.error_texts)?;
+            let to = if CONSOLE_DATABASES.contains(&database) { To::Console } else { To::Upstream };
+            let database = if to == To::Console { &project.upstream.database } else { database };
             let (user, database) = (user.to_owned(), database.to_owned());
-            Ok(Destination::Project(Route { project: Arc::clone(project), user, database }))
+            Ok(Destination::Project(Route { project: Arc::clone(project), user, database, to }))
         }
         Found::Nothing(project, user) => {
             check_names(&[user, project], settings.error_texts)?;
@@ -164,6 +178,19 @@ mod tests {
     #[test]
     fn a_database_filled_in_by_libpq_is_the_users_own() {
         assert_eq!(to(&named(&["one"]), "ann.one", "database\0ann.one\0"), found("one", "ann", "ann"));
+    }
+
+    #[test]
+    fn the_consoles_databases_lead_to_no_upstream() {
+        let settings = named(&["one", "two"]);
+        let to = |name: &str| match route(&settings, &startup(&format!("user\0ann\0database\0{name}\0")), None).unwrap() {
+            Destination::Project(route) => (route.to, route.database),
+            Destination::Nowhere(stray) => panic!("{stray:?}"),
+        };
+        for name in CONSOLE_DATABASES {
+            assert_eq!(to(name), (To::Console, settings.projects[0].upstream.database.clone()));
+        }
+        assert_eq!(to("Sidepool"), (To::Upstream, "Sidepool".to_owned()));
     }
 
     #[test]

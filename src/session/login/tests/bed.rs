@@ -66,6 +66,8 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
         startup_parameters: StartupParameters::Applied,
         named_statements: crate::wire::exchange::NamedStatements::Kept,
         client_tls: ClientTls::Off,
+        console: Default::default(),
+        shown: vec![],
         limits: Limits {
             max_clients: 1,
             max_server_connections: 1,

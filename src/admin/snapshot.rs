@@ -1,18 +1,17 @@
-//! What there is at one moment, for both ways of showing it.
+//! What there is at one moment: the figures of pools and upstreams, for every way of showing them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Shown;
 use crate::config::Host;
-use crate::pool::{Counts, Pool};
-use crate::session::Stop;
+use crate::pool::{Counts, Pool, Registry};
+use crate::session::{House, Stop};
 use crate::telemetry::{PoolName, Tally, Telemetry};
 
 /// Pools shown one by one, in pools.
 const POOLS_MAX: usize = 1000;
 
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     pub phase: &'static str,
     pub sessions: usize,
     pub clients_limit: usize,
@@ -24,13 +23,13 @@ pub(super) struct Snapshot {
     pub telemetry: Arc<Telemetry>,
 }
 
-pub(super) struct UpstreamView {
+pub(crate) struct UpstreamView {
     pub project: String,
     pub connections: usize,
     pub limit: usize,
 }
 
-pub(super) struct PoolView {
+pub(crate) struct PoolView {
     pub name: PoolName,
     pub host: String,
     pub port: u16,
@@ -42,11 +41,14 @@ pub(super) struct PoolView {
     pub size: usize,
     /// Of its upstream, over all pools.
     pub upstream_limit: usize,
+    pub is_paused: bool,
+    /// New clients are refused.
+    pub is_disabled: bool,
     pub tally: Arc<Tally>,
 }
 
 /// Each pool is locked for as long as counting takes, one after the other.
-pub(super) fn take(house: &Shown) -> Snapshot {
+pub(crate) fn take(house: &House) -> Snapshot {
     let registry = &house.registry;
     let mut all = registry.all();
     all.sort_by_cached_key(|pool| pool.key.telemetry_name());
@@ -66,13 +68,13 @@ pub(super) fn take(house: &Shown) -> Snapshot {
         clients_limit: settings.limits.max_clients,
         upstreams: upstreams.collect(),
         pool_count: all.len(),
-        pools: all.iter().take(POOLS_MAX).map(|pool| view(pool, limit_of(&pool.key.project).1)).collect(),
+        pools: all.iter().take(POOLS_MAX).map(|pool| view(registry, pool, limit_of(&pool.key.project).1)).collect(),
         tallies: registry.telemetry().tallies(),
         telemetry: Arc::clone(registry.telemetry()),
     }
 }
 
-fn view(pool: &Pool, upstream_limit: usize) -> PoolView {
+fn view(registry: &Registry, pool: &Pool, upstream_limit: usize) -> PoolView {
     let terms = pool.terms();
     let upstream = &terms.project.upstream;
     PoolView {
@@ -88,23 +90,25 @@ fn view(pool: &Pool, upstream_limit: usize) -> PoolView {
         listening: pool.listening(),
         size: terms.size,
         upstream_limit,
+        is_paused: registry.is_paused(&pool.key),
+        is_disabled: registry.is_disabled(&pool.key),
         tally: Arc::clone(&pool.tally),
     }
 }
 
 impl PoolView {
     /// Servers with a client, those that are held among them.
-    pub(super) fn leased(&self) -> usize {
+    pub(crate) fn leased(&self) -> usize {
         self.counts.open.saturating_sub(self.counts.idle)
     }
 
     /// Servers with a client that are not held.
-    pub(super) fn active(&self) -> usize {
+    pub(crate) fn active(&self) -> usize {
         self.leased().saturating_sub(self.counts.held)
     }
 
     /// Clients that wait for nothing from the pool.
-    pub(super) fn unqueued(&self) -> usize {
+    pub(crate) fn unqueued(&self) -> usize {
         self.counts.clients.saturating_sub(self.counts.waiting)
     }
 }
