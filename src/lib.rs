@@ -16,7 +16,7 @@
 //! | `admin` | the console: views and commands as a virtual database |
 //! | `http` | metrics, health, state |
 //! | `embedded` | a PostgreSQL of our own, for `sidepool dev` and the tests |
-//! | `cli` | `run`, `dev`, `lint`, `check`, `urls`, `health` |
+//! | `cli` | `run`, `dev`, `lint`, `check`, `urls`, `health`, `top` |
 
 pub mod admin;
 pub mod auth;

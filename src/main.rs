@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Command::Lint { prepared, wishes, program }) => cli::lint::run(*prepared, &wishes, &program, colour),
         Ok(Command::Check(loaded)) => cli::check::run(&loaded, colour),
         Ok(Command::Health(loaded)) => cli::health::run(&loaded),
+        Ok(Command::Top { loaded, once }) => cli::top::run(&loaded, once, colour),
         Err(error) => error.report(colour),
     }
 }

@@ -781,6 +781,23 @@ async fn pgbench_does_not_notice_pauses_and_reconnects() {
 }
 
 #[tokio::test]
+async fn top_draws_the_pools_and_says_why_it_cannot() {
+    let sidepool = Sidepool::with_one_server();
+    let mut holder = sidepool.transaction().wire().await;
+    holder.run("CREATE TEMP TABLE topped (a int)").await;
+    let port = sidepool.transaction().port.to_string();
+    let upstream = format!("upstream = \"{}\"", Postgres::shared().direct().url());
+    let top = Sidepool::once("top", &["--once", "--transaction-port", &port], &upstream);
+    assert_eq!(top.code, Some(0), "{}", top.stderr);
+    assert!(top.stdout.starts_with("clients 1/10000   servers 1/80   active\n"), "{}", top.stdout);
+    assert!(top.stdout.contains("temporary tables") && top.stdout.contains("CREATE TEMP TABLE topped"), "{}", top.stdout);
+    drop(sidepool);
+    let top = Sidepool::once("top", &["--once", "--transaction-port", &port], &upstream);
+    assert_eq!(top.code, Some(1));
+    assert!(top.stderr.contains("cannot be looked at") && top.stderr.contains("Is it running"), "{}", top.stderr);
+}
+
+#[tokio::test]
 async fn a_look_at_many_clients_is_quick() {
     let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "5")]);
     let endpoint = sidepool.transaction();

@@ -35,6 +35,7 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
         "lint" => lint(matches, sources),
         "check" => Ok(Command::Check(load(&sources)?)),
         "health" => Ok(Command::Health(load(&sources)?)),
+        "top" => Ok(Command::Top { once: matches.get_flag("once"), loaded: load(&sources)? }),
         "urls" => {
             let passwords = if matches.get_flag("show-passwords") { Passwords::Shown } else { Passwords::Hidden };
             Ok(Command::Urls { loaded: load(&sources)?, passwords })
@@ -97,6 +98,11 @@ fn clap() -> Clap {
         .subcommand(lint_command())
         .subcommand(Clap::new("check").about("Check the settings and log in to every upstream once"))
         .subcommand(Clap::new("health").about("Say whether the Sidepool with these settings is ready, by the exit code too"))
+        .subcommand(
+            Clap::new("top")
+                .about("Watch the pools of the Sidepool with these settings")
+                .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Print it once, for scripts")),
+        )
         .subcommand(
             Clap::new("urls").about("Print connection strings for psql, Prisma, postgres.js and pgbench").arg(
                 Arg::new("show-passwords").long("show-passwords").action(ArgAction::SetTrue).help("Print the passwords too"),

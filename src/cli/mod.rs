@@ -1,4 +1,4 @@
-//! The command line: `run`, `dev`, `lint`, `check`, `urls`, `health`.
+//! The command line: `run`, `dev`, `lint`, `check`, `urls`, `health`, `top`.
 
 mod args;
 pub mod check;
@@ -8,6 +8,7 @@ pub mod lint;
 pub mod probe;
 pub mod report;
 pub mod serve;
+pub mod top;
 pub mod urls;
 
 use std::ffi::OsString;
@@ -40,6 +41,10 @@ pub enum Command {
     },
     Check(Loaded),
     Health(Loaded),
+    Top {
+        loaded: Loaded,
+        once: bool,
+    },
     Urls {
         loaded: Loaded,
         passwords: urls::Passwords,

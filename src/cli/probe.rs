@@ -8,6 +8,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::config::{ConfigError, Host, Project, Settings, Timeouts, Upstream};
 use crate::error::SqlState;
 use crate::net::tls::TlsContext;
+use crate::server::StartError;
 use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential, Lookup};
 
 /// What the logins of one run share.
@@ -71,6 +72,15 @@ pub async fn warn_of_dead_ends(settings: Arc<Settings>) {
             tracing::warn!("{}", explain(project, &error));
         }
     }
+}
+
+/// The same, where it is a Sidepool's console that was not reached.
+pub fn explain_console(console: &Upstream, error: &ConnectError) -> StartError {
+    let hint = match error {
+        ConnectError::Unreachable { .. } => "Is it running, and with these settings? --config, and the ports, say where.",
+        _ => "It takes the user and the password of the default project's upstream, as these settings have them.",
+    };
+    StartError::new(format!("the console at {} cannot be looked at: {error}", place(console)), hint)
 }
 
 /// One sentence with what happened, one with what to do.

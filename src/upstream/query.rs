@@ -1,4 +1,4 @@
-//! One question to a server that nobody else uses: for `check`, not for clients.
+//! Questions to a server that nobody else uses: for `check` and `top`, not for clients.
 
 use bytes::{BufMut, BytesMut};
 
@@ -17,17 +17,32 @@ pub type Row = Vec<Option<String>>;
 /// # Errors
 /// [`ConnectError::Refused`] is the server's answer to the statement; the others are as at login.
 pub async fn query(server: Connected, target: String, sql: &str) -> Result<Vec<Row>, ConnectError> {
+    Ok(queries(server, target, &[sql]).await?.swap_remove(0))
+}
+
+/// The same for several questions, one after the other: as many answers.
+///
+/// # Errors
+/// As [`query`]; the first ends it.
+pub async fn queries(server: Connected, target: String, all: &[impl AsRef<str>]) -> Result<Vec<Vec<Row>>, ConnectError> {
     let mut intake = Intake::new(server.stream, target);
+    let mut answers = Vec::with_capacity(all.len());
+    for sql in all {
+        intake.send(&simple_query(sql.as_ref())).await?;
+        answers.push(answer(&mut intake).await?);
+    }
+    // It has answered: whether it hears the rest changes nothing.
+    let _ = intake.send(b"X\0\0\0\x04").await;
+    Ok(answers)
+}
+
+fn simple_query(sql: &str) -> BytesMut {
     let mut packet = BytesMut::new();
     packet.put_u8(b'Q');
     packet.put_u32(4 + sql.len() as u32 + 1);
     packet.put_slice(sql.as_bytes());
     packet.put_u8(0);
-    intake.send(&packet).await?;
-    let rows = answer(&mut intake).await?;
-    // It has answered: whether it hears the rest changes nothing.
-    let _ = intake.send(b"X\0\0\0\x04").await;
-    Ok(rows)
+    packet
 }
 
 async fn answer(intake: &mut Intake) -> Result<Vec<Row>, ConnectError> {
