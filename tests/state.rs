@@ -118,6 +118,23 @@ async fn reset_returns_to_what_the_client_asked_for_at_login() {
     assert_eq!(one.value("SHOW TimeZone").await, "Asia/Tokyo");
 }
 
+/// Whoever had the server before has left settings on it: a newcomer's are those of the database, and its own.
+#[tokio::test]
+async fn startup_parameters_are_put_to_a_server_that_is_somebody_elses() {
+    let (sidepool, mut one, _) = one_server().await;
+    one.run("SET TimeZone = 'Asia/Tokyo'; SET standard_conforming_strings = off").await;
+    for _ in 0..2 {
+        let mut two = sidepool.transaction().parameter("options", "-c work_mem=3MB").wire().await;
+        let told = |name: &str| two.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        assert_eq!(told("standard_conforming_strings").as_deref(), Some("on"));
+        assert_ne!(told("TimeZone").as_deref(), Some("Asia/Tokyo"));
+        assert_eq!(two.value("SHOW standard_conforming_strings").await, "on");
+        assert_ne!(two.value("SHOW TimeZone").await, "Asia/Tokyo");
+        assert_eq!(two.value("SHOW work_mem").await, "3MB");
+        one.run("SET TimeZone = 'Asia/Tokyo'").await;
+    }
+}
+
 /// With a server each, nothing of the pooler's own is ever sent.
 #[tokio::test]
 async fn clients_that_need_not_share_pay_nothing() {

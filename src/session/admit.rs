@@ -213,7 +213,7 @@ impl Arriving {
         let nobody = Arc::new(Params::default());
         let startup = StartupKey::default();
         let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
-        let (params, settings) = split(asked, server.side.params());
+        let (params, settings) = split(asked, server.side.initial_params());
         let params = self.pool.catalog.params.intern(params);
         let mut side = self.side(params, &settings);
         let mut unsent = Vec::new();

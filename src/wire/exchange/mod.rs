@@ -368,6 +368,11 @@ impl ServerSide {
         &self.params
     }
 
+    /// As they were after login: whoever had the server since may have left others.
+    pub fn initial_params(&self) -> &Arc<Params> {
+        &self.initial
+    }
+
     /// Memory back after a burst.
     pub fn shrink(&mut self) {
         self.plan.shrink();
