@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use common::wire::Wire;
 use common::{Endpoint, Postgres, Sidepool};
 
@@ -133,6 +136,31 @@ async fn startup_parameters_are_put_to_a_server_that_is_somebody_elses() {
         assert_eq!(two.value("SHOW work_mem").await, "3MB");
         one.run("SET TimeZone = 'Asia/Tokyo'").await;
     }
+}
+
+/// Its next request is there before the question about the last one is answered, and each leaves a new question.
+#[tokio::test]
+async fn a_client_that_is_never_done_keeps_nobody_waiting() {
+    let (sidepool, mut busy, _) = one_server().await;
+    let mut other = sidepool.transaction().wire().await;
+    let (rounds, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counted, stopped) = (Arc::clone(&rounds), Arc::clone(&stop));
+    let busy = tokio::spawn(async move {
+        while !stopped.load(Ordering::Relaxed) {
+            busy.run("SET work_mem = '8MB'").await;
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        busy.value("SHOW work_mem").await
+    });
+    const TURNS: u64 = 100;
+    for _ in 0..TURNS {
+        assert_eq!(other.value("SHOW work_mem").await, "4MB");
+    }
+    // One while the other is on its way, one that was begun.
+    let rounds = rounds.load(Ordering::Relaxed);
+    assert!(rounds <= 3 * TURNS, "{rounds} transactions while another waited for {TURNS}");
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(busy.await.expect("it does not panic"), "8MB");
 }
 
 /// With a server each, nothing of the pooler's own is ever sent.

@@ -90,8 +90,7 @@ impl Relay {
         }
     }
 
-    /// What the server is asked goes out with the client's next bytes or alone; the client is not in its way, nor it in the
-    /// client's.
+    /// The client has its reply already. What it asks next waits for the answer (`feed`).
     fn ask_server(&mut self, cx: &Context<'_>) {
         let State::Serving(server) = &mut self.state else { return };
         let may = server.side.is_idle() && !self.side.owes_bytes() && !self.side.is_waiting();

@@ -248,7 +248,7 @@ impl Relay {
         if let State::Serving(server) = &mut self.state {
             server.flush(cx)?;
             let has_room = server.out.pending_bytes() <= UNWRITTEN_BYTES_MAX
-                && !(self.side.is_waiting() && self.carry.len() > QUEUED_BYTES_MAX);
+                && !((self.side.is_waiting() || server.side.is_being_asked()) && self.carry.len() > QUEUED_BYTES_MAX);
             if has_room && let Step::Again = self.read_client(cx)? {
                 step = Step::Again;
             }
@@ -300,6 +300,7 @@ impl Relay {
         loop {
             match &mut self.state {
                 State::Queued => return Ok(at),
+                State::Serving(server) if server.side.is_being_asked() => return Ok(at),
                 State::Idle => {
                     let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
                     at += taken;
@@ -435,7 +436,7 @@ impl Relay {
         let released = self.release_if_idle(cx);
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
         self.lint_server();
-        if released || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
+        if released || turn.asked || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
     }
 
     pub(super) fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {

@@ -85,6 +85,12 @@ impl ServerSide {
         self.unnamed = Holds::Nothing;
     }
 
+    /// A question is out: what its client asks next waits for the answer, or whoever wants the server would wait for ever for
+    /// a client that is never done.
+    pub fn is_being_asked(&self) -> bool {
+        self.probe.is_some()
+    }
+
     /// A row for a question of ours.
     pub(super) fn probe_row(&mut self, body: &[u8]) {
         if let Some(probe) = &mut self.probe {
