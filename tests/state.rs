@@ -38,6 +38,7 @@ async fn settings_follow_their_client_and_nobody_else() {
         ),
         ("DO $$ BEGIN SET statement_timeout = '77s'; END $$", "SHOW statement_timeout", "77s", "0"),
         ("SELECT 1; SET lock_timeout TO 5000; SELECT 2", "SHOW lock_timeout", "5s", "0"),
+        ("UPDATE pg_settings SET setting = '777' WHERE name = 'temp_buffers'", "SHOW temp_buffers", "6216kB", "8MB"),
         ("BEGIN; SET idle_session_timeout = 0; SET vacuum_cost_delay = 3; COMMIT", "SHOW vacuum_cost_delay", "3ms", "0"),
     ];
     for (set, show, mine, theirs) in cases {

@@ -84,7 +84,11 @@ impl ServerSide {
         let (from, reported) = if resets { (&self.initial_settings, &self.initial) } else { (&from, &self.params) };
         change_settings(from, &client.settings, &mut sql);
         for (name, value) in client.params.iter().filter(|(name, value)| is_settable(name) && reported.get(name) != Some(value)) {
-            params::write_set(name, value, &mut sql);
+            // A default stays one, and follows the configuration.
+            match self.initial.get(name) == Some(value) {
+                true => params::write_reset(name, &mut sql),
+                false => params::write_set(name, value, &mut sql),
+            }
         }
         // An identity may not be allowed what the login is: it comes last.
         for (name, value) in IDENTITIES.iter().filter_map(|name| Some((*name, client.settings.get(name)?))) {

@@ -171,7 +171,26 @@ fn settings_by_their_names() {
     assert_eq!(touched("select set_config(name, 'x', false)"), "any ");
     assert_eq!(touched("set session characteristics as transaction deferrable").matches("default_").count(), 2);
     assert_eq!(touched("select 1; select 'it\\'; set x = 1"), "any ", "where it cannot be told what is quoted");
+    assert_eq!(touched("update pg_catalog.pg_settings set setting = '1' where name = 'work_mem'"), "any ");
+    // Whether it is still one of the session's own is not told by its value.
+    assert_eq!(touched("reset work_mem"), "any ");
+    assert_eq!(touched("set work_mem to default"), "any ");
     assert_eq!(touched("select 1"), "none");
+}
+
+#[test]
+fn settings_that_go_back_to_their_default() {
+    let resets = |text: &str| match scan(text.as_bytes()).effects.resets.as_deref() {
+        Some(Touched { scope: Scope::Named, names, .. }) => names.join(","),
+        Some(Touched { scope: Scope::Any, .. }) => "any".into(),
+        None => "none".into(),
+    };
+    assert_eq!(resets("reset TimeZone"), "timezone");
+    assert_eq!(resets("set time zone local"), "timezone");
+    assert_eq!(resets("set time zone default; set names"), "timezone,client_encoding");
+    assert_eq!(resets("set work_mem to default"), "work_mem");
+    assert_eq!(resets("reset all"), "any");
+    assert_eq!(resets("set time zone 'UTC'; set names 'utf8'; set work_mem = 1"), "none");
 }
 
 #[test]

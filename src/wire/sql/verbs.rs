@@ -42,6 +42,8 @@ pub(super) fn effects(statement: &[u8]) -> Effects {
         b'i' if is(b"insert") => leaving(Leaves::SEQUENCES),
         b'm' if is(b"merge") => leaving(Leaves::SEQUENCES),
         b'u' if is(b"unlisten") => Effects::freeing(Leaves::LISTEN).about_channels(),
+        // It calls set_config.
+        b'u' if is(b"update") && has_word(statement, b"pg_settings") => Effects::any_setting(),
         b'w' if is(b"with") => with(statement),
         b'e' if is(b"explain") && has_temp(statement) => leaving(Leaves::TEMP),
         _ => Effects::NOTHING,
@@ -75,7 +77,10 @@ fn set(words: &mut Words<'_>) -> Effects {
     let name = match &*word {
         // Gone with the transaction.
         b"local" | b"transaction" | b"constraints" => return with_temp(Effects::NOTHING, words),
+        // `SET TIME ZONE LOCAL`, `SET NAMES` alone.
+        b"time" if has_word(words.text, b"local") => return back_to_default(b"timezone"),
         b"time" => b"timezone".to_vec(),
+        b"names" if words.at_end() => return back_to_default(b"client_encoding"),
         b"names" => b"client_encoding".to_vec(),
         b"schema" => b"search_path".to_vec(),
         b"xml" => b"xmloption".to_vec(),
@@ -83,9 +88,8 @@ fn set(words: &mut Words<'_>) -> Effects {
         b"" => return Effects::any_setting(),
         _ => dotted(words, word),
     };
-    let effects = setting(&name);
     let to_default = has_word(words.text, b"default");
-    with_temp(if to_default { effects.resetting(touched(&name)) } else { effects }, words)
+    with_temp(if to_default { back_to_default(&name) } else { setting(&name) }, words)
 }
 
 /// Of those that are reported ParameterStatus tells. Notifications come in the client's encoding.
@@ -117,7 +121,13 @@ fn reset(words: &mut Words<'_>) -> Effects {
         b"time" => b"timezone".to_vec(),
         _ => dotted(words, word),
     };
-    setting(&name).resetting(touched(&name))
+    back_to_default(&name)
+}
+
+/// Which of them is a setting of the session's own no more only the list of those tells.
+fn back_to_default(name: &[u8]) -> Effects {
+    let effects = if REPORTED.contains(&name) { Effects::NOTHING } else { Effects::any_setting() };
+    effects.resetting(touched(name))
 }
 
 /// Another session user has no role set.

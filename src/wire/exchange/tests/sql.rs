@@ -87,7 +87,7 @@ pub(super) fn parse(text: &str) -> Result<Statement, String> {
         ["reset", "all"] => Statement::ResetAll,
         ["reset", "\"work_mem\""] => Statement::ResetWorkMem,
         ["reset", "role"] => Statement::Done("RESET"),
-        ["reset", name] => Statement::Reset(name.into()),
+        ["reset", name] => Statement::Reset(name.trim_matches('"').into()),
         ["copy", "t" | "tb", "from", "stdin"] => Statement::CopyIn,
         ["copy", "z", "to", "stdout"] => Statement::CopyOut,
         ["insert", ..] => Statement::Insert,

@@ -43,7 +43,7 @@ fn trap_70_settings_that_differ_travel_in_front_of_the_query() {
         assert_eq!(rig.told.ready, 1);
         // And the next one gets its own again.
         let b = rig.client();
-        rig.lease(b, s, "Q(SET TimeZone='UTC';)", "");
+        rig.lease(b, s, "Q(RESET \"TimeZone\";)", "");
     });
 }
 
@@ -82,7 +82,7 @@ fn trap_73_an_empty_value_is_a_value() {
         rig.lease(a, s, "Q(SET application_name='x';)", "");
         rig.answer(a, "C(SET) S(application_name=x) Z(I)", "");
         let b = rig.client();
-        rig.lease(b, s, "Q(SET application_name='';)", "");
+        rig.lease(b, s, "Q(RESET \"application_name\";)", "");
     });
 }
 
