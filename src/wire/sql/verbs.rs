@@ -126,7 +126,7 @@ fn reset(words: &mut Words<'_>) -> Effects {
 
 /// Which of them is a setting of the session's own no more only the list of those tells.
 fn back_to_default(name: &[u8]) -> Effects {
-    let effects = if REPORTED.contains(&name) { Effects::NOTHING } else { Effects::any_setting() };
+    let effects = if REPORTED.contains(&name) { setting(name) } else { Effects::any_setting() };
     effects.resetting(touched(name))
 }
 
