@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::wire::{self, Wire, show};
 use common::{Endpoint, Postgres, Sidepool, unnamed};
 
@@ -136,65 +134,6 @@ async fn trap_76_a_client_that_leaves_takes_its_settings_with_it() {
     shows(&mut next, "application_name", "").await;
     shows(&mut next, "statement_timeout", "0").await;
     assert_ne!(next.value("SHOW TimeZone").await, "Asia/Tokyo");
-}
-
-/// A sets it, B on the same server must see none of it: `look` gives the same answer as on a session that set nothing. What A
-/// needs its server for keeps B waiting until A has left.
-async fn sees_nothing(set: &[&str], look: &str) {
-    let sidepool = Sidepool::with_one_server();
-    let expected = wire::show_in_full(&Postgres::shared().direct().wire().await.query(look).await);
-    for extended in [false, true] {
-        let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
-        for sql in set {
-            match extended {
-                true => _ = one.exchange(&[unnamed(sql), wire::sync()]).await,
-                false => one.run(sql).await,
-            }
-        }
-        let pid = one.backend().await;
-        let mut looking = Box::pin(two.query(look));
-        let seen = match tokio::time::timeout(Duration::from_millis(200), &mut looking).await {
-            Ok(seen) => seen,
-            Err(_) => {
-                assert_eq!(one.backend().await, pid, "it has its server");
-                drop(one);
-                looking.as_mut().await
-            }
-        };
-        drop(looking);
-        assert_eq!(wire::show_in_full(&seen), expected, "{set:?}");
-        assert_eq!(two.backend().await, pid, "another server says nothing");
-    }
-}
-
-macro_rules! leak_matrix {
-    ($($name:ident: $set:expr, $look:expr;)*) => {$(
-        #[tokio::test]
-        async fn $name() {
-            sees_nothing(&$set, $look).await;
-        }
-    )*};
-}
-
-leak_matrix! {
-    trap_75_no_leak_of_set: ["SET statement_timeout = '9s'"], "SHOW statement_timeout";
-    trap_75_no_leak_of_set_in_a_transaction: ["BEGIN", "SELECT 1", "SET search_path = pg_catalog", "COMMIT"], "SHOW search_path";
-    trap_75_no_leak_of_set_in_one_query: ["BEGIN; SELECT 1; SET work_mem = '9MB'; COMMIT"], "SHOW work_mem";
-    trap_75_no_leak_of_role: ["SET ROLE app"], "SELECT current_user";
-    trap_75_no_leak_of_session_authorization: ["SET SESSION AUTHORIZATION app"], "SELECT session_user, current_user";
-    trap_75_no_leak_of_set_config: ["SELECT set_config('search_path', '', false)"], "SHOW search_path";
-    trap_75_no_leak_of_session_characteristics:
-        ["SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"], "SHOW default_transaction_read_only";
-    trap_75_no_leak_of_a_custom_setting: ["SET my.tenant = '7'"], "SELECT coalesce(current_setting('my.tenant', true), '')";
-    trap_75_no_leak_out_of_do: ["DO $$ BEGIN PERFORM set_config('statement_timeout', '8s', false); END $$"], "SHOW statement_timeout";
-    trap_75_no_leak_of_prepare: ["PREPARE leak AS SELECT 1"], "EXECUTE leak";
-    trap_75_no_leak_of_listen: ["LISTEN leak"], "SELECT pg_listening_channels()";
-    trap_75_no_leak_of_a_temp_table: ["CREATE TEMP TABLE IF NOT EXISTS leak AS SELECT 1"], "SELECT to_regclass('leak')";
-    trap_75_no_leak_of_select_into_temp: ["SELECT 1 AS a INTO TEMP leak_into"], "SELECT to_regclass('leak_into')";
-    trap_75_no_leak_of_an_advisory_lock: ["SELECT pg_advisory_lock(750001)"],
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 750001 AND pid = pg_backend_pid()";
-    trap_75_no_leak_of_a_holdable_cursor: ["DECLARE leak CURSOR WITH HOLD FOR SELECT 1"], "SELECT name FROM pg_cursors WHERE name = 'leak'";
-    trap_75_no_leak_of_lastval: ["CREATE SEQUENCE IF NOT EXISTS leak_seq; SELECT nextval('leak_seq')"], "SELECT lastval()";
 }
 
 #[tokio::test]

@@ -195,13 +195,19 @@ impl Writer {
         match self.rng.below(12) {
             0..=3 => {
                 let sql = self.statement();
+                // Bound once more, it is run once more: the name that it was rewritten for is another's then.
+                let sql = if sql.starts_with("DEALLOCATE s") { "SELECT 2".into() } else { sql };
                 let bytes = [wire::parse("", &sql), wire::bind("", "", &[]), wire::describe_portal(""), wire::execute("", 0)];
                 Part { bytes: bytes.concat(), text: format!("run[{sql}]") }
             }
             4 | 5 => {
                 let sql = self.statement();
                 // It would be one that runs itself.
-                let sql = if !name.is_empty() && sql.contains(name) { "SELECT 1".into() } else { sql };
+                let sql = if (!name.is_empty() && sql.contains(name)) || sql.starts_with("DEALLOCATE s") {
+                    "SELECT 1".into()
+                } else {
+                    sql
+                };
                 Part { bytes: wire::parse(name, &sql), text: format!("Parse({name})[{sql}]") }
             }
             6..=8 => {
