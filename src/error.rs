@@ -104,6 +104,7 @@ impl SqlState {
     pub const DUPLICATE_PREPARED_STATEMENT: Self = Self(*b"42P05");
     pub const INSUFFICIENT_RESOURCES: Self = Self(*b"53000");
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
     pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");

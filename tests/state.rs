@@ -341,3 +341,28 @@ async fn an_idle_client_may_be_told_to_go_when_others_want_its_server() {
     let last = one.until_closed().await;
     assert!(common::wire::show(&last).contains("E(57P05)"), "{last:?}");
 }
+
+#[tokio::test]
+async fn a_pool_keeps_room_for_those_who_pin_nothing() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2"), ("max-pinned", "1")]);
+    let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    one.run("BEGIN").await;
+    two.run("LISTEN pinned").await;
+    one.run("SELECT pg_advisory_lock(23); COMMIT").await;
+    // Others want them: the first that is found to need its server may keep it, the other is told why it may not.
+    let mut three = sidepool.transaction().wire().await;
+    let mut four = sidepool.transaction().wire().await;
+    three.run("BEGIN").await;
+    let mut waiting = Box::pin(four.query("SELECT 1"));
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await.is_err());
+    let told = one.until_closed().await;
+    assert_eq!(common::wire::show(&told), "E(53400)");
+    assert_eq!(told[0].field(b'D').as_deref(), Some("This client would keep one more, for: advisory locks."));
+    assert_eq!(two.value("SELECT count(*) FROM pg_listening_channels()").await, "1");
+    three.run("COMMIT").await;
+    waiting.await;
+    // It keeps its place when it does more of the same.
+    two.run("LISTEN another").await;
+    assert_eq!(three.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, "0");
+    assert_eq!(two.value("SELECT count(*) FROM pg_listening_channels()").await, "2");
+}

@@ -87,6 +87,7 @@ impl Draft {
                 max_server_connections: 0,
                 pool_size: 0,
                 min_pool_size: 0,
+                max_pinned: 0,
                 parallel_logins: 0,
                 prepared_statements_per_server: 0,
                 prepared_statements_per_client: 0,

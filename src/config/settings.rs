@@ -213,6 +213,8 @@ pub struct Limits {
     pub pool_size: usize,
     /// Kept open while the pool has clients (PgBouncer: `min_pool_size`).
     pub min_pool_size: usize,
+    /// Servers of one pool that clients may keep for session state; zero is no limit.
+    pub max_pinned: usize,
     /// Logins to the upstream under way at once, per pool.
     pub parallel_logins: usize,
     /// Protocol-level prepared statements kept per server connection (PgBouncer: `max_prepared_statements`).

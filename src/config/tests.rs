@@ -84,6 +84,7 @@ fn the_defaults() {
         max_server_connections,
         pool_size,
         min_pool_size,
+        max_pinned,
         parallel_logins,
         prepared_statements_per_server,
         prepared_statements_per_client,
@@ -93,6 +94,7 @@ fn the_defaults() {
     } = settings.limits;
     assert_eq!((startup_bytes, max_pools), (crate::wire::startup::STARTUP_BYTES_MAX, 0));
     assert_eq!((max_clients, max_server_connections, pool_size, min_pool_size, parallel_logins), (10_000, 80, 20, 0, 4));
+    assert_eq!(max_pinned, 0);
     assert_eq!((prepared_statements_per_server, prepared_statements_per_client, statement_bytes), (500, 10_000, 16 << 20));
     let t = &settings.timeouts;
     assert_eq!([t.client_login, t.queue_wait, t.queue_notice], [60, 60, 5].map(seconds));

@@ -13,6 +13,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::{Gate, Pool, Server};
+use crate::error::{PgError, SqlState};
 use crate::wire::sql::Leaves;
 
 /// One client's hold of its server, in its pool's list until dropped.
@@ -42,6 +43,10 @@ const DOUBTFUL: u8 = 0;
 const WANTED: u8 = 1;
 /// It was asked, and the state is there.
 const PINNED: u8 = 2;
+/// The same, and the pool may have no more of them: the client is to go.
+const EXCESSIVE: u8 = 3;
+/// Beside any of them: it was found pinned once, and counts as that until it is let go.
+const KEPT: u8 = 4;
 
 impl Pool {
     /// `session` keeps its server; `waker` wakes it when somebody else wants one.
@@ -76,7 +81,7 @@ impl Pool {
                 return;
             }
             let waiting = state.waiters.iter().filter(|w| w.ticket.is_waiting()).count();
-            let asked = state.held.iter().filter(|h| h.status.load(Ordering::Relaxed) == WANTED).count();
+            let asked = state.held.iter().filter(|h| h.status() == WANTED).count();
             let elsewhere = usize::from(self.budget.is_contended());
             let wanted = waiting.max(elsewhere).saturating_sub(state.opening + asked);
             wake.extend(state.held.iter().filter(|h| h.want()).take(wanted).cloned());
@@ -92,6 +97,16 @@ impl Pool {
     pub(super) fn ask_all_holders(&self) {
         let held: Vec<_> = self.state.lock().held.iter().filter(|h| h.want()).cloned().collect();
         held.iter().for_each(|hold| hold.waker.lock().wake_by_ref());
+    }
+
+    /// ## (Doubtful | Wanted) => (Pinned | Excessive)
+    fn pin(&self, hold: &Hold) {
+        let limit = self.terms().settings.limits.max_pinned;
+        // Two that are pinned at the same time are not both the last.
+        let state = self.state.lock();
+        let kept = state.held.iter().filter(|h| h.session != hold.session && h.is_kept()).count();
+        let is_excessive = limit > 0 && kept >= limit && !hold.is_kept();
+        hold.status.store(if is_excessive { EXCESSIVE } else { PINNED | KEPT }, Ordering::Release);
     }
 
     /// How many servers are held, and for which kinds of state.
@@ -116,18 +131,29 @@ impl Pool {
 impl Hold {
     /// ## Doubtful => Wanted
     fn want(&self) -> bool {
-        self.status.compare_exchange(DOUBTFUL, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let from = self.status.load(Ordering::Relaxed);
+        let is_doubtful = from & !KEPT == DOUBTFUL;
+        is_doubtful && self.status.compare_exchange(from, from | WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn status(&self) -> u8 {
+        self.status.load(Ordering::Acquire) & !KEPT
+    }
+
+    fn is_kept(&self) -> bool {
+        self.status.load(Ordering::Relaxed) & KEPT != 0
     }
 
     /// It was asked before, and nothing but this kind of state held it.
     /// ## Pinned => Wanted
     fn want_again_for(&self, kind: Leaves) -> bool {
-        self.reasons() == kind && self.status.compare_exchange(PINNED, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let (from, to) = (PINNED | KEPT, WANTED | KEPT);
+        self.reasons() == kind && self.status.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The server was asked, and the state is there.
     pub(super) fn is_sure(&self) -> bool {
-        self.status.load(Ordering::Relaxed) == PINNED
+        self.status() == PINNED
     }
 
     pub(super) fn reasons(&self) -> Leaves {
@@ -144,24 +170,34 @@ impl Held {
     }
 
     pub fn is_wanted(&self) -> bool {
-        self.hold.status.load(Ordering::Acquire) == WANTED
+        self.hold.status() == WANTED
     }
 
     /// Others wanted its server, and it was found to need it.
     pub fn is_pinned(&self) -> bool {
-        self.hold.status.load(Ordering::Acquire) == PINNED
+        self.hold.status() == PINNED
+    }
+
+    /// What its client is told, if the pool may have no more pinned servers.
+    pub fn excess(&self) -> Option<PgError> {
+        (self.hold.status() == EXCESSIVE).then(|| {
+            let limit = self.pool.terms().settings.limits.max_pinned;
+            let message = format!("{limit} clients already keep a server connection of {} for session state", self.pool);
+            PgError::fatal(SqlState::CONFIGURATION_LIMIT_EXCEEDED, message)
+                .with_detail(format!("This client would keep one more, for: {}.", self.hold.reasons()))
+                .with_hint("Raise limits.max_pinned, or use the session port for work like this.")
+        })
     }
 
     /// After a transaction: why the server is held now, and whether asking may change that.
     pub fn update(&self, reasons: Leaves, worth_asking: bool) {
         self.hold.reasons.store(reasons.bits(), Ordering::Relaxed);
-        let before = self.hold.status.load(Ordering::Acquire);
+        let before = self.hold.status();
         match (before, worth_asking) {
             // ## Pinned => Doubtful
-            (PINNED, true) => self.hold.status.store(DOUBTFUL, Ordering::Release),
-            // ## (Doubtful | Wanted) => Pinned
+            (PINNED, true) => self.hold.status.store(DOUBTFUL | KEPT, Ordering::Release),
             (DOUBTFUL | WANTED, false) => {
-                self.hold.status.store(PINNED, Ordering::Release);
+                self.pool.pin(&self.hold);
                 if before == WANTED {
                     // Whoever waits is to be served by another.
                     self.pool.ask_holders();

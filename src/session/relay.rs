@@ -163,6 +163,9 @@ impl Relay {
             if let Err(end) = self.attend(cx) {
                 return Poll::Ready(end);
             }
+            if let Some(excess) = self.held.as_ref().and_then(Held::excess) {
+                return Poll::Ready(End::Refused(excess));
+            }
             let step = match &self.state {
                 State::Idle => self.poll_idle(cx),
                 State::Queued => self.poll_queued(cx),

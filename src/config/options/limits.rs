@@ -51,6 +51,20 @@ pub(super) const LIMITS: &[Opt] = &[
         doc: "Server connections kept open in a pool while it has clients. A project may have its own.",
     },
     Opt {
+        key: "limits.max_pinned",
+        flag: "max-pinned",
+        env: "SIDEPOOL_MAX_PINNED",
+        default: "0",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Integer { min: 0, max: 10_000, place: |d| &mut d.limits.max_pinned },
+        doc: "Server connections of one pool that clients of the transaction port may keep for advisory locks, temporary tables and \
+              the like. Below `pool_size`, it leaves room for everybody else: the client that would keep one more is \
+              disconnected after its transaction, and told what for (53400); those that keep one already are let alone. A \
+              client keeps one at most. 0 is no limit.",
+    },
+    Opt {
         key: "limits.parallel_logins",
         flag: "parallel-logins",
         env: "SIDEPOOL_PARALLEL_LOGINS",

@@ -73,6 +73,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
             max_server_connections: 1,
             pool_size: 1,
             min_pool_size: 0,
+            max_pinned: 0,
             parallel_logins: 1,
             prepared_statements_per_server: 1,
             prepared_statements_per_client: 1,
