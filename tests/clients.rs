@@ -46,7 +46,7 @@ const NODE: Recipe = Recipe {
 const PYTHON: Recipe = Recipe {
     name: "python",
     versions: Some("clients/requirements.txt"),
-    files: &["clients/psycopg3.py", "clients/asyncpg_.py", "clients/sqlalchemy_.py", "clients/check.py"],
+    files: &["clients/psycopg3.py", "clients/asyncpg_.py", "clients/sqlalchemy_.py", "clients/alembic_.py", "clients/check.py"],
     install: |place| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(place))?;
         let quiet = ["install", "--quiet", "--disable-pip-version-check", "-r"];
@@ -139,6 +139,8 @@ fn java() -> Result<Place, String> {
     }
     static PREPARED: OnceLock<Result<Place, String>> = OnceLock::new();
     PREPARED.get_or_init(|| JAVA.prepare()).clone()
+async fn alembic() {
+    run("Alembic", python(), &["bin/python", "alembic_.py"]).await;
 }
 
 fn system(programs: &[&str]) -> Result<Place, String> {

@@ -163,7 +163,7 @@ impl Relay {
             if let Err(end) = self.attend(cx) {
                 return Poll::Ready(end);
             }
-            if let Some(excess) = self.held.as_ref().and_then(Held::excess) {
+            if let Some(excess) = self.held.as_ref().and_then(|held| held.excess()) {
                 return Poll::Ready(End::Refused(excess));
             }
             let step = match &self.state {
