@@ -115,6 +115,11 @@ async fn sqlalchemy() {
 }
 
 #[tokio::test]
+async fn alembic() {
+    run("Alembic", python(), &["bin/python", "alembic_.py"]).await;
+}
+
+#[tokio::test]
 async fn jdbc() {
     run("JDBC", java(), &["java", "-cp", JDBC, "Jdbc.java"]).await;
 }
@@ -139,8 +144,6 @@ fn java() -> Result<Place, String> {
     }
     static PREPARED: OnceLock<Result<Place, String>> = OnceLock::new();
     PREPARED.get_or_init(|| JAVA.prepare()).clone()
-async fn alembic() {
-    run("Alembic", python(), &["bin/python", "alembic_.py"]).await;
 }
 
 fn system(programs: &[&str]) -> Result<Place, String> {
