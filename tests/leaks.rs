@@ -73,7 +73,7 @@ const ROWS: &[Row] = &[
     row(&[Sql("SELECT leaks_in_function()")], "SHOW statement_timeout", Ends),
     row(&[Sql("SELECT leaks_in_function()")], LOCKS, Ends),
     row(&[Sql("PREPARE leak AS SELECT 'mine'")], "EXECUTE leak", Keeps),
-    row(&[Sql("LISTEN leak")], "SELECT count(*) FROM pg_listening_channels()", Keeps),
+    row(&[Sql("LISTEN leak")], "SELECT count(*) FROM pg_listening_channels()", Follows),
     row(&[Sql("CREATE TEMP TABLE leak AS SELECT 1")], "SELECT to_regclass('leak') IS NULL", Keeps),
     row(&[Sql("SELECT 1 AS a INTO TEMP leak")], "SELECT to_regclass('leak') IS NULL", Keeps),
     row(&[Sql("CREATE TABLE pg_temp.leak (a int)")], "SELECT to_regclass('leak') IS NULL", Keeps),

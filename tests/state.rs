@@ -191,7 +191,7 @@ async fn what_is_really_there_keeps_the_server() {
         (
             "SELECT pg_advisory_lock(7)",
             "SELECT pg_advisory_unlock(7)",
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
         ),
         ("CREATE TEMP TABLE mine (a int)", "DROP TABLE mine", "SELECT count(*) FROM pg_class WHERE relname = 'mine'"),
         (
@@ -347,7 +347,7 @@ async fn a_pool_keeps_room_for_those_who_pin_nothing() {
     let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2"), ("max-pinned", "1")]);
     let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
     one.run("BEGIN").await;
-    two.run("LISTEN pinned").await;
+    two.run("PREPARE pinned AS SELECT 1").await;
     one.run("SELECT pg_advisory_lock(23); COMMIT").await;
     // Others want them: the first that is found to need its server may keep it, the other is told why it may not.
     let mut three = sidepool.transaction().wire().await;
@@ -358,11 +358,11 @@ async fn a_pool_keeps_room_for_those_who_pin_nothing() {
     let told = one.until_closed().await;
     assert_eq!(common::wire::show(&told), "E(53400)");
     assert_eq!(told[0].field(b'D').as_deref(), Some("This client would keep one more, for: advisory locks."));
-    assert_eq!(two.value("SELECT count(*) FROM pg_listening_channels()").await, "1");
+    assert_eq!(two.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").await, "1");
     three.run("COMMIT").await;
     waiting.await;
     // It keeps its place when it does more of the same.
-    two.run("LISTEN another").await;
-    assert_eq!(three.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, "0");
-    assert_eq!(two.value("SELECT count(*) FROM pg_listening_channels()").await, "2");
+    two.run("PREPARE another AS SELECT 2").await;
+    assert_eq!(three.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 23").await, "0");
+    assert_eq!(two.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").await, "2");
 }
