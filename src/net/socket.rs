@@ -139,6 +139,12 @@ impl Socket {
         Self { peer, ..self }
     }
 
+    /// Ready once the reactor has seen bytes, the end or an error that no read has found since. No syscall, and wakes like a
+    /// read that found nothing.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(&self.io, stream => stream.poll_read_ready(cx))
+    }
+
     /// Whether a read would find something now: bytes, the end, or an error.
     ///
     /// No syscall while the reactor has seen no event, and no waker: whoever waits on this socket goes on waiting.

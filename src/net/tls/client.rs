@@ -70,7 +70,7 @@ pub(crate) async fn handshake(config: &UpstreamConfig, socket: Socket, host: &st
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the host name cannot stand in a certificate"))?;
     let config = config.0.current().await;
     let tls = TlsConnector::from(config).connect(name, socket).await?;
-    Ok(Stream::Tls(Box::new(Secured { tls: tls.into(), end_point: None })))
+    Ok(Stream::Tls(Box::new(Secured::new(tls.into(), None))))
 }
 
 /// Whether the server agreed on PostgreSQL's protocol, which direct TLS needs.

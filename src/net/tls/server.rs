@@ -80,7 +80,7 @@ impl Served {
         let tls = accept.await?;
         // rustls does not say which certificate it showed; the name it was chosen by says so again.
         let end_point = self.certificates.for_name(tls.get_ref().1.server_name()).end_point.clone();
-        Ok(Stream::Tls(Box::new(Secured { tls: tls.into(), end_point })))
+        Ok(Stream::Tls(Box::new(Secured::new(tls.into(), end_point))))
     }
 }
 

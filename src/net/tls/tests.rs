@@ -84,6 +84,60 @@ async fn bytes_pass_and_both_sides_know_what_they_speak() {
     assert!(!server.readable_now());
 }
 
+/// Both sides of a stream that is set up.
+async fn pair() -> (Stream, Stream) {
+    let bed = Bed::new();
+    let (server, client) = bed.meet(&bed.context(SslMode::Prefer, false), "localhost").await;
+    (server.unwrap(), client.unwrap())
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) {
+    stream.write_all(bytes).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn records_that_arrived_together_are_one_read_and_then_there_is_nothing() {
+    let (mut server, mut client) = pair().await;
+    for word in [&b"one"[..], b"two", b"three"] {
+        send(&mut client, word).await;
+    }
+    let mut room = [0; 100];
+    assert_eq!(server.read(&mut room).await.unwrap(), 11);
+    assert_eq!(&room[..11], b"onetwothree");
+    assert!(!server.readable_now());
+    // Whoever waits is woken by the next one.
+    let (read, ()) = tokio::join!(server.read(&mut room), send(&mut client, b"four"));
+    assert_eq!(&room[..read.unwrap()], b"four");
+}
+
+#[tokio::test]
+async fn bytes_before_an_end_are_given_and_then_the_end() {
+    let (mut server, mut client) = pair().await;
+    send(&mut client, b"last").await;
+    client.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    server.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"last");
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0, "and again");
+}
+
+#[tokio::test]
+async fn a_forged_record_is_an_error_behind_the_good_one_before_it() {
+    let (mut server, mut client) = pair().await;
+    // With TLS 1.3's 22 bytes around it, this fills one read of rustls (4 KiB), so that the forged one is in the next.
+    let good = [b'g'; 4096 - 22];
+    send(&mut client, &good).await;
+    let Stream::Tls(secured) = &mut client else { panic!("no TLS") };
+    let forged = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
+    secured.tls.get_mut().0.write_all(&forged).await.unwrap();
+    let mut room = [0; 8192];
+    assert_eq!(server.read(&mut room).await.unwrap(), good.len());
+    assert!(server.readable_now(), "the error is yet to be told");
+    let next = tokio::time::timeout(std::time::Duration::from_secs(20), server.read(&mut room)).await;
+    assert_eq!(next.expect("an error and no wait").unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
 #[tokio::test]
 async fn trap_49_an_end_without_close_notify_is_an_end() {
     let bed = Bed::new();
