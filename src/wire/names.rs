@@ -270,6 +270,13 @@ impl ServerStatements {
         self.put(id, Held::Surely, batch);
     }
 
+    /// Takes back an [`insert`](Self::insert) in this batch, unless a later one has decided anew.
+    pub fn take_back(&mut self, id: u64, batch: u64) {
+        if self.used.get(&id).is_some_and(|slot| slot.batch == batch) {
+            self.remove(id);
+        }
+    }
+
     /// Nobody knows any more.
     pub fn doubt(&mut self, id: u64) {
         self.put(id, Held::Perhaps, KNOWN);
@@ -391,6 +398,20 @@ mod tests {
         assert_eq!(left, [(1, Held::Surely), (4, Held::Perhaps)]);
         [1, 4].into_iter().for_each(|id| server.remove_unless_sure(id));
         assert_eq!(server.iter().next(), Some((1, Held::Surely)));
+    }
+
+    #[test]
+    fn what_was_prepared_again_in_a_later_batch_is_not_taken_back_with_the_earlier_one() {
+        let mut server = ServerStatements::default();
+        server.insert(1, 4);
+        server.insert(2, 4);
+        assert_eq!(server.evict(1, &[], 5), Some((1, Held::Surely, 4)));
+        server.insert(1, 5);
+        server.take_back(1, 4);
+        server.take_back(2, 4);
+        assert_eq!(server.iter().collect::<Vec<_>>(), [(1, Held::Surely)]);
+        server.take_back(1, 5);
+        assert!(server.is_empty());
     }
 
     #[test]

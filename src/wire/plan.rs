@@ -95,8 +95,8 @@ pub enum Note {
     None,
     /// About the shared statement of this name: errors may carry the server's name for it.
     Uses(Arc<Named>),
-    /// Injected Parse: the server has the statement only if this succeeds.
-    Learns(u64),
+    /// Injected Parse, in this batch: the server has the statement only if this succeeds.
+    Learns { id: u64, batch: u64 },
     /// The client's Parse of a statement that the server has.
     Names(Arc<Named>),
     /// The client's Parse of a statement that is new to the server.

@@ -84,7 +84,7 @@ fn an_error_at_query_function_or_sync_waits_for_ready() {
 #[test]
 fn an_error_in_what_we_injected_is_swallowed_when_its_sync_is_ours() {
     let mut p = Plan::default();
-    p.push(Entry::swallow(Kind::Parse).noting(Note::Learns(7)));
+    p.push(Entry::swallow(Kind::Parse).noting(Note::Learns { id: 7, batch: 0 }));
     p.push(Entry::swallow(Kind::Sync));
     p.push(Entry::forward(Kind::Query));
     assert_eq!(p.error(|_, _| {}), Reply::Swallow);

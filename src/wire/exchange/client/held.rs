@@ -37,8 +37,9 @@ impl Walk<'_, '_> {
         }
         self.close_doubtful(statement.id, held);
         self.write_parse(&statement.name, &statement.rest);
-        self.server.plan.push(Entry::swallow(Kind::Parse).noting(Note::Learns(statement.id)));
-        self.server.statements.insert(statement.id, self.server.plan.batch());
+        let (id, batch) = (statement.id, self.server.plan.batch());
+        self.server.plan.push(Entry::swallow(Kind::Parse).noting(Note::Learns { id, batch }));
+        self.server.statements.insert(id, batch);
         true
     }
 
@@ -118,7 +119,8 @@ impl Walk<'_, '_> {
     pub(super) fn evict(&mut self, kept: &[u64]) {
         let (limit, batch) = (self.client.bounds.statements_per_server as usize, self.server.plan.batch());
         while let Some((id, held, since)) = self.server.statements.evict(limit, kept, batch) {
-            let is_there = held == Held::Surely && !self.server.plan.is_pending(since);
+            // What this very batch put there falls with it.
+            let is_there = held == Held::Surely && since != batch && !self.server.plan.is_pending(since);
             self.write_close(id, if is_there { Note::Evicts(id) } else { Note::Doubts(id) });
         }
     }

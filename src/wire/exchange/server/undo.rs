@@ -14,9 +14,9 @@ pub(super) struct Account<'a> {
 pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut ClientSide) -> Option<Correction> {
     let held = *server.unnamed;
     match entry.note {
-        Note::Learns(id) => server.statements.remove(id),
+        Note::Learns { id, batch } => server.statements.take_back(id, batch),
         Note::Introduces(named) => {
-            server.statements.remove(named.statement.id);
+            server.statements.take_back(named.statement.id, named.batch);
             client.names.take_back(&named);
         }
         Note::Names(named) => client.names.take_back(&named),

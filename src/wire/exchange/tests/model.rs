@@ -85,6 +85,8 @@ pub(super) struct Backend {
     settings: Settings,
     pub(super) residue: Residue,
     rows: Rows,
+    /// Closes that it did not come to look at.
+    pub(super) closes_skipped: usize,
     closed: bool,
 }
 
@@ -104,6 +106,7 @@ impl Backend {
             settings: Settings::default(),
             residue: Residue::default(),
             rows: Rows::default(),
+            closes_skipped: 0,
             closed: false,
         }
     }
@@ -175,6 +178,7 @@ impl Backend {
             return self.message_of_copy(tag, body);
         }
         if self.reading == Reading::SkipToSync && tag != b'S' {
+            self.closes_skipped += usize::from(tag == b'C');
             return;
         }
         let done = match tag {

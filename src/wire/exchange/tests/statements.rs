@@ -97,6 +97,49 @@ fn trap_06_an_eviction_in_a_failed_batch_did_not_happen() {
     });
 }
 
+/// Each batch counts on the room that the one before it makes. Where that one failed, the server has one too many until the
+/// next statement comes, and that makes up for all of it.
+#[test]
+fn trap_06_evictions_that_were_skipped_in_a_pipeline_are_made_up_for() {
+    in_pieces(|rig| {
+        rig.bounds.statements_per_server = 1;
+        let (a, s) = prepared(rig);
+        rig.ask(
+            a,
+            "B(,nope) P(s2,select 2) S P(s3,select 3) S",
+            "B(,nope) P(sidepool_2,select 2) CS(sidepool_1) S P(sidepool_3,select 3) CS(sidepool_2) S",
+            "",
+        );
+        let failed = "E(26000 prepared statement \"nope\" does not exist) Z(I)";
+        rig.answer(a, &format!("{failed} 1 3 Z(I)"), &format!("{failed} 1 Z(I)"));
+        rig.ask(a, "P(s4,select 4) S", "P(sidepool_4,select 4) CS(sidepool_3) CS(sidepool_1) S", "");
+        rig.answer(a, "1 3 3 Z(I)", "1 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
+/// What fails is what the first batch injected, and not what the second one did with the same statement.
+#[test]
+fn trap_06_a_statement_of_a_failed_batch_that_the_next_one_prepares_again_is_there() {
+    in_pieces(|rig| {
+        rig.bounds.statements_per_server = 1;
+        let (a, s) = prepared(rig);
+        rig.ask(a, "P(s2,select 2) S", "P(sidepool_2,select 2) CS(sidepool_1) S", "");
+        rig.answer(a, "1 3 Z(I)", "1 Z(I)");
+        rig.ask(
+            a,
+            "B(,nope) B(,s1) S P(s3,select 3) B(,s1) S",
+            "B(,nope) P(sidepool_1,select 1) CS(sidepool_2) B(,sidepool_1) S \
+             P(sidepool_3,select 3) CS(sidepool_1) P(sidepool_1,select 1) CS(sidepool_3) B(,sidepool_1) S",
+            "",
+        );
+        let failed = "E(26000 prepared statement \"nope\" does not exist) Z(I)";
+        rig.answer(a, &format!("{failed} 1 3 1 3 2 Z(I)"), &format!("{failed} 1 2 Z(I)"));
+        rig.round_as(a, "B(,s1) S", "B(,sidepool_1) S", "2 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
 #[test]
 fn trap_06_a_failed_parse_is_forgotten_by_client_and_server() {
     in_pieces(|rig| {
