@@ -109,6 +109,3 @@ impl Drop for Counted {
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
-
-#[cfg(test)]
-mod tests;

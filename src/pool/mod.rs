@@ -396,3 +396,6 @@ fn restore(waiters: &mut VecDeque<Waiter>, passed_over: VecDeque<Waiter>) {
         waiters.push_front(waiter);
     }
 }
+
+#[cfg(test)]
+mod tests;

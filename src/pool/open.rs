@@ -23,7 +23,7 @@ use bytes::BytesMut;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(3);
 /// A lifetime is stretched by up to this share of itself, so that servers opened together do not go together (trap 17).
-const LIFETIME_JITTER: f64 = 0.2;
+pub(super) const LIFETIME_JITTER: f64 = 0.2;
 
 /// What opening needs besides the pool's key.
 #[derive(Debug)]
