@@ -8,8 +8,9 @@ mod install;
 #[path = "clients/run.rs"]
 mod run;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use common::{Endpoint, Plan, Postgres, Sidepool};
@@ -72,6 +73,36 @@ const SQLX: Recipe = Recipe {
 #[tokio::test]
 async fn psql() {
     run("psql", system(&["psql", "python3"]), &["python3", "psql.py"]).await;
+}
+
+/// The lines of `sidepool urls`, pasted into a shell as they are.
+#[tokio::test]
+async fn psql_by_the_printed_lines() {
+    if let Err(missing) = needs(&["psql", "sh"]) {
+        return skip("psql", &missing);
+    }
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::start(postgres, &[]);
+    let ports = [sidepool.session().port, sidepool.transaction().port];
+    let [session, transaction] = ports;
+    let listening = format!("--session-port={session} --transaction-port={transaction} --listen-addresses=127.0.0.1");
+    let arguments: Vec<_> = listening.split(' ').chain(["--show-passwords"]).collect();
+    let urls = Sidepool::once("urls", &arguments, &format!("upstream = \"{}\"\n", postgres.direct().url()));
+    assert_eq!(urls.code, Some(0), "{urls:?}");
+    let lines: Vec<_> = urls.stdout.lines().filter(|line| line.starts_with("psql ")).collect();
+    let told: Vec<_> = lines.iter().map(|line| pasted(line)).collect();
+    assert_eq!(told, ports.map(|port| format!("{port} postgres.local postgres postgres\n")), "{lines:?}");
+}
+
+/// What psql says of where it is, and PostgreSQL of who that is.
+fn pasted(line: &str) -> String {
+    const ASKED: &str = "SELECT current_user AS who, current_database() AS place \\gset\n\\echo :PORT :USER :who :place\n";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).env_clear().env("PATH", std::env::var_os("PATH").expect("psql is in it"));
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it is there");
+    shell.stdin.take().expect("it is piped").write_all(ASKED.as_bytes()).expect("psql reads it");
+    let output = shell.wait_with_output().expect("it is our child");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use common::wire::show;
 use common::{Endpoint, Sidepool, until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio_postgres::error::SqlState;
@@ -177,6 +178,30 @@ async fn when_postgres_dies_so_does_sidepool_and_says_so() {
     sidepool.log_has("error: the embedded PostgreSQL ended by itself");
     sidepool.log_has("postgres.log");
     until("its client was sent away", async || client.is_closed()).await;
+}
+
+/// Ctrl-C: PostgreSQL goes when nobody is left who might ask it anything. It is held still meanwhile, so that it shows.
+#[tokio::test]
+async fn the_pooler_ends_before_postgres() {
+    let place = place();
+    let data_dir = place.path().join("db");
+    let mut sidepool = dev(&data_dir, &[]);
+    let postgres = postgres_in(&data_dir);
+    let endpoint = superuser(sidepool.transaction(), "x");
+    let ports = [sidepool.session().port, endpoint.port];
+    let mut client = endpoint.wire().await;
+    client.query("SELECT 1").await;
+    kill_process(postgres, Signal::STOP).unwrap();
+    sidepool.signal(Signal::INT);
+    let told = client.until_closed().await;
+    assert_eq!(show(&told), "E(57P01)");
+    for port in ports {
+        until("nobody listens", async || TcpStream::connect(("127.0.0.1", port)).is_err()).await;
+    }
+    assert!(data_dir.join("data/postmaster.pid").exists() && runs(postgres), "PostgreSQL was still to end");
+    kill_process(postgres, Signal::CONT).unwrap();
+    assert!(sidepool.ended().is_some_and(|status| status.success()));
+    assert!(!runs(postgres) && !data_dir.join("data/postmaster.pid").exists());
 }
 
 #[tokio::test]
