@@ -33,7 +33,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             if entry.reply == Reply::Forward && (fate == Fate::Failed || entry.displaced.is_none()) {
                 match client.unnamed.number == number {
                     true => client.unnamed.rest = None,
-                    false => return Some(Correction { number, was: None }),
+                    false => return Some(Correction { number, left: its, was: None }),
                 }
             }
         }
@@ -46,11 +46,11 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
         Note::Departs | Note::Departed | Note::Returns | Note::Hushes => {}
     }
     let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;
+    let left = if entry.kind == Kind::Parse { Holds::Of(client.id, displaced.by) } else { Holds::Nothing };
     if client.unnamed.number != displaced.by {
-        return Some(Correction { number: displaced.by, was: Some(displaced) });
+        return Some(Correction { number: displaced.by, left, was: Some(displaced) });
     }
     // Unless something sent later has changed it again.
-    let left = if entry.kind == Kind::Parse { Holds::Of(client.id, displaced.by) } else { Holds::Nothing };
     if held == left || matches!(entry.kind, Kind::Synthesize(_)) {
         *server.unnamed = displaced.server;
     }
@@ -61,17 +61,28 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
 /// What was displaced by something sent later was not there: it failed, or something older still was.
 pub(super) struct Correction {
     number: u64,
+    /// What it would have left on the server.
+    left: Holds,
     was: Option<Box<Displaced>>,
 }
 
 impl Correction {
     pub(super) fn apply(self, plan: &mut Plan) {
         let Some(later) = plan.later_displaced(self.number) else { return };
+        // Unless the server was given another in between, which is no statement of the client's: that one was there.
+        let is_left = later.server == self.left;
         match self.was {
-            Some(was) => (later.server, later.client) = (was.server, was.client),
+            Some(was) => {
+                later.client = was.client;
+                if is_left {
+                    later.server = was.server;
+                }
+            }
             None => {
-                later.server = Holds::Nothing;
                 later.client.rest = None;
+                if is_left {
+                    later.server = Holds::Nothing;
+                }
             }
         }
     }

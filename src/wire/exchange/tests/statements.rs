@@ -140,6 +140,26 @@ fn trap_06_a_statement_of_a_failed_batch_that_the_next_one_prepares_again_is_the
     });
 }
 
+/// The Parse that is only asked about stands in the place of the unnamed statement, whatever became of those before it.
+#[test]
+fn trap_28_what_was_asked_under_no_name_is_not_run_by_it() {
+    in_pieces(|rig| {
+        let (a, s) = prepared(rig);
+        rig.ask(
+            a,
+            "P(,select 5) S Q(selec) B(,nope) CS() S P(s2,select 1) B(,nope) CS() S",
+            "P(,select 5) S Q(selec) B(,nope) CS() S P(,select 1) B(,nope) CS() S",
+            "",
+        );
+        let failed = "E(26000 prepared statement \"nope\" does not exist) Z(I)";
+        rig.answer_through(a, &format!("1 Z(I) E(42601 syntax error) Z(I) {failed} 1 {failed}"));
+        rig.ask(a, "B(,) S", "CS() B(,) S", "");
+        let none = "E(26000 unnamed prepared statement does not exist) Z(I)";
+        rig.answer(a, &format!("3 {none}"), none);
+        rig.is_idle(s);
+    });
+}
+
 #[test]
 fn trap_06_a_failed_parse_is_forgotten_by_client_and_server() {
     in_pieces(|rig| {
