@@ -289,9 +289,176 @@ async fn the_page_comes_from_here_alone() {
     // The page reads these.
     let answer = raw(sidepool.http_port(), b"GET /api/state HTTP/1.1\r\nAuthorization: Bearer t\r\n\r\n").await;
     let state: serde_json::Value = serde_json::from_str(&split(&answer).1).expect("it is JSON");
-    for field in ["phase", "ready", "readiness", "version", "clients", "errors", "upstreams", "pools"] {
+    for field in [
+        "phase",
+        "ready",
+        "readiness",
+        "version",
+        "clients",
+        "errors",
+        "upstreams",
+        "pools",
+        "waiters",
+        "holders",
+        "pins",
+        "lint",
+    ] {
         assert!(!state[field].is_null(), "{field}: {state}");
     }
+}
+
+/// Status and body of a command, with these header lines.
+async fn command(sidepool: &Sidepool, request: &str, headers: &str) -> (u16, String) {
+    let port = sidepool.http_port();
+    split(&raw(port, format!("{request} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}\r\n").as_bytes()).await)
+}
+
+const MEANT: &str = "X-Sidepool: 1\r\n";
+
+#[tokio::test]
+async fn a_pause_holds_until_it_is_resumed() {
+    let sidepool = served(&[("pool-size", "2")]);
+    let (mut held, mut client) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    held.run("BEGIN").await;
+    client.run("SELECT 1").await;
+    let pool = "?project=%2A&database=postgres";
+    // It does not wait for who is in a transaction, as the console does.
+    assert_eq!(command(&sidepool, &format!("POST /api/pause{pool}"), MEANT).await, (200, "PAUSE\n".into()));
+    let (status, again) = command(&sidepool, &format!("POST /api/pause{pool}"), MEANT).await;
+    assert_eq!((status, again.lines().next()), (409, Some("database \"postgres\" is already paused")));
+    client.send(&wire::query("SELECT 2")).await;
+    until("it waits", async || state(&sidepool).await["pools"][0]["waiting"] == 1).await;
+    held.run("COMMIT").await;
+    until("its server is closed", async || state(&sidepool).await["upstreams"][0]["connections"] == 0).await;
+    assert_eq!(state(&sidepool).await["pools"][0]["paused"], true);
+    assert_eq!(command(&sidepool, &format!("POST /api/resume{pool}"), MEANT).await, (200, "RESUME\n".into()));
+    client.until(b'Z').await;
+    assert_eq!(state(&sidepool).await["pools"][0]["paused"], false);
+    let (status, none) = command(&sidepool, "POST /api/resume", MEANT).await;
+    assert_eq!((status, none.lines().next()), (409, Some("the pooler is not paused")));
+    assert_eq!(command(&sidepool, "POST /api/pause?database=nowhere", MEANT).await.0, 404);
+    assert_eq!(command(&sidepool, "POST /api/pause?project=nobodys", MEANT).await.0, 404);
+    sidepool.log_has("command over HTTP command=\"PAUSE\" about=");
+    sidepool.log_has("command over HTTP failed command=\"RESUME\" about=");
+}
+
+#[tokio::test]
+async fn servers_are_replaced_by_a_reconnect() {
+    let sidepool = served(&[("pool-size", "1")]);
+    let mut client = sidepool.transaction().wire().await;
+    let before = client.value("SELECT pg_backend_pid()").await;
+    assert_eq!(command(&sidepool, "POST /api/reconnect", MEANT).await, (200, "RECONNECT\n".into()));
+    assert_ne!(client.value("SELECT pg_backend_pid()").await, before);
+}
+
+#[tokio::test]
+async fn a_client_is_ended_by_its_id() {
+    let sidepool = served(&[]);
+    let named = sidepool.transaction().parameter("application_name", "to be ended");
+    let (mut client, mut other) = (named.wire().await, sidepool.transaction().wire().await);
+    client.run("BEGIN").await;
+    client.send(&wire::query("SELECT pg_sleep(600)")).await;
+    other.run("BEGIN").await;
+    let holders = state(&sidepool).await["holders"]["rows"].clone();
+    let holders = holders.as_array().expect("a list");
+    let held: Vec<_> = holders.iter().map(|holder| holder["held_ms"].as_u64().expect("a number")).collect();
+    assert!(held.is_sorted_by(|a, b| a >= b) && held.len() == 2, "{holders:?}");
+    let holder = holders.iter().find(|holder| holder["application_name"] == "to be ended").expect("it has a server");
+    let id = holder["client_id"].clone();
+    assert_eq!(command(&sidepool, &format!("POST /api/kill_client?id={id}"), MEANT).await, (200, "KILL_CLIENT\n".into()));
+    let told = wire::show_in_full(&client.until_closed().await);
+    assert!(told.contains("FATAL | 57P01 | terminating connection due to administrator command"), "{told}");
+    until("it is gone", async || state(&sidepool).await["clients"] == 1).await;
+    let (status, gone) = command(&sidepool, &format!("POST /api/kill_client?id={id}"), MEANT).await;
+    assert_eq!((status, gone.lines().next()), (404, Some(&*format!("client {id} does not exist"))));
+    other.run("COMMIT").await;
+}
+
+#[tokio::test]
+async fn a_reload_is_asked_for_with_put() {
+    let sidepool = served(&[]);
+    assert_eq!(command(&sidepool, "PUT /api/reload", MEANT).await, (200, "RELOAD\n".into()));
+    sidepool.log_has("configuration reloaded");
+    sidepool.rewrite("upstraem = \"postgres://localhost\"\n");
+    let (status, why) = command(&sidepool, "PUT /api/reload", MEANT).await;
+    assert!(status == 422 && why.contains("upstraem") && why.contains("Nothing has changed."), "{status} {why}");
+    sidepool.transaction().wire().await.run("SELECT 1").await;
+}
+
+#[tokio::test]
+async fn nobody_commands_by_accident_or_from_elsewhere() {
+    let sidepool = served(&[]);
+    let (_client, port) = (sidepool.transaction().wire().await, sidepool.http_port());
+    for (request, headers, expected) in [
+        // A form or a picture in a page of somebody else's, and a script of its that asks first.
+        ("POST /api/pause", "", 403),
+        ("POST /api/pause", "X-Sidepool: 0\r\n", 403),
+        ("POST /api/pause", "Origin: https://elsewhere.example\r\n", 403),
+        ("GET /api/pause", MEANT, 405),
+        ("PUT /api/pause", MEANT, 405),
+        ("POST /api/reload", MEANT, 405),
+        ("OPTIONS /api/pause", "Access-Control-Request-Headers: x-sidepool\r\n", 405),
+        ("POST /api/pause?databse=postgres", MEANT, 400),
+        ("POST /api/kill_client", MEANT, 400),
+        ("POST /api/kill_client?id=-1", MEANT, 400),
+        ("POST /api/pause", "X-Sidepool: 1\r\nTransfer-Encoding: chunked\r\n", 413),
+        ("POST /api/shutdown", MEANT, 405),
+    ] {
+        let (status, said) = command(&sidepool, request, headers).await;
+        assert_eq!(status, expected, "{request} {headers:?}: {said}");
+    }
+    let body = "POST /api/pause HTTP/1.1\r\nX-Sidepool: 1\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(split(&raw(port, body.as_bytes()).await).0, 413);
+    let rebound = "POST /api/pause HTTP/1.1\r\nHost: rebound.example\r\nX-Sidepool: 1\r\n\r\n";
+    assert_eq!(split(&raw(port, rebound.as_bytes()).await).0, 403);
+    let preflight = raw(port, b"OPTIONS /api/pause HTTP/1.1\r\nOrigin: https://elsewhere.example\r\n\r\n").await;
+    assert!(!preflight.to_lowercase().contains("access-control") && preflight.contains("Allow: POST\r\n"), "{preflight}");
+    assert_eq!(state(&sidepool).await["pools"][0]["paused"], false);
+    assert!(!sidepool.log().contains("command over HTTP command"), "{}", sidepool.log());
+    sidepool.log_has("command over HTTP refused command=\"PAUSE\"");
+}
+
+#[tokio::test]
+async fn where_there_is_a_token_commands_want_it() {
+    let sidepool = served(&[("http-token", "t")]);
+    for (headers, expected) in [
+        (MEANT, 401),
+        ("X-Sidepool: 1\r\nAuthorization: Bearer x\r\n", 401),
+        ("Authorization: Bearer t\r\n", 403),
+        ("X-Sidepool: 1\r\nAuthorization: Bearer t\r\n", 200),
+    ] {
+        assert_eq!(command(&sidepool, "PUT /api/reload", headers).await.0, expected, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn lists_in_the_state_are_bounded_and_show_no_literals() {
+    let sidepool = served(&[("pool-size", "1"), ("lint", "log")]);
+    let mut pinned = sidepool.transaction().parameter("application_name", "pins").wire().await;
+    let waits = sidepool.transaction().parameter("application_name", "waits");
+    let mut waiting = at_once((0..120).map(|_| waits.clone()).map(|endpoint| async move { endpoint.wire().await })).await;
+    pinned.run("CREATE TEMP TABLE kept AS SELECT 'secret' AS word").await;
+    for client in &mut waiting {
+        client.send(&wire::query("SELECT 'secret'")).await;
+    }
+    until("all wait", async || state(&sidepool).await["waiters"]["total"] == 120).await;
+    let state = state(&sidepool).await;
+    let waiters = state["waiters"]["rows"].as_array().expect("a list");
+    assert_eq!(waiters.len(), 100);
+    let waits: Vec<_> = waiters.iter().map(|waiter| waiter["wait_ms"].as_u64().expect("a number")).collect();
+    assert!(waits.is_sorted_by(|a, b| a >= b), "{waits:?}");
+    assert!(waiters.iter().all(|waiter| waiter["application_name"] == "waits"));
+    let pin = &state["pins"]["rows"][0];
+    assert_eq!((&pin["application_name"], &pin["reasons"]), (&"pins".into(), &"temporary tables".into()));
+    assert!(pin["statement"].as_str().is_some_and(|text| text.starts_with("CREATE TEMP TABLE kept")), "{pin}");
+    assert!(state["lint"]["total"].as_u64() > Some(0), "{}", state["lint"]);
+    assert_eq!(state["upstreams"][0]["reach"], "up");
+    assert!(!state.to_string().contains("secret"), "{state}");
+    drop(waiting);
+}
+
+async fn state(sidepool: &Sidepool) -> serde_json::Value {
+    serde_json::from_str(&get(sidepool.http_port(), "/api/state").await.1).expect("it is JSON")
 }
 
 #[tokio::test]
@@ -369,6 +536,10 @@ async fn a_scrape_with_many_clients_is_quick_and_bounded() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(scrape.pool("sidepool_clients"), 500.0);
     assert!(scrape.0.lines().count() < 300, "{}", scrape.0);
+    let began = Instant::now();
+    let state = state(&sidepool).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(state["clients"], 500);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::database;
+use super::database::{self, described};
 use super::tokens::Token;
 use crate::error::{PgError, SqlState};
 use crate::pool::Scope;
@@ -108,26 +108,44 @@ impl Command {
     /// # Errors
     /// What it is about does not exist, or is not in the state to do that.
     pub(super) async fn run(&self, house: &Arc<House>, reins: &Reins, argument: &Argument) -> Result<Done, PgError> {
-        let registry = &house.registry;
         match argument {
             Argument::None => return reload(reins).await,
             Argument::Client(id) => kill_client(house, *id)?,
             Argument::Way(signal) => return Ok(Done { signal: Some(*signal), notice: None }),
             Argument::Database(name) => {
                 let scope = database::scope(house, name.as_deref())?;
+                self.begin(house, &scope)?;
                 match self.verb {
-                    Verb::Pause => pause(house, scope, name.as_deref()).await?,
-                    Verb::Resume if !registry.resume(&scope) => return Err(not("paused", name.as_deref())),
-                    Verb::Disable => registry.disable(scope),
-                    Verb::Enable if !registry.enable(&scope) => return Err(not("disabled", name.as_deref())),
-                    Verb::Reconnect => registry.covered(&scope).iter().for_each(|pool| pool.reconnect()),
+                    Verb::Pause => paused(house, &scope).await?,
                     Verb::WaitClose => wait_close(house, &scope).await,
-                    Verb::Kill => kill(house, scope),
-                    Verb::Resume | Verb::Enable | Verb::Reload | Verb::KillClient | Verb::Shutdown => {}
+                    _ => {}
                 }
             }
         }
         Ok(Done::default())
+    }
+
+    /// What it does at once, without waiting for what comes of that.
+    ///
+    /// # Errors
+    /// As [`Command::run`].
+    pub(super) fn begin(&self, house: &House, scope: &Scope) -> Result<(), PgError> {
+        let registry = &house.registry;
+        match self.verb {
+            Verb::Pause if !registry.pause(scope.clone()) => {
+                let message = format!("{} is already paused", described(house, scope));
+                let error = PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message);
+                return Err(error.with_hint("RESUME ends the pause."));
+            }
+            Verb::Resume if !registry.resume(scope) => return Err(not("paused", house, scope)),
+            Verb::Disable => registry.disable(scope.clone()),
+            Verb::Enable if !registry.enable(scope) => return Err(not("disabled", house, scope)),
+            Verb::Reconnect => registry.covered(scope).iter().for_each(|pool| pool.reconnect()),
+            Verb::Kill => kill(house, scope),
+            Verb::Pause | Verb::Resume | Verb::Enable => {}
+            Verb::WaitClose | Verb::Reload | Verb::KillClient | Verb::Shutdown => {}
+        }
+        Ok(())
     }
 }
 
@@ -146,18 +164,14 @@ async fn reload(reins: &Reins) -> Result<Done, PgError> {
     Ok(Done { signal: None, notice: Some(notice).filter(|_| !options.is_empty()) })
 }
 
-async fn pause(house: &Arc<House>, scope: Scope, name: Option<&str>) -> Result<(), PgError> {
-    if !house.registry.pause(scope.clone()) {
-        let message = format!("{} is already paused", subject(name));
-        let error = PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message);
-        return Err(error.with_hint("RESUME ends the pause."));
-    }
+/// Until the servers of a pause that has begun are gone.
+async fn paused(house: &House, scope: &Scope) -> Result<(), PgError> {
     let undo = Undo { house, scope: Some(scope.clone()) };
-    let is_empty = || house.registry.covered(&scope).iter().all(|pool| pool.has_no_servers());
-    until(|| !house.registry.has_pause(&scope) || is_empty()).await;
+    let is_empty = || house.registry.covered(scope).iter().all(|pool| pool.has_no_servers());
+    until(|| !house.registry.has_pause(scope) || is_empty()).await;
     undo.keep();
-    if !house.registry.has_pause(&scope) {
-        let message = format!("the pause of {} was ended by RESUME", subject(name));
+    if !house.registry.has_pause(scope) {
+        let message = format!("the pause of {} was ended by RESUME", described(house, scope));
         return Err(PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message));
     }
     Ok(())
@@ -188,7 +202,7 @@ async fn wait_close(house: &House, scope: &Scope) {
 }
 
 /// Clients go at once, their servers as soon as they are brought back; nobody gets new ones until a RESUME.
-fn kill(house: &House, scope: Scope) {
+fn kill(house: &House, scope: &Scope) {
     house.registry.pause(scope.clone());
     for session in house.sessions.all().iter().filter(|session| scope.covers(&session.about.pool)) {
         session.stop(Stop::Now);
@@ -203,14 +217,12 @@ fn kill_client(house: &House, id: u64) -> Result<(), PgError> {
     Err(error.with_hint("SHOW CLIENTS has the ids in its last column."))
 }
 
-fn not(what: &str, name: Option<&str>) -> PgError {
-    let message = format!("{} is not {what}", subject(name));
+fn not(what: &str, house: &House, scope: &Scope) -> PgError {
+    let message = format!("{} is not {what}", described(house, scope));
     let error = PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message);
-    error.with_hint("SHOW DATABASES says which are paused and which are disabled.")
-}
-
-fn subject(name: Option<&str>) -> String {
-    name.map_or_else(|| "the pooler".to_owned(), |name| format!("database \"{name}\""))
+    error.with_hint(
+        "SHOW DATABASES says which are paused and which are disabled; what was done to everything is taken back for everything.",
+    )
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {

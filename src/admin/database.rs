@@ -4,7 +4,7 @@
 //! own name, and those of the others as `database.project`, as users are `user.project`. The name of a project stands for
 //! all databases in it.
 
-use crate::config::Settings;
+use crate::config::{Project, Settings};
 use crate::error::{PgError, SqlState};
 use crate::pool::Scope;
 use crate::session::House;
@@ -26,15 +26,52 @@ pub(super) fn scope(house: &House, name: Option<&str>) -> Result<Scope, PgError>
         return Ok(Scope::Project(name.to_owned()));
     }
     let default = (name, settings.default_project().name.as_str());
-    let found = [Some(default), name.rsplit_once('.')].into_iter().flatten().find(|(database, project)| {
-        let is_own = |p: &&std::sync::Arc<crate::config::Project>| p.name == *project && p.upstream.database == *database;
-        let has_pool = || house.registry.all().iter().any(|p| p.key.project == *project && p.key.database == *database);
-        settings.projects.iter().any(|p| is_own(&p)) || has_pool()
-    });
+    let found = [Some(default), name.rsplit_once('.')]
+        .into_iter()
+        .flatten()
+        .find(|(database, project)| is_there(house, project, database));
     match found {
         Some((database, project)) => Ok(Scope::Database { project: project.to_owned(), database: database.to_owned() }),
         None => Err(unknown(name)),
     }
+}
+
+/// What is meant where a project and a database are named each for itself: without a database, all of the project; without
+/// a project, the default one; without both, everything.
+///
+/// # Errors
+/// 3D000 for what does not exist.
+pub(super) fn exactly(house: &House, project: Option<&str>, database: Option<&str>) -> Result<Scope, PgError> {
+    let settings = house.settings.get();
+    let project = match (project, database) {
+        (None, None) => return Ok(Scope::All),
+        (None, Some(_)) => settings.default_project().name.as_str(),
+        (Some(project), _) if settings.projects.iter().any(|p| p.name == project) => project,
+        (Some(project), _) => return Err(unknown(project)),
+    };
+    match database {
+        None => Ok(Scope::Project(project.to_owned())),
+        Some(database) if is_there(house, project, database) => {
+            Ok(Scope::Database { project: project.to_owned(), database: database.to_owned() })
+        }
+        Some(database) => Err(unknown(&shown(&settings, project, database))),
+    }
+}
+
+/// A scope in a sentence.
+pub(super) fn described(house: &House, scope: &Scope) -> String {
+    match scope {
+        Scope::All => "the pooler".to_owned(),
+        Scope::Project(project) => format!("project \"{project}\""),
+        Scope::Database { project, database } => format!("database \"{}\"", shown(&house.settings.get(), project, database)),
+    }
+}
+
+/// A project's own database, or one that somebody has come to.
+fn is_there(house: &House, project: &str, database: &str) -> bool {
+    let is_own = |p: &Project| p.name == project && p.upstream.database == database;
+    let has_pool = || house.registry.all().iter().any(|p| p.key.project == project && p.key.database == database);
+    house.settings.get().projects.iter().any(|p| is_own(p)) || has_pool()
 }
 
 fn unknown(name: &str) -> PgError {

@@ -13,6 +13,7 @@ mod commands;
 mod database;
 mod handler;
 mod inbox;
+mod remote;
 mod role;
 mod session;
 pub(crate) mod snapshot;
@@ -38,6 +39,7 @@ use crate::session::login::Login;
 use crate::session::{Console, House};
 use crate::wire::startup::CancelRequest;
 use averages::Averages;
+pub(crate) use remote::{Remote, Target};
 use role::Role;
 
 /// Console sessions at once.

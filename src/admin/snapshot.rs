@@ -1,10 +1,10 @@
 //! What there is at one moment: the figures of pools and upstreams, for every way of showing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::config::Host;
-use crate::pool::{Counts, Pool, Registry};
+use crate::config::{Host, Upstream};
+use crate::pool::{Counts, Pool, Reach, Registry};
 use crate::session::{House, Stop};
 use crate::telemetry::{PoolName, Tally, Telemetry};
 
@@ -25,6 +25,10 @@ pub(crate) struct Snapshot {
 
 pub(crate) struct UpstreamView {
     pub project: String,
+    pub host: String,
+    pub port: u16,
+    /// `up`, `down` or `unknown`, by what its pools have met.
+    pub reach: &'static str,
     pub connections: usize,
     pub limit: usize,
 }
@@ -54,9 +58,13 @@ pub(crate) fn take(house: &House) -> Snapshot {
     all.sort_by_cached_key(|pool| pool.key.telemetry_name());
     let limit_of = |project: &str| registry.upstream_connections(project).unwrap_or_default();
     let settings = house.settings.get();
+    let mut by_project: HashMap<&str, Vec<Arc<Pool>>> = HashMap::new();
+    all.iter().for_each(|pool| by_project.entry(&pool.key.project).or_default().push(Arc::clone(pool)));
     let upstreams = settings.projects.iter().map(|project| {
         let (connections, limit) = limit_of(&project.name);
-        UpstreamView { project: project.name.clone(), connections, limit }
+        let (host, port) = (host(&project.upstream), project.upstream.port);
+        let reach = reach(by_project.get(&*project.name).map_or(&[], Vec::as_slice));
+        UpstreamView { project: project.name.clone(), host, port, reach, connections, limit }
     });
     Snapshot {
         phase: match house.sessions.stopping() {
@@ -79,10 +87,7 @@ fn view(registry: &Registry, pool: &Pool, upstream_limit: usize) -> PoolView {
     let upstream = &terms.project.upstream;
     PoolView {
         name: pool.key.telemetry_name(),
-        host: match &upstream.host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(directory) => directory.display().to_string(),
-        },
+        host: host(upstream),
         port: upstream.port,
         counts: pool.counts(),
         held_for: pool.holds_by_reason(),
@@ -93,6 +98,24 @@ fn view(registry: &Registry, pool: &Pool, upstream_limit: usize) -> PoolView {
         is_paused: registry.is_paused(&pool.key),
         is_disabled: registry.is_disabled(&pool.key),
         tally: Arc::clone(&pool.tally),
+    }
+}
+
+/// A name, an address, or the directory of a Unix socket.
+pub(super) fn host(upstream: &Upstream) -> String {
+    match &upstream.host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(directory) => directory.display().to_string(),
+    }
+}
+
+/// Of one upstream, by what its pools have met.
+pub(super) fn reach(pools: &[Arc<Pool>]) -> &'static str {
+    let met: Vec<Reach> = pools.iter().map(|pool| pool.reach()).collect();
+    match () {
+        () if met.contains(&Reach::Up) => "up",
+        () if met.contains(&Reach::Down) => "down",
+        () => "unknown",
     }
 }
 

@@ -1,24 +1,25 @@
 //! Who is answered what.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use subtle::ConstantTimeEq;
 
 use super::ready::{Readiness, Ready};
 use super::request::{Method, Request};
-use super::{Shown, metrics, state};
-use crate::admin::snapshot;
+use super::{action, metrics, state};
+use crate::admin::{Remote, snapshot};
 use crate::config::Password;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The dashboard: path, type and text.
 const PAGE: [(&str, &str, &str); 3] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
-    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("/page.js", SCRIPT, include_str!("page/page.js")),
 ];
 /// Nothing from elsewhere, and nobody may put the page into theirs.
 const PAGE_POLICY: &str =
@@ -27,20 +28,50 @@ const PAGE_POLICY: &str =
 /// What requests are answered from.
 #[derive(Debug)]
 pub(super) struct Desk {
-    house: Shown,
-    token: Option<Password>,
+    remote: Remote,
+    trust: Trust,
     readiness: Readiness,
 }
 
+/// Who is let in to more than the probes.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// Who shows it.
+    Token(Password),
+    /// Whoever is on this machine.
+    Local,
+    /// Whoever comes may look, and nobody command.
+    Nobody,
+}
+
+impl Trust {
+    /// `bound` is where HTTP is served.
+    pub(super) fn new(token: Option<Password>, bound: SocketAddr) -> Self {
+        match token {
+            Some(token) => Self::Token(token),
+            None if bound.ip().to_canonical().is_loopback() => Self::Local,
+            None => Self::Nobody,
+        }
+    }
+}
+
 impl Desk {
-    pub(super) fn new(house: Shown, token: Option<Password>) -> Self {
-        let readiness = Readiness::new(&house);
-        Self { house, token, readiness }
+    pub(super) fn new(remote: Remote, trust: Trust) -> Self {
+        let readiness = Readiness::new(&remote.house);
+        Self { remote, trust, readiness }
     }
 
-    pub(super) async fn answer(&self, request: &Request<'_>) -> Answer {
-        if request.method == Method::Other {
-            return Answer::plain(405, "only GET and HEAD are answered here\n");
+    /// `peer` is who asks, for the log.
+    pub(super) async fn answer(&self, request: &Request<'_>, peer: SocketAddr) -> Answer {
+        if let Some(action) = action::named(request.path) {
+            let refusal = action.refuse(request).or_else(|| self.refuse(request)).or_else(|| self.refuse_action(request));
+            return match refusal {
+                Some(refusal) => action.refused(refusal, peer),
+                None => action.run(&self.remote, request.query, peer).await,
+            };
+        }
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return Answer::wrong_method("GET, HEAD");
         }
         // Probes have no token, and learn nothing but yes or no.
         match request.path {
@@ -56,10 +87,10 @@ impl Desk {
             return refusal;
         }
         match request.path {
-            "/metrics" => Answer::new(200, PROMETHEUS, metrics::page(&snapshot::take(&self.house))),
+            "/metrics" => Answer::new(200, PROMETHEUS, metrics::page(&snapshot::take(&self.remote.house))),
             "/api/state" => {
                 let ready = self.readiness.look().await;
-                Answer::new(200, JSON, state::json(&snapshot::take(&self.house), ready))
+                Answer::new(200, JSON, state::json(&self.remote, ready))
             }
             _ => Answer::plain(404, "there are /, /metrics, /healthz, /readyz and /api/state\n"),
         }
@@ -74,17 +105,29 @@ impl Desk {
     /// Without a token, a page in somebody's browser could give its own name our address, and read what is said here as its
     /// own: only names that nobody else can own are answered.
     fn refuse(&self, request: &Request<'_>) -> Option<Answer> {
-        match &self.token {
-            Some(token) => {
+        match &self.trust {
+            Trust::Token(token) => {
                 let shown = request.token.unwrap_or_default().as_bytes();
                 let same = bool::from(shown.ct_eq(token.reveal().as_bytes()));
                 (!same).then(|| Answer::plain(401, "show the token: Authorization: Bearer TOKEN\n"))
             }
-            None if request.host.is_some_and(|host| !is_nobodys_name(host)) => {
+            Trust::Local | Trust::Nobody if request.host.is_some_and(|host| !is_nobodys_name(host)) => {
                 Some(Answer::plain(403, "ask for localhost or an IP address, or set listen.http_token\n"))
             }
-            None => None,
+            Trust::Local | Trust::Nobody => None,
         }
+    }
+
+    /// A page in somebody's browser can post to any address without reading the answer, but not with a header of its own:
+    /// that it may do only where it is told so, and here it never is.
+    fn refuse_action(&self, request: &Request<'_>) -> Option<Answer> {
+        if matches!(self.trust, Trust::Nobody) {
+            return Some(Answer::plain(
+                403,
+                "there are no commands on this address: set listen.http_token, or listen on loopback\n",
+            ));
+        }
+        (!request.is_deliberate).then(|| Answer::plain(403, "say that you mean it: X-Sidepool: 1\n"))
     }
 }
 
@@ -101,11 +144,21 @@ pub(super) struct Answer {
     status: u16,
     kind: &'static str,
     body: String,
+    /// Methods that would have been right.
+    allow: Option<&'static str>,
 }
 
 impl Answer {
     fn new(status: u16, kind: &'static str, body: String) -> Self {
-        Self { status, kind, body }
+        Self { status, kind, body, allow: None }
+    }
+
+    pub(super) fn wrong_method(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::plain(405, &format!("what is here is asked for by {allow}\n")) }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
     }
 
     pub(super) fn plain(status: u16, body: &str) -> Self {
@@ -113,11 +166,10 @@ impl Answer {
     }
 
     pub(super) fn bytes(&self, method: Method) -> Vec<u8> {
-        let Self { status, kind, body } = self;
+        let Self { status, kind, body, allow } = self;
         let more = match status {
-            401 => "WWW-Authenticate: Bearer\r\n",
-            405 => "Allow: GET, HEAD\r\n",
-            _ => "",
+            401 => "WWW-Authenticate: Bearer\r\n".to_owned(),
+            _ => allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default(),
         };
         let length = body.len();
         let head = format!(
@@ -138,7 +190,12 @@ fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
         _ => "Service Unavailable",
     }
 }

@@ -1,9 +1,10 @@
-//! HTTP beside the data path: `/metrics`, `/healthz`, `/readyz`, `/api/state`, and a page that draws it at `/`.
+//! HTTP beside the data path: `/metrics`, `/healthz`, `/readyz`, `/api/state`, a few commands, and a page at `/`.
 //!
 //! On a thread and a runtime of its own: a scrape of many pools, or somebody who sends one byte a minute, takes no time of
-//! a data worker. Only GET and HEAD are answered, one request per connection, so that nothing of HTTP is needed but the
-//! request line and three headers, within bounds on bytes, time and connections.
+//! a data worker. One request per connection and no body, so that nothing of HTTP is needed but the request line and a few
+//! headers, within bounds on bytes, time and connections. Commands are the console's, and run where the clients are served.
 
+mod action;
 mod answer;
 mod metrics;
 mod ready;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::admin::Remote;
 use crate::config::Settings;
 use crate::server::{Running, StartError};
 use crate::session::House;
-use answer::Desk;
+use answer::{Desk, Trust};
 
 /// Connections the system may hold for us until they are accepted.
 const BACKLOG: i32 = 64;
@@ -33,7 +35,8 @@ pub fn start(running: &Running, settings: &Settings) -> Result<Option<SocketAddr
     let Some(address) = settings.listen.http else { return Ok(None) };
     let listener = bind(address).map_err(|error| refused(address, &error))?;
     let bound = listener.local_addr().map_err(|error| refused(address, &error))?;
-    let desk = Desk::new(Arc::clone(&running.house), settings.listen.http_token.clone());
+    let trust = Trust::new(settings.listen.http_token.clone(), bound);
+    let desk = Desk::new(Remote::new(running), trust);
     let thread = std::thread::Builder::new().name("http".to_owned());
     thread.spawn(move || serve::run(listener, desk)).map_err(|error| {
         StartError::new(format!("cannot start the thread for HTTP: {error}"), "Look at the limits of this user: ulimit -u.")

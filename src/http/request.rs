@@ -8,15 +8,23 @@ pub(super) struct Request<'a> {
     pub method: Method,
     /// Without what follows a question mark.
     pub path: &'a str,
+    /// What follows it; may be empty.
+    pub query: &'a str,
     pub host: Option<&'a str>,
     /// What follows `Authorization: Bearer`.
     pub token: Option<&'a str>,
+    /// Whether there is `X-Sidepool: 1`, which a page of somebody else's can send only after it has asked, and been refused.
+    pub is_deliberate: bool,
+    /// Whether it announces one, of whatever length.
+    pub has_body: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
     Head,
+    Post,
+    Put,
     Other,
 }
 
@@ -33,11 +41,13 @@ impl<'a> Request<'a> {
         let method = match method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
             other if !other.is_empty() && other.bytes().all(|b| b.is_ascii_uppercase()) => Method::Other,
             _ => return None,
         };
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
-        let mut request = Request { method, path, host: None, token: None };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut request = Request { method, path, query, host: None, token: None, is_deliberate: false, has_body: false };
         for line in lines {
             request.header(line)?;
         }
@@ -58,6 +68,9 @@ impl<'a> Request<'a> {
             let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
             self.token = scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '));
         }
+        self.is_deliberate |= name.eq_ignore_ascii_case("x-sidepool") && value == "1";
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        self.has_body |= (is_length && value != "0") || name.eq_ignore_ascii_case("transfer-encoding");
         Some(())
     }
 }
@@ -70,8 +83,24 @@ mod tests {
     fn what_matters_of_a_request_is_read() {
         let head = b"GET /metrics?x=1 HTTP/1.1\r\nhOST: localhost:9930\r\nAuthorization: bearer  abc \r\nAccept: */*\r\n\r\n";
         let request = Request::parse(head).unwrap();
-        let expected = Request { method: Method::Get, path: "/metrics", host: Some("localhost:9930"), token: Some("abc") };
+        let expected = Request {
+            method: Method::Get,
+            path: "/metrics",
+            query: "x=1",
+            host: Some("localhost:9930"),
+            token: Some("abc"),
+            is_deliberate: false,
+            has_body: false,
+        };
         assert_eq!(request, expected);
+        let post = Request::parse(b"POST /a HTTP/1.1\r\nx-SIDEPOOL: 1\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!((post.method, post.query, post.is_deliberate, post.has_body), (Method::Post, "", true, false));
+        for body in ["Content-Length: 1", "Transfer-Encoding: chunked", "Content-Length: 0\r\nContent-Length: 9", "X-Sidepool: 0"]
+        {
+            let head = format!("PUT / HTTP/1.1\r\n{body}\r\n\r\n");
+            let put = Request::parse(head.as_bytes()).unwrap();
+            assert_eq!((put.has_body, put.is_deliberate), (!body.starts_with('X'), false), "{body}");
+        }
         let basic = Request::parse(b"HEAD / HTTP/1.0\r\nAuthorization: Basic abc\r\n\r\n").unwrap();
         assert_eq!((basic.method, basic.token), (Method::Head, None));
         assert_eq!(Request::parse(b"DELETE / HTTP/1.1\r\n\r\n").unwrap().method, Method::Other);

@@ -1,7 +1,7 @@
 //! Connections: one request, one answer, closed.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,26 +39,26 @@ async fn accept(listener: &tokio::net::TcpListener, desk: &Arc<Desk>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let desk = Arc::clone(desk);
         tokio::spawn(async move {
             // What fails here fails for this client alone, and it knows.
-            let _ = tokio::time::timeout(CONNECTION_TIME, converse(stream, &desk)).await;
+            let _ = tokio::time::timeout(CONNECTION_TIME, converse(stream, peer, &desk)).await;
             drop(place);
         });
     }
 }
 
-async fn converse(mut stream: TcpStream, desk: &Desk) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, peer: SocketAddr, desk: &Desk) -> io::Result<()> {
     let mut head = Vec::new();
     let (method, answer) = match read_head(&mut stream, &mut head).await? {
         Head::Gone => return Ok(()),
         Head::TooLong => (Method::Get, Answer::plain(431, "the head of this request is too long\n")),
         Head::Whole(length) => match Request::parse(&head[..length]) {
-            Some(request) => (request.method, desk.answer(&request).await),
+            Some(request) => (request.method, desk.answer(&request, peer).await),
             None => (Method::Get, Answer::plain(400, "this is no HTTP/1.1 request\n")),
         },
     };

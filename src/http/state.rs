@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::ready::Ready;
-use crate::admin::snapshot::{PoolView, Snapshot};
+use crate::admin::Remote;
+use crate::admin::snapshot::{self, PoolView, UpstreamView};
 use crate::telemetry::{BOUNDS_US, Observed};
 
-pub(super) fn json(now: &Snapshot, ready: Ready) -> String {
+pub(super) fn json(remote: &Remote, ready: Ready) -> String {
+    let now = &snapshot::take(&remote.house);
     let logins = &now.telemetry.logins;
     let errors = now.telemetry.errors.counts();
     let document = json!({
@@ -23,12 +25,27 @@ pub(super) fn json(now: &Snapshot, ready: Ready) -> String {
         },
         "errors": errors.map(|(fault, class, n)| json!({"fault": fault, "class": class, "count": n})).collect::<Vec<_>>(),
         "upstreams": now.upstreams.iter()
-            .map(|u| json!({"project": u.project, "connections": u.connections, "connections_limit": u.limit}))
+            .map(upstream)
             .collect::<Vec<_>>(),
         "pool_count": now.pool_count,
         "pools": now.pools.iter().map(pool).collect::<Vec<_>>(),
+        "waiters": remote.waiters(),
+        "holders": remote.holders(),
+        "pins": remote.pins(),
+        "lint": remote.lint(),
     });
     document.to_string() + "\n"
+}
+
+fn upstream(upstream: &UpstreamView) -> Value {
+    json!({
+        "project": upstream.project,
+        "host": upstream.host,
+        "port": upstream.port,
+        "reach": upstream.reach,
+        "connections": upstream.connections,
+        "connections_limit": upstream.limit,
+    })
 }
 
 fn pool(pool: &PoolView) -> Value {
@@ -40,6 +57,8 @@ fn pool(pool: &PoolView) -> Value {
         "mode": pool.name.mode,
         "clients": counts.clients,
         "waiting": counts.waiting,
+        "paused": pool.is_paused,
+        "disabled": pool.is_disabled,
         "longest_wait_ms": counts.longest_wait.as_secs_f64() * 1000.0,
         "servers": {
             "idle": counts.idle,

@@ -30,7 +30,7 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
     /// What others than the system ask of it.
     asked: Signals,
-    reins: Reins,
+    pub reins: Reins,
 }
 
 /// What the console is given over the process.

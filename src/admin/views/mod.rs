@@ -1,7 +1,7 @@
 //! What can be looked at: one table.
 
 mod connections;
-mod own;
+pub(super) mod own;
 mod pools;
 mod settings;
 mod stats;
@@ -49,9 +49,10 @@ pub(super) const VIEWS: &[View] = &[
     View { name: "state", columns: &[text("key"), text("value")], rows: settings::state },
     View { name: "version", columns: &[text("version")], rows: settings::version },
     View { name: "modes", columns: MODES, rows: own::modes },
-    View { name: "pins", columns: PINS, rows: own::pins },
-    View { name: "waiters", columns: WAITERS, rows: own::waiters },
-    View { name: "lint", columns: LINT, rows: own::lint },
+    View { name: "pins", columns: PINS, rows: |scene| own::pins(scene.house) },
+    View { name: "holders", columns: HOLDERS, rows: |scene| own::holders(scene.house) },
+    View { name: "waiters", columns: WAITERS, rows: |scene| own::waiters(scene.house) },
+    View { name: "lint", columns: LINT, rows: |scene| own::lint(scene.house) },
     View { name: "projects", columns: PROJECTS, rows: own::projects },
 ];
 
@@ -238,7 +239,7 @@ const MODES: &[Column] = &[
     int8("queries"),
 ];
 
-const PINS: &[Column] = &[
+pub(super) const PINS: &[Column] = &[
     text("project"),
     text("database"),
     text("user"),
@@ -252,7 +253,22 @@ const PINS: &[Column] = &[
     text("statement"),
 ];
 
-const WAITERS: &[Column] = &[
+pub(super) const HOLDERS: &[Column] = &[
+    text("project"),
+    text("database"),
+    text("user"),
+    text("mode"),
+    int8("client_id"),
+    text("application_name"),
+    text("addr"),
+    int4("server_pid"),
+    text("since"),
+    int8("held_ms"),
+    text("reasons"),
+    text("statement"),
+];
+
+pub(super) const WAITERS: &[Column] = &[
     text("project"),
     text("database"),
     text("user"),
@@ -264,7 +280,7 @@ const WAITERS: &[Column] = &[
     int8("wait_ms"),
 ];
 
-const LINT: &[Column] = &[text("finding"), text("application_name"), text("statement"), text("why"), text("fix")];
+pub(super) const LINT: &[Column] = &[text("finding"), text("application_name"), text("statement"), text("why"), text("fix")];
 
 const PROJECTS: &[Column] = &[
     text("name"),

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Scene;
-use super::pools::{any_pool, host};
-use crate::admin::snapshot;
+use super::pools::any_pool;
+use crate::admin::snapshot::{self, host};
 use crate::admin::table::{Cell, Row};
 use crate::admin::time::timestamp;
-use crate::pool::{Pool, PoolKey, Reach, Scope};
-use crate::session::Handle;
+use crate::pool::{Pin, Pool, PoolKey, Scope, ServerHandle};
+use crate::session::{Handle, House};
 
 /// Each pool by itself.
 pub(super) fn modes(scene: &Scene<'_>) -> Vec<Row> {
@@ -39,10 +39,10 @@ pub(super) fn modes(scene: &Scene<'_>) -> Vec<Row> {
 }
 
 /// Who keeps a server outside of transactions, since when, and why.
-pub(super) fn pins(scene: &Scene<'_>) -> Vec<Row> {
-    let sessions: HashMap<u64, Arc<Handle>> = scene.house.sessions.all().into_iter().map(|h| (h.id, h)).collect();
+pub(in crate::admin) fn pins(house: &House) -> Vec<Row> {
+    let sessions: HashMap<u64, Arc<Handle>> = house.sessions.all().into_iter().map(|h| (h.id, h)).collect();
     let mut rows = Vec::new();
-    for pool in sorted(scene) {
+    for pool in sorted(house) {
         for pin in pool.pins() {
             let held = pin.since.elapsed();
             let session = sessions.get(&pin.session);
@@ -55,7 +55,7 @@ pub(super) fn pins(scene: &Scene<'_>) -> Vec<Row> {
                 session.map(|s| s.application_name()).unwrap_or_default().into(),
                 session.and_then(|s| s.server()).map(|server| u64::from(server.key.pid.unsigned_abs())).into(),
                 timestamp(SystemTime::now() - held).into(),
-                (u64::try_from(held.as_millis()).unwrap_or(u64::MAX)).into(),
+                ms(held).into(),
                 if pin.is_sure { "pinned" } else { "held" }.into(),
                 pin.reasons.to_string().into(),
                 pin.statement.into(),
@@ -65,11 +65,45 @@ pub(super) fn pins(scene: &Scene<'_>) -> Vec<Row> {
     rows
 }
 
+/// Who has a server, in a transaction or between two, the longest first.
+pub(in crate::admin) fn holders(house: &House) -> Vec<Row> {
+    let pins: HashMap<u64, Pin> =
+        house.registry.all().iter().flat_map(|pool| pool.pins()).map(|pin| (pin.session, pin)).collect();
+    let holding = house.sessions.all().into_iter().filter_map(|session| {
+        let server = session.server()?;
+        let leased = session.about.connected.elapsed().saturating_sub(session.leased_after());
+        let pin = pins.get(&session.id);
+        // A server that is kept is leased anew by each transaction.
+        let held = pin.map_or(leased, |pin| pin.since.elapsed().max(leased));
+        Some((held, session, server, pin))
+    });
+    let mut holding: Vec<_> = holding.collect();
+    holding.sort_by_key(|(held, ..)| std::cmp::Reverse(*held));
+    let row = |(held, session, server, pin): (Duration, Arc<Handle>, Arc<ServerHandle>, Option<&Pin>)| {
+        let [project, database, user] = names(&session.about.pool);
+        vec![
+            project,
+            database,
+            user,
+            session.about.pool.mode.as_str().into(),
+            session.id.into(),
+            session.application_name().into(),
+            session.about.peer.to_string().into(),
+            u64::from(server.key.pid.unsigned_abs()).into(),
+            timestamp(SystemTime::now() - held).into(),
+            ms(held).into(),
+            pin.map(|pin| pin.reasons.to_string()).unwrap_or_default().into(),
+            pin.and_then(|pin| pin.statement.clone()).into(),
+        ]
+    };
+    holding.into_iter().map(row).collect()
+}
+
 /// The queues, first come first.
-pub(super) fn waiters(scene: &Scene<'_>) -> Vec<Row> {
-    let by_ticket: HashMap<_, _> = scene.house.sessions.all().into_iter().map(|h| (Arc::as_ptr(&h.ticket), h)).collect();
+pub(in crate::admin) fn waiters(house: &House) -> Vec<Row> {
+    let by_ticket: HashMap<_, _> = house.sessions.all().into_iter().map(|h| (Arc::as_ptr(&h.ticket), h)).collect();
     let mut rows = Vec::new();
-    for pool in sorted(scene) {
+    for pool in sorted(house) {
         for (at, waiting) in pool.queue_now().iter().enumerate() {
             let session = by_ticket.get(&Arc::as_ptr(&waiting.ticket));
             let [project, database, user] = names(&pool.key);
@@ -82,15 +116,15 @@ pub(super) fn waiters(scene: &Scene<'_>) -> Vec<Row> {
                 session.map(|s| s.id).into(),
                 session.map(|s| s.application_name()).unwrap_or_default().into(),
                 session.map(|s| s.about.peer.to_string()).unwrap_or_default().into(),
-                (u64::try_from(waiting.waited.as_millis()).unwrap_or(u64::MAX)).into(),
+                ms(waiting.waited).into(),
             ]);
         }
     }
     rows
 }
 
-pub(super) fn lint(scene: &Scene<'_>) -> Vec<Row> {
-    let Some(findings) = scene.house.lint.read().clone() else { return Vec::new() };
+pub(in crate::admin) fn lint(house: &House) -> Vec<Row> {
+    let Some(findings) = house.lint.read().clone() else { return Vec::new() };
     let row = |found: crate::session::Finding| {
         let hazard = found.remark.hazard;
         let statement = String::from(found.remark.statement);
@@ -122,24 +156,18 @@ pub(super) fn projects(scene: &Scene<'_>) -> Vec<Row> {
             waiting.into(),
             registry.is_paused(&key).into(),
             (registry.is_disabled(&key) || registry.check(&project.name).is_err()).into(),
-            reach(&pools).into(),
+            snapshot::reach(&pools).into(),
         ]
     };
     settings.projects.iter().map(row).collect()
 }
 
-/// By what the pools have met.
-fn reach(pools: &[Arc<Pool>]) -> &'static str {
-    let met: Vec<Reach> = pools.iter().map(|pool| pool.reach()).collect();
-    match () {
-        () if met.contains(&Reach::Up) => "up",
-        () if met.contains(&Reach::Down) => "down",
-        () => "unknown",
-    }
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn sorted(scene: &Scene<'_>) -> Vec<Arc<Pool>> {
-    let mut pools = scene.house.registry.all();
+fn sorted(house: &House) -> Vec<Arc<Pool>> {
+    let mut pools = house.registry.all();
     pools.sort_by_cached_key(|pool| pool.key.telemetry_name());
     pools
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Scene;
 use crate::admin::database::shown;
-use crate::admin::snapshot::{self, PoolView};
+use crate::admin::snapshot::{self, PoolView, host};
 use crate::admin::table::{Cell, Row};
-use crate::config::{Host, Project, Upstream};
+use crate::config::Project;
 use crate::pool::{PoolKey, PoolMode};
 
 /// A row for each database and user, as the exporter's labels want it: where somebody is on both ports, both are in it.
@@ -107,13 +107,6 @@ pub(super) fn databases(scene: &Scene<'_>) -> Vec<Row> {
 pub(super) fn any_pool(project: &Project, database: &str) -> PoolKey {
     let (project, database) = (project.name.clone(), database.to_owned());
     PoolKey { project, database, user: String::new(), mode: PoolMode::Transaction }
-}
-
-pub(super) fn host(upstream: &Upstream) -> String {
-    match &upstream.host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(directory) => directory.display().to_string(),
-    }
 }
 
 /// Those that are configured, and those that came.

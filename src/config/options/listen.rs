@@ -61,7 +61,8 @@ pub(super) const LISTEN: &[Opt] = &[
         elsewhere: &[],
         reload: Reload::Restart,
         kind: Kind::Socket(|d| &mut d.listen.http),
-        doc: "Address and port for HTTP: a page for people at `/`, `/metrics` (Prometheus), `/healthz`, `/readyz` and `/api/state` (JSON).",
+        doc: "Address and port for HTTP: a page for people at `/`, `/metrics` (Prometheus), `/healthz`, `/readyz`, `/api/state` (JSON), and \
+              commands (`POST /api/pause` and others), on a loopback address to everybody on the machine unless there is a token.",
     },
     Opt {
         key: "listen.http_token",
