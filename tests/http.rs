@@ -276,6 +276,7 @@ async fn the_page_comes_from_here_alone() {
     let (status, page) = get(sidepool.http_port(), "/").await;
     assert_eq!(status, 200);
     assert!(!page.contains("://"), "{page}");
+    // Modules that a script imports are announced here, too.
     let named = page.split('"').filter(|word| word.starts_with("/page."));
     let mut files = 0;
     for path in named {
@@ -285,7 +286,7 @@ async fn the_page_comes_from_here_alone() {
         assert!(!answer.replace("http://www.w3.org/2000/svg", "").contains("://"), "{path}");
         files += 1;
     }
-    assert_eq!(files, 2);
+    assert_eq!(files, 5);
     // The page reads these.
     let answer = raw(sidepool.http_port(), b"GET /api/state HTTP/1.1\r\nAuthorization: Bearer t\r\n\r\n").await;
     let state: serde_json::Value = serde_json::from_str(&split(&answer).1).expect("it is JSON");

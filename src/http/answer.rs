@@ -16,10 +16,13 @@ const JSON: &str = "application/json";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The dashboard: path, type and text.
-const PAGE: [(&str, &str, &str); 3] = [
+const PAGE: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/page.parts.js", SCRIPT, include_str!("page/page.parts.js")),
+    ("/page.history.js", SCRIPT, include_str!("page/page.history.js")),
+    ("/page.actions.js", SCRIPT, include_str!("page/page.actions.js")),
 ];
 /// Nothing from elsewhere, and nobody may put the page into theirs.
 const PAGE_POLICY: &str =

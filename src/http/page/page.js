@@ -1,165 +1,220 @@
-"use strict";
-// Everything is set as text: names of users and databases are whatever their owners chose.
-const EVERY_MS = 2000;
-const KEPT = 300; // samples: ten minutes
-const WINDOW = 30; // samples that percentiles are of: one minute
-const NARROWEST = 60; // samples: no plot shows less than two minutes
+// Asks for /api/state, and draws it.
+import { $, Plot, Table, count, keyed, make, nameOf, setText, time } from "./page.parts.js";
+import { EVERY_MS, keyOf, past, remember, sum } from "./page.history.js";
+import * as actions from "./page.actions.js";
 
-const samples = [];
+const PATIENCE_MS = 5000;
+const ROWS = 10; // of a table that begins with the worst
+const CARDS = 100; // pools shown
+const OPEN = 4; // of them with their plots, until somebody opens more
+
 let token = sessionStorage.getItem("token");
+let timer = 0;
+let answered = null; // when it last did
 
-const $ = (id) => document.getElementById(id);
-const make = (name, attributes = {}, ...children) => {
-  const svg = name === "svg" || name === "polyline";
-  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-};
-const sum = (pools, of) => pools.reduce((total, pool) => total + of(pool), 0);
-const count = (n) => (n >= 1e6 ? (n / 1e6).toFixed(1) + " M" : n >= 1e4 ? (n / 1e3).toFixed(1) + " k" : n >= 100 ? String(Math.round(n)) : String(Math.round(n * 10) / 10));
-const time = (us) => (us === null ? "–" : us >= 1e6 ? us / 1e6 + " s" : us >= 1e3 ? us / 1e3 + " ms" : us + " µs");
-const nameOf = (pool) => `${pool.user}@${pool.database} · ${pool.mode}` + (pool.project === "*" ? "" : ` · ${pool.project}`);
-const keyOf = (pool) => JSON.stringify([pool.project, pool.database, pool.user, pool.mode]);
-
-// Upper end of the bucket that the share falls into, of what was observed between the two.
-function percentile(share, then, now) {
-  const grown = now.count - (then ? then.count : 0);
-  if (grown <= 0) return null;
-  const at = now.up_to.findIndex((n, i) => n - (then ? then.up_to[i] : 0) >= share * grown);
-  return at < 0 ? Infinity : now.bounds_us[at];
-}
-const upTo = (us) => (us === null ? "–" : us === Infinity ? "> 10 s" : "≤ " + time(us));
-
-const rate = (now, then, of) => {
-  if (!then) return 0;
-  const seconds = (now.at - then.at) / 1000;
-  return seconds > 0 ? Math.max(0, of(now) - of(then)) / seconds : 0;
+const request = (method, path) => {
+  const headers = token ? { Authorization: "Bearer " + token } : {};
+  if (method !== "GET") headers["X-Sidepool"] = "1";
+  return fetch(path, { method, headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
 };
 
-function figure(name, value, bad) {
-  return make("div", { class: "card" }, make("span", { class: "quiet" }, name), make("b", bad ? { class: "bad" } : {}, value));
-}
-
-function plot(title, lines) {
-  const span = Math.max(NARROWEST, samples.length);
-  const top = Math.max(1, ...lines.flatMap((line) => line.values));
-  const svg = make("svg", { viewBox: "0 0 300 60", preserveAspectRatio: "none", role: "img", "aria-label": title });
-  for (const { style, values } of lines) {
-    const at = (value, i) => `${((300 * (span - values.length + i + 1)) / span).toFixed(1)},${(58 - (56 * value) / top).toFixed(1)}`;
-    svg.append(make("polyline", { class: style, points: values.map(at).join(" ") }));
+async function look() {
+  clearTimeout(timer);
+  try {
+    const response = await request("GET", "/api/state");
+    $("token-form").hidden = response.status !== 401;
+    if (response.ok) {
+      const state = await response.json();
+      remember(state);
+      draw(state);
+      answered = new Date();
+      found();
+    } else if (response.status === 401) {
+      badge("token wanted", false);
+    } else {
+      lost(`error ${response.status}`, "answers with an error");
+    }
+  } catch {
+    lost("no answer", "does not answer");
   }
-  const keys = lines.map((line) => make("span", { class: "key-" + line.style }, ` ${line.name} ${count(line.values.at(-1) ?? 0)}`));
-  const head = make("div", { class: "head" }, make("span", {}, title), make("span", {}, ...keys));
-  return make("div", { class: "card" }, head, svg, make("div", { class: "quiet head" }, make("span", {}, `${Math.round((span * EVERY_MS) / 60000)} min ago`), make("span", {}, `top ${count(top)}`)));
+  timer = setTimeout(look, EVERY_MS);
 }
 
-function table(columns, rows) {
-  if (rows.length === 0) return make("p", { class: "quiet" }, "none");
-  const head = make("tr", {}, ...columns.map(([name]) => make("th", {}, name)));
-  const line = (row) => make("tr", {}, ...columns.map(([name, of]) => make("td", { "data-name": name }, String(of(row)))));
-  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows.map(line))));
+function badge(text, isGood) {
+  $("phase").className = "badge " + (isGood ? "good" : "bad");
+  setText($("phase"), text);
 }
 
-function draw() {
-  const now = samples.at(-1);
-  const before = samples.at(-2);
-  const minute = samples.at(-1 - Math.min(WINDOW, samples.length - 1));
-  const earlier = new Map(minute.state.pools.map((pool) => [keyOf(pool), pool]));
-  const previous = new Map((before ?? now).state.pools.map((pool) => [keyOf(pool), pool]));
-  const { state } = now;
-  const phase = $("phase");
-  phase.textContent = state.ready ? state.phase : state.readiness;
-  phase.className = "badge " + (state.ready ? "good" : "bad");
-  $("version").textContent = state.version;
-  $("figures").replaceChildren(
-    figure("transactions/s", count(rate(now, before, (s) => s.transactions))),
-    figure("clients", count(now.clients)),
-    figure("waiting", count(now.waiting), now.waiting > 0),
-    figure("servers", `${now.leased} of ${now.open}`),
-    figure("errors", count(sum(state.errors, (error) => error.count))),
-  );
-  const series = (of) => samples.map(of);
-  const rates = samples.map((sample, i) => rate(sample, samples[i - 1], (s) => s.transactions)).slice(1);
-  $("plots").replaceChildren(
-    plot("Transactions/s", [{ name: "", style: "first", values: rates }]),
-    plot("Clients", [{ name: "all", style: "first", values: series((s) => s.clients) }, { name: "waiting", style: "second", values: series((s) => s.waiting) }]),
-    plot("Servers", [{ name: "open", style: "first", values: series((s) => s.open) }, { name: "in use", style: "second", values: series((s) => s.leased) }]),
-  );
-  const seconds = before ? (now.at - before.at) / 1000 : 0;
-  const perSecond = (pool) => {
-    const then = previous.get(keyOf(pool));
-    return then && seconds > 0 ? count(Math.max(0, pool.totals.transactions - then.totals.transactions) / seconds) : "–";
-  };
-  const held = (pool) => Object.keys(pool.held_for).join(", ");
-  $("pools").replaceChildren(table([
-    ["pool", nameOf],
-    ["tx/s", perSecond],
-    ["clients", (p) => p.clients],
-    ["waiting", (p) => (p.waiting ? `${p.waiting}, ${(p.longest_wait_ms / 1000).toFixed(1)} s` : 0)],
-    ["idle", (p) => p.servers.idle],
-    ["active", (p) => p.servers.active],
-    ["held", (p) => (p.servers.held ? `${p.servers.held} (${held(p)})` : 0)],
-    ["opening", (p) => p.servers.opening],
-    ["limit", (p) => p.servers.limit],
-    ["wait p99", (p) => upTo(percentile(0.99, earlier.get(keyOf(p))?.queue_wait, p.queue_wait))],
-    ["lease p50", (p) => upTo(percentile(0.5, earlier.get(keyOf(p))?.lease, p.lease))],
-    ["lease p99", (p) => upTo(percentile(0.99, earlier.get(keyOf(p))?.lease, p.lease))],
-  ], state.pools));
-  $("upstreams").replaceChildren(table([
-    ["project", (u) => u.project],
-    ["connections", (u) => u.connections],
-    ["limit", (u) => u.connections_limit],
-  ], state.upstreams));
-  $("errors").replaceChildren(table([
+function found() {
+  $("lost").hidden = true;
+  document.body.classList.remove("stale");
+  document.querySelector("main").hidden = false;
+}
+
+function lost(short, what) {
+  badge(short, false);
+  document.body.classList.add("stale");
+  $("lost").hidden = false;
+  const since = answered ? `since ${answered.toLocaleTimeString()}; what you see is from then` : "at all yet";
+  setText($("lost"), `Sidepool ${what} ${since}.`);
+}
+
+// The parts of the page, made once.
+
+const figures = ["transactions/s", "clients", "waiting", "servers in use", "wait p99", "lease p99", "errors"];
+const shown = new Map(
+  figures.map((name) => {
+    const value = make("b", {}, "–");
+    $("figures").append(make("div", { class: "card" }, make("span", { class: "quiet" }, name), value));
+    return [name, value];
+  }),
+);
+
+const overall = { rate: new Plot("Transactions/s"), clients: new Plot("Clients"), servers: new Plot("Servers") };
+Object.values(overall).forEach((plot) => $("plots").append(make("div", { class: "card" }, plot.element)));
+
+const ms = (value) => (value < 1 ? "< 1 ms" : time(value * 1000));
+const whose = (row) => nameOf(row) + (row.mode ? ` · ${row.mode}` : "");
+const client = (row) => `${row.client_id ?? "?"}${row.application_name ? ` · ${row.application_name}` : ""}`;
+const endable = (row) => (row.client_id === null ? "" : actions.end(row));
+const keyOfClient = (row) => String(row.client_id ?? `${row.addr} ${row.position}`);
+
+const tables = {
+  waiters: new Table($("waiters"), keyOfClient, [
+    ["client", client],
+    ["waits", (w) => ms(w.wait_ms)],
+    ["place", (w) => w.position],
+    ["pool", whose],
+    ["from", (w) => w.addr],
+    ["", endable, true],
+  ], { none: "Nobody waits.", rowsMax: ROWS }),
+  holders: new Table($("holders"), keyOfClient, [
+    ["client", client],
+    ["holds", (h) => ms(h.held_ms)],
+    ["pool", whose],
+    ["server pid", (h) => h.server_pid],
+    ["kept for", (h) => h.reasons || "–"],
+    ["statement", (h) => h.statement ?? "–"],
+    ["", endable, true],
+  ], { none: "Nobody has a server.", rowsMax: ROWS }),
+  pins: new Table($("pins"), keyOfClient, [
+    ["client", client],
+    ["kept for", (p) => p.reasons],
+    ["statement", (p) => p.statement ?? "–"],
+    ["since", (p) => ms(p.held_ms)],
+    ["wanted by others", (p) => (p.state === "pinned" ? "yes" : "no")],
+    ["pool", whose],
+    ["", endable, true],
+  ], { none: "No server is kept between transactions.", rowsMax: ROWS }),
+  lint: new Table($("lint"), (l) => JSON.stringify([l.finding, l.application_name, l.statement]), [
+    ["finding", (l) => l.finding],
+    ["application", (l) => l.application_name || "–"],
+    ["statement", (l) => l.statement],
+    ["why", (l) => l.why],
+    ["fix", (l) => l.fix],
+  ], { none: "Nothing found; the option lint says whether it looks.", rowsMax: 50 }),
+  upstreams: new Table($("upstreams"), (u) => u.project, [
+    ["project", (u) => (u.project === "*" ? "default" : u.project)],
+    ["at", (u) => `${u.host}:${u.port}`],
+    ["health", (u) => ({ unknown: "not tried yet" })[u.reach] ?? u.reach],
+    ["connections", (u) => `${u.connections} of ${u.connections_limit}`],
+    ["failed connects", (u) => u.failures],
+    ["lost in use", (u) => u.losses],
+  ], { rowsMax: CARDS }),
+  errors: new Table($("errors"), (e) => e.class + e.fault, [
     ["SQLSTATE class", (e) => e.class],
     ["at fault", (e) => e.fault],
     ["count", (e) => e.count],
-  ], state.errors));
+  ]),
+};
+
+$("process-actions").append(actions.resumeAll(), actions.reload());
+
+const cards = new WeakMap();
+
+function card(pool, at) {
+  const name = make("span", { class: "name" }, nameOf(pool));
+  const [now, paused, facts] = [make("span", { class: "now" }), make("span", { class: "badge bad" }, "paused"), make("p", { class: "quiet" })];
+  const plots = { clients: new Plot("Clients"), servers: new Plot("Servers"), wait: new Plot("Wait", time), lease: new Plot("Lease", time) };
+  const [pause, resume, reconnect] = [actions.pause(pool), actions.resume(pool), actions.reconnect(pool)];
+  const element = make(
+    "details",
+    { class: "card pool" },
+    make("summary", {}, name, make("span", { class: "badge quiet" }, pool.mode), paused, now),
+    make("div", { class: "grid" }, ...Object.values(plots).map((plot) => plot.element)),
+    facts,
+    make("div", { class: "actions" }, pause, resume, reconnect),
+  );
+  element.open = at < OPEN;
+  // As it was last seen, when somebody looks again.
+  element.addEventListener("toggle", () => cards.get(element).draw());
+  cards.set(element, { now, paused, facts, plots, pause, resume, draw: () => {} });
+  return element;
 }
 
-function take(state) {
-  const { pools } = state;
-  samples.push({
-    at: performance.now(),
-    state,
-    clients: state.clients,
-    transactions: sum(pools, (p) => p.totals.transactions),
-    waiting: sum(pools, (p) => p.waiting),
-    leased: sum(pools, (p) => p.servers.active + p.servers.held),
-    open: sum(state.upstreams, (u) => u.connections),
-  });
-  if (samples.length > KEPT) samples.shift();
-  // Percentiles look back a minute; older samples need only their sums.
-  const old = samples.at(-2 - WINDOW);
-  if (old) old.state = null;
+function drawCard(element, pool) {
+  const key = keyOf(pool);
+  const parts = cards.get(element);
+  const { servers } = pool;
+  const rate = past.ofPool(key)?.rate ?? null;
+  const waits = pool.waiting ? ` · ${pool.waiting} waiting, ${ms(pool.longest_wait_ms)}` : "";
+  setText(parts.now, `${rate === null ? "" : `${count(rate)} tx/s · `}${count(pool.clients)} clients${waits}`);
+  parts.paused.hidden = !pool.paused;
+  parts.pause.hidden = pool.paused;
+  parts.resume.hidden = !pool.paused;
+  const kept = Object.keys(pool.held_for).join(", ");
+  setText(parts.facts, `servers: ${servers.idle} idle, ${servers.active} active, ${servers.held} held${kept && ` (${kept})`}, ${servers.opening} opening, at most ${servers.limit}`);
+  parts.draw = () => {
+    if (!element.open) return;
+    const line = (name, style, of) => ({ name, style, values: past.pool(key, of) });
+    const [times, span] = [past.times, past.span];
+    parts.plots.clients.show(times, span, [line("all", "first", "clients"), line("waiting", "second", "waiting")]);
+    parts.plots.servers.show(times, span, [line("open", "first", "open"), line("in use", "second", "inUse")]);
+    parts.plots.wait.show(times, span, [line("p99", "first", "wait99"), line("p50", "second", "wait50")], 1000);
+    parts.plots.lease.show(times, span, [line("p99", "first", "lease99"), line("p50", "second", "lease50")], 1000);
+  };
+  parts.draw();
 }
 
-function lost(reason) {
-  $("phase").textContent = reason;
-  $("phase").className = "badge bad";
-}
-
-async function look() {
-  try {
-    const headers = token ? { Authorization: "Bearer " + token } : {};
-    const response = await fetch("/api/state", { headers, cache: "no-store" });
-    $("token-form").hidden = response.status !== 401;
-    if (response.ok) {
-      take(await response.json());
-      draw();
-    } else {
-      lost(response.status === 401 ? "token wanted" : `error ${response.status}`);
-    }
-  } catch {
-    lost("no answer");
-  }
-  setTimeout(look, EVERY_MS);
+function draw(state) {
+  const now = past.now;
+  badge(state.ready ? state.phase : state.readiness, state.ready);
+  setText($("version"), state.version);
+  const figure = (name, value, isBad = false) => {
+    setText(shown.get(name), value);
+    shown.get(name).classList.toggle("bad", isBad);
+  };
+  figure("transactions/s", now.rate === null ? "–" : count(now.rate));
+  figure("clients", `${now.clients} of ${state.clients_limit}`);
+  figure("waiting", count(now.waiting), now.waiting > 0);
+  figure("servers in use", `${now.inUse} of ${now.open}`);
+  figure("wait p99", time(now.wait99));
+  figure("lease p99", time(now.lease99));
+  figure("errors", count(sum(state.errors, (error) => error.count)));
+  const line = (name, style, of) => ({ name, style, values: past.all(of) });
+  const [times, span] = [past.times, past.span];
+  overall.rate.show(times, span, [line("", "first", "rate")]);
+  overall.clients.show(times, span, [line("all", "first", "clients"), line("waiting", "second", "waiting")]);
+  overall.servers.show(times, span, [line("open", "first", "open"), line("in use", "second", "inUse")]);
+  keyed($("pools"), state.pools.slice(0, CARDS), keyOf, card, drawCard);
+  $("pools-more").hidden = state.pool_count <= CARDS;
+  setText($("pools-more"), `and ${state.pool_count - CARDS} more, in /api/state and /metrics`);
+  for (const name of ["waiters", "holders", "pins", "lint"]) tables[name].show(state[name].rows, state[name].total);
+  const ofProject = (upstream, of) => sum(state.pools.filter((pool) => pool.project === upstream.project), of);
+  const upstreams = state.upstreams.map((upstream) => ({
+    ...upstream,
+    failures: ofProject(upstream, (pool) => pool.totals.connect_failures),
+    losses: ofProject(upstream, (pool) => pool.totals.servers_lost),
+  }));
+  tables.upstreams.show(upstreams);
+  tables.errors.show(state.errors);
 }
 
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = $("token").value;
   sessionStorage.setItem("token", token);
+  look();
 });
+actions.prepare(request, look);
 look();
