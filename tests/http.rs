@@ -178,11 +178,14 @@ async fn errors_are_counted_by_class_and_by_whose_they_are() {
     client.shown("SELECT no_such_column").await;
     let refused = Wire::try_login(&sidepool.transaction().password("wrong")).await.1;
     assert_eq!(refused.last().map(|reply| reply.tag), Some(b'E'));
+    // It is counted when it has been told.
+    let refusals = r#"sidepool_logins_total{outcome="refused"}"#;
+    until("it is counted", async || Scrape::of(&sidepool).await.value(refusals) == 1.0).await;
     let scrape = Scrape::of(&sidepool).await;
     let errors =
         |fault: &str, class: &str| scrape.value(&format!("sidepool_errors_total{{fault=\"{fault}\",class=\"{class}\"}}"));
     assert_eq!([errors("server", "22"), errors("server", "42"), errors("client", "28")], [1.0, 2.0, 1.0], "{}", scrape.0);
-    assert_eq!(scrape.value(r#"sidepool_logins_total{outcome="refused"}"#), 1.0);
+    assert_eq!(scrape.value(refusals), 1.0);
 }
 
 #[tokio::test]
