@@ -74,8 +74,10 @@ async fn close(house: &Arc<House>, signals: &mut Signals) -> Signal {
 
 async fn drain(house: &Arc<House>, signals: &mut Signals) {
     let deadline = house.settings.get().timeouts.drain;
-    tracing::info!(clients = house.sessions.len(), "draining for up to {deadline:?}");
+    let clients = house.sessions.len();
+    // First: whoever reads the line finds it so.
     house.sessions.stop_all(Stop::Drain);
+    tracing::info!(clients, "draining for up to {deadline:?}");
     tokio::select! {
         () = emptied(house) => {}
         () = tokio::time::sleep(deadline) => tracing::warn!(clients = house.sessions.len(), "the drain's time is over"),
