@@ -37,7 +37,7 @@ enum Stage {
     Returning,
 }
 
-/// [`Channels`], for who moves them.
+/// Where a client's channels are, for who moves them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Here,
