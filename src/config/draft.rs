@@ -21,6 +21,7 @@ pub(crate) struct Draft {
     pub(crate) client_auth: ClientAuth,
     pub(crate) logins: Logins,
     pub(crate) isolation: Isolation,
+    pub(crate) verify: bool,
     /// `None`: off, unless it is `sidepool dev`.
     pub(crate) lint: Option<Lint>,
     /// Has done its work when the draft is filled in.
@@ -59,6 +60,7 @@ impl Draft {
             client_auth: ClientAuth::ScramSha256,
             logins: Logins::default(),
             isolation: Isolation::Tracked,
+            verify: false,
             lint: None,
             profile: Profile::Transparent,
             error_texts: ErrorTexts::Postgres,

@@ -21,6 +21,8 @@ pub struct Settings {
     pub client_auth: ClientAuth,
     /// How a server is cleaned for another client of the transaction port.
     pub isolation: Isolation,
+    /// Whether what texts do not show is looked for.
+    pub verify: bool,
     /// Who is told of statements that would break on a hosted pooler.
     pub lint: Lint,
     /// In whose words clients are refused.

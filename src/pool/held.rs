@@ -99,7 +99,7 @@ impl Pool {
         held.iter().for_each(|hold| hold.waker.lock().wake_by_ref());
     }
 
-    /// ## (Doubtful | Wanted) => (Pinned | Excessive)
+    /// ## Wanted => (Pinned | Excessive)
     fn pin(&self, hold: &Hold) {
         let limit = self.terms().settings.limits.max_pinned;
         // Two that are pinned at the same time are not both the last.
@@ -169,6 +169,11 @@ impl Held {
         }
     }
 
+    /// Somebody waits already.
+    pub fn want(&self) {
+        self.hold.want();
+    }
+
     pub fn is_wanted(&self) -> bool {
         self.hold.status() == WANTED
     }
@@ -196,12 +201,10 @@ impl Held {
         match (before, worth_asking) {
             // ## Pinned => Doubtful
             (PINNED, true) => self.hold.status.store(DOUBTFUL | KEPT, Ordering::Release),
-            (DOUBTFUL | WANTED, false) => {
+            (WANTED, false) => {
                 self.pool.pin(&self.hold);
-                if before == WANTED {
-                    // Whoever waits is to be served by another.
-                    self.pool.ask_holders();
-                }
+                // Whoever waits is to be served by another.
+                self.pool.ask_holders();
             }
             _ => {}
         }

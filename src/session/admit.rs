@@ -205,6 +205,7 @@ impl Arriving {
         self.greet(&accepted.params);
         let side = self.side(accepted.params, &accepted.settings);
         let side = if house.lint.read().is_some() { side.linted() } else { side };
+        let side = if self.settings.verify { side.verified() } else { side };
         Ok(Admitted { side, startup: StartupKey::default(), server: None })
     }
 

@@ -4,7 +4,7 @@ use std::task::Context;
 
 use super::relay::{Relay, State};
 use crate::pool::{PoolMode, Server};
-use crate::wire::exchange::{ClientSide, Place};
+use crate::wire::exchange::{ClientSide, Missed, Place};
 
 /// What becomes of a server at the end of a transaction.
 enum Verdict {
@@ -23,6 +23,7 @@ impl Relay {
         let State::Serving(server) = &self.state else { return false };
         match verdict(server, &self.side, self.pool.key.mode) {
             Verdict::Busy => false,
+            Verdict::Release | Verdict::Keep if self.side.is_verified() && self.verify() => false,
             Verdict::Release => {
                 self.release();
                 true
@@ -31,13 +32,32 @@ impl Relay {
                 self.keep(cx);
                 // Where nothing but a way back to the defaults was noted, there may be nothing to keep.
                 let State::Serving(server) = &self.state else { return false };
-                let goes = matches!(verdict(server, &self.side, self.pool.key.mode), Verdict::Release);
+                let goes = matches!(verdict(server, &self.side, self.pool.key.mode), Verdict::Release) && !self.verify();
                 if goes {
                     self.release();
                 }
                 goes
             }
         }
+    }
+
+    /// Development mode: looked at before it may go.
+    fn verify(&mut self) -> bool {
+        let State::Serving(server) = &mut self.state else { return false };
+        let asks = server.side.verify(&mut self.side, server.out.buffer());
+        if asks {
+            server.handle.prepare_for(self.membership.handle().id);
+        }
+        asks
+    }
+
+    /// It is there, and kept or cleaned as if it had been foreseen.
+    pub(super) fn tell_missed(&self, missed: &Missed) {
+        let Missed { kinds, settings, statements } = missed;
+        self.pool.tally.unforeseen.one();
+        let application = self.side.params.get("application_name").unwrap_or_default();
+        let (settings, statements) = (settings.join(", "), statements.join("; "));
+        tracing::warn!(pool = %self.pool, application, kinds = %kinds, settings, statements, "session state that no statement shows");
     }
 
     /// ## Serving => Idle
@@ -79,7 +99,8 @@ impl Relay {
         held.blame(self.side.take_culprit());
         held.update(reasons, may_yield);
         if self.pool.wants_back(server) {
-            self.ask_server(cx);
+            held.want();
+            self.answer_call(cx);
         }
     }
 

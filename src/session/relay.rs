@@ -436,6 +436,9 @@ impl Relay {
         if self.vacancy.is_some() && server.side.is_settled() {
             self.vacancy = None;
         }
+        if let Some(missed) = &turn.missed {
+            self.tell_missed(missed);
+        }
         let released = self.release_if_idle(cx);
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
         self.lint_server();

@@ -78,6 +78,8 @@ pub struct Tally {
     pub transfers: Count,
     /// Those of them where statements of ours had to run first.
     pub replays: Count,
+    /// Transactions that left session state which no text had shown (`verify`).
+    pub unforeseen: Count,
     /// Time in the queue, of those who were served from it.
     pub waits: Histogram,
     /// From a server's lease to its return, in transaction mode.

@@ -29,6 +29,7 @@ struct Kind {
     name: &'static str,
     servers: usize,
     isolation: &'static str,
+    verify: &'static str,
     /// Other clients, for each script.
     rivals: usize,
     /// Seeds of a normal run.
@@ -37,25 +38,39 @@ struct Kind {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_that_share_one_server() {
-    all_seeds(Kind { name: "one", servers: 1, isolation: "tracked", rivals: 1, seeds: 120 }).await;
+    all_seeds(Kind { name: "one", servers: 1, isolation: "tracked", verify: "false", rivals: 1, seeds: 120 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_that_share_two_servers() {
-    all_seeds(Kind { name: "two", servers: 2, isolation: "tracked", rivals: 2, seeds: 40 }).await;
+    all_seeds(Kind { name: "two", servers: 2, isolation: "tracked", verify: "false", rivals: 2, seeds: 40 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_under_strict_isolation() {
-    all_seeds(Kind { name: "strict", servers: 1, isolation: "strict", rivals: 1, seeds: 40 }).await;
+    all_seeds(Kind { name: "strict", servers: 1, isolation: "strict", verify: "false", rivals: 1, seeds: 40 }).await;
 }
 
-async fn all_seeds(kind: Kind) {
+/// And nothing is left that their texts did not show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_that_are_verified() {
+    let sidepool =
+        all_seeds(Kind { name: "verified", servers: 1, isolation: "tracked", verify: "true", rivals: 1, seeds: 20 }).await;
+    let log = sidepool.log();
+    assert!(!log.contains("that no statement shows"), "{log}");
+}
+
+async fn all_seeds(kind: Kind) -> Arc<Sidepool> {
     let (from, to) = seeds(kind.seeds);
     let servers = kind.servers.to_string();
     // Whoever waits for a pinned server waits for its script's end.
-    let flags =
-        [("pool-size", &*servers), ("isolation", kind.isolation), ("timeout-queue-wait", "0"), ("timeout-queue-notice", "0")];
+    let flags = [
+        ("pool-size", &*servers),
+        ("isolation", kind.isolation),
+        ("verify", kind.verify),
+        ("timeout-queue-wait", "0"),
+        ("timeout-queue-notice", "0"),
+    ];
     let sidepool = Arc::new(Sidepool::start(Postgres::shared(), &flags));
     let next = Arc::new(AtomicU64::new(from));
     let lanes = (0..LANES).map(|lane| {
@@ -69,6 +84,7 @@ async fn all_seeds(kind: Kind) {
     }
     assert!(failures.is_empty(), "{} scripts differ:\n{}", failures.len(), failures.join("\n\n"));
     assert!(turns > to - from, "the rivals had the server {turns} times");
+    sidepool
 }
 
 fn seeds(usual: u64) -> (u64, u64) {

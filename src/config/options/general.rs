@@ -49,6 +49,20 @@ pub(super) const GENERAL: &[Opt] = &[
         doc: "How a server connection is cleaned in transaction mode when another client takes it. `tracked` undoes what the               client's statements may have done to the session, by their text. `strict` undoes everything, whatever was               seen: also what a trigger or an operator did by a function of its own. It costs a round of statements each               time a server changes hands, in the same write, and prepared statements are prepared anew.",
     },
     Opt {
+        key: "verify",
+        flag: "verify",
+        env: "SIDEPOOL_VERIFY",
+        default: "false",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Bool(|d| &mut d.verify),
+        doc: "For development: after each transaction on the transaction port the server is asked for all session state there is, \
+              and what the texts that ran had not shown is a warning in the log, with those texts (a trigger, an operator or a \
+              view with a function of its own). Where there are such warnings, `isolation = \"strict\"` is what keeps clients \
+              apart. It costs a question for each transaction, and the next request waits for it.",
+    },
+    Opt {
         key: "lint",
         flag: "lint",
         env: "SIDEPOOL_LINT",

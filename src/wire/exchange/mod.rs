@@ -9,6 +9,7 @@ mod client;
 mod server;
 mod state;
 mod transfer;
+mod verify;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub use channels::Place;
 pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
 use state::Account;
+pub use verify::Missed;
 
 use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
 use super::params::{ParamSets, Params, is_settable};
@@ -25,6 +27,7 @@ use super::sql::{Leaves, Remark};
 use super::statement::Statements;
 use crate::error::hosted::ErrorTexts;
 use channels::Channels;
+use verify::Verifier;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
 pub const SCANNED_BYTES: usize = 16 * 1024;
@@ -124,6 +127,8 @@ struct Aside {
     counted: Counted,
     /// The last statement that may have left something with the server.
     culprit: Option<String>,
+    /// Looks for what its texts do not show; `None`: nothing does.
+    verifier: Option<Verifier>,
 }
 
 /// Messages about prepared statements since they were last asked for.

@@ -17,7 +17,7 @@ use super::super::reply;
 use super::super::sql::{Effects, Leaves};
 use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::server as tag;
-use super::{Catalog, ClientSide, Intake, Mode, NamedStatements, Schema, ServerSide};
+use super::{Catalog, ClientSide, Intake, Missed, Mode, NamedStatements, Schema, ServerSide};
 use crate::error::{PgError, SqlState};
 use facts::{Effect, Facts, effect_of};
 use undo::{Account, undo};
@@ -45,6 +45,8 @@ pub struct ServerTurn {
     pub replayed: bool,
     /// A question of ours has its answer.
     pub asked: bool,
+    /// What the texts that ran had not shown.
+    pub missed: Option<Box<Missed>>,
     /// 55006: a database that was to go is in use, perhaps by our own idle servers.
     pub database_in_use: bool,
 }
@@ -280,6 +282,7 @@ impl Walk<'_, '_> {
             Note::Probe => {
                 self.turn.asked = true;
                 self.server.probe_done(self.client);
+                self.turn.missed = self.client.take_missed();
             }
             Note::Departs | Note::Departed | Note::Hushes => {
                 self.turn.asked = true;

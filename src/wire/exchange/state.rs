@@ -14,6 +14,7 @@ use super::super::plan::{Entry, Kind, Note};
 use super::super::probe::{self, Answer, IDENTITIES, Probe};
 use super::super::sql::{Effects, Leaves, NAME_BYTES_MAX, Scope, Touched};
 use super::super::tag::client as tag;
+use super::verify::Verifier;
 use super::{ClientSide, ServerSide, Startup};
 
 impl ServerSide {
@@ -78,7 +79,11 @@ impl ServerSide {
         self.leaves = self.leaves.without(asked);
         self.pins |= asked;
         let touched = if asked.has(Leaves::SETTINGS) { client.take_touched() } else { None };
-        let (sql, probe) = probe::ask(asked, &touched.unwrap_or_default(), &client.settings);
+        self.put_question(asked, &touched.unwrap_or_default(), &client.settings, to_server);
+    }
+
+    pub(super) fn put_question(&mut self, asked: Leaves, touched: &Touched, known: &Params, to_server: &mut Vec<u8>) {
+        let (sql, probe) = probe::ask(asked, touched, known);
         write_message(tag::QUERY, &[&sql], 0, to_server);
         self.probe = Some(Box::new(probe));
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Probe));
@@ -107,7 +112,10 @@ impl ServerSide {
     /// The answer is complete.
     pub(super) fn probe_done(&mut self, client: &mut ClientSide) {
         let Some(probe) = self.probe.take() else { return };
-        let Probe { asked, answer: Answer::Coming { remains, settings, channels } } = *probe else { return };
+        let Probe { asked, answer: Answer::Coming { remains, settings, channels } } = *probe else {
+            client.verifier().into_iter().for_each(Verifier::give_up);
+            return;
+        };
         // ## being asked => (pinned | free)
         self.pins = self.pins.without(asked) | remains;
         if asked.has(Leaves::LISTEN) {
@@ -115,6 +123,9 @@ impl ServerSide {
         }
         if asked.has(Leaves::SETTINGS) {
             let own = client.catalog.params.intern(self.own_settings(settings));
+            if let Some(verifier) = client.aside.as_mut().and_then(|aside| aside.verifier.as_mut()) {
+                verifier.compare(remains, &client.settings, &own, &client.startup);
+            }
             self.settings = Arc::clone(&own);
             client.settings = own;
         }
@@ -192,7 +203,7 @@ impl ClientSide {
         self.account.get_or_insert_default()
     }
 
-    fn take_touched(&mut self) -> Option<Touched> {
+    pub(super) fn take_touched(&mut self) -> Option<Touched> {
         self.take_from_account(|account| &mut account.touched)
     }
 

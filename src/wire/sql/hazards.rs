@@ -211,7 +211,6 @@ fn is_dropped(statement: &[u8]) -> bool {
 
 /// The statement for people: white space and comments as one space, literals and numbers as `?`. What comes after a
 /// literal of which the end is unclear is left out.
-/// The statement without literals and comments, cut to what people read.
 pub fn shown(statement: &[u8]) -> String {
     let mut out = Vec::with_capacity(SHOWN_BYTES_MAX);
     let mut at = 0;

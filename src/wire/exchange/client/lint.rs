@@ -1,4 +1,4 @@
-//! Remarks on what a client runs, for the lint. Off, it costs one comparison for each statement.
+//! Remarks on what a client runs, for the lint, and its texts for `verify`. Off, each costs one comparison for each statement.
 
 use super::super::ClientSide;
 use super::prepared::text_of;
@@ -14,6 +14,7 @@ impl ClientSide {
     /// Remembers the statement, if it may leave something that keeps a server; all others cost one comparison.
     #[inline]
     pub(super) fn blame(&mut self, text: &[u8], effects: &Effects) {
+        self.ran(text);
         if effects.leaves.has(KEEPING) {
             self.aside().culprit = Some(sql::shown(text));
         }
@@ -21,6 +22,11 @@ impl ClientSide {
 
     #[inline]
     pub(super) fn blame_unnamed(&mut self, effects: &Effects) {
+        if self.is_verified()
+            && let Some(rest) = self.unnamed.rest.clone()
+        {
+            self.ran(text_of(&rest));
+        }
         if effects.leaves.has(KEEPING) {
             let culprit = self.unnamed.rest.as_deref().map(|rest| sql::shown(text_of(rest)));
             self.aside().culprit = culprit;

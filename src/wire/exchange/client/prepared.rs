@@ -61,6 +61,7 @@ impl Walk<'_, '_> {
             Naming::Deallocate => self.forget(named),
             Naming::Execute => {
                 self.note_effects(&named.statement.scan.effects);
+                self.client.ran(text_of(&named.statement.rest));
                 Note::Uses(named)
             }
         };
