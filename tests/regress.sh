@@ -1,26 +1,29 @@
 #!/usr/bin/env bash
 # PostgreSQL's own regression suite through port 6543: what passes directly has to pass there.
 #
-#   tests/regress.sh [parallel | serial | strict]…        (all three without an argument)
+#   tests/regress.sh [parallel | serial | strict | isolation]…        (all four without an argument)
 #
 # parallel: up to 20 sessions at once on a pool of 16. serial: one session on a pool of one, while another client takes the
-# server whenever it can, with settings of its own. strict: serial, with isolation = "strict".
+# server whenever it can, with settings of its own. strict: serial, with isolation = "strict". isolation: the isolation
+# suite, up to nine sessions at once that wait for each other's locks, with home_servers (it asks PostgreSQL whether
+# the process id it was told at login is blocked).
 #
 # The suite runs directly first, and what fails there (psql and the server may be of a later minor release than the
 # sources) counts for nothing. The few differences that no pooler can avoid are in docs/compatibility.md. Wants: the server,
 # psql and cc; gets pg_regress (postgresql-server-dev) and the sources from Debian, into target/regress. It starts a
-# PostgreSQL and a Sidepool of its own, speaks to loopback only, and ends what it started by pid.
+# PostgreSQL and a Sidepool of its own, speaks to loopback only, and ends what it started by pid. SIDEPOOL_BINARY names
+# another Sidepool than the release build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 modes=("$@")
-[ $# = 0 ] && modes=(parallel serial strict)
+[ $# = 0 ] && modes=(parallel serial strict isolation)
 # A server that somebody has used before (its pg_temp schema is there, a library is loaded, sessions are counted); the first
 # currval in a later transaction.
 unavoidable='^(temp|guc|stats|sequence)$'
 
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
 major=$(basename "$(dirname "$bin")")
-pg_regress=$bin/../lib/pgxs/src/test/regress/pg_regress
+programs=$bin/../lib/pgxs/src/test
 kept=$PWD/target/regress
 place=$(mktemp -d) && chmod 755 "$place"
 pids=()
@@ -38,7 +41,7 @@ as_postgres() {
 
 # The suite's sources: of the installed release if Debian still has them, else of another minor release.
 fetch_sources() {
-    [ -d "$kept/suite" ] && return
+    [ -d "$kept/regress" ] && [ -d "$kept/isolation" ] && return
     mkdir -p "$kept/lists"
     sed 's/^Types: deb$/Types: deb-src/' /etc/apt/sources.list.d/debian.sources >"$kept/src.sources"
     local apt=(-o "Dir::Etc::sourcelist=$kept/src.sources" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$kept/lists"
@@ -47,28 +50,31 @@ fetch_sources() {
     local version
     for version in $(apt-cache "${apt[@]}" showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -rV); do
         (cd "$kept" && apt-get "${apt[@]}" -qq source --download-only "postgresql-$major=$version") || continue
+        rm -rf "$kept"/{unpacked,regress,isolation}
         mkdir "$kept/unpacked"
         tar -xf "$kept"/postgresql-"$major"_*.orig.tar.* -C "$kept/unpacked"
-        mv "$kept/unpacked"/*/src/test/regress "$kept/suite"
+        mv "$kept/unpacked"/*/src/test/{regress,isolation} "$kept"
+        rm -rf "$kept/unpacked"
         return
     done
     return 1
 }
 
-if [ ! -x "$pg_regress" ] || ! fetch_sources; then
+if [ ! -x "$programs/regress/pg_regress" ] || ! fetch_sources; then
     echo "PostgreSQL's regression suite cannot be had here: not run"
     exit 0
 fi
-cc -O1 -fPIC -shared -I"$("$bin/pg_config" --includedir-server)" -o "$kept/suite/regress.so" "$kept/suite/regress.c"
-cargo build --release --quiet
+cc -O1 -fPIC -shared -I"$("$bin/pg_config" --includedir-server)" -o "$kept/regress/regress.so" "$kept/regress/regress.c"
+[ -n "${SIDEPOOL_BINARY:-}" ] || cargo build --release --quiet
 
 # Where PostgreSQL's user can read and write.
-cp -r "$kept/suite" "$place/suite"
+mkdir "$place/suites"
+cp -r "$kept/regress" "$kept/isolation" "$place/suites"
 [ "$(id -u)" = 0 ] && chown postgres "$place"
 pg_port=$((20000 + RANDOM % 10000))
 as_postgres "$bin/initdb" --pgdata "$place/data" --auth trust --username postgres --no-sync >/dev/null
 as_postgres "$bin/postgres" -D "$place/data" -k "$place" -p "$pg_port" -c listen_addresses= -c fsync=off \
-    -c max_connections=100 -c max_prepared_transactions=2 >"$place/postgres.log" 2>&1 &
+    -c max_connections=100 -c max_prepared_transactions=5 >"$place/postgres.log" 2>&1 &
 admin() { psql -h "$place" -p "$pg_port" -U postgres --no-psqlrc --quiet "$@"; }
 until admin -c 'select 1' >/dev/null 2>&1; do sleep 0.1; done
 
@@ -87,21 +93,31 @@ prepare() {
     done
 }
 
-# The suite over this host and port; names of the tests that failed, one a line.
+# A suite (regress or isolation) over this host and port; names of the tests that failed, one a line.
 suite() {
-    local name=$1 host=$2 port=$3
-    shift 3
+    local suite=$1 name=$2 host=$3 port=$4 program=pg_regress schedule=parallel_schedule
+    shift 4
+    [ "$suite" = isolation ] && program=pg_isolation_regress schedule=isolation_schedule
     prepare
     mkdir -m 777 "$place/$name"
-    (cd "$place/suite" && PATH=$bin:$PATH timeout 1200 "$pg_regress" --use-existing --dbname=regression --host="$host" \
-        --port="$port" --user=postgres --inputdir=. --outputdir="$place/$name" --bindir="$bin" --dlpath="$place/suite" \
-        --schedule=parallel_schedule "$@" >"$place/$name/log" 2>&1) || true
+    (cd "$place/suites/$suite" && PATH=$bin:$PATH timeout 1200 "$programs/$suite/$program" --use-existing --dbname=regression --host="$host" \
+        --port="$port" --user=postgres --inputdir=. --outputdir="$place/$name" --bindir="$bin" --dlpath="$place/suites/regress" \
+        --schedule="$schedule" "$@" >"$place/$name/log" 2>&1) || true
     grep -q 'tests* *\(passed\|failed\)' "$place/$name/log" || { tail -20 "$place/$name/log" >&2; return 1; }
-    sed -n 's/^\(test\)\{0,1\} *\([a-z0-9_.]*\) *\.\.\. .*FAILED.*/\2/p' "$place/$name/log" | sort
+    sed -n 's/^\(test\)\{0,1\} *\([a-zA-Z0-9_.-]*\) *\.\.\. .*FAILED.*/\2/p' "$place/$name/log" | sort
+}
+
+# What of a suite passes without a pooler, once.
+directly() {
+    local suite=$1 tests
+    [ -f "$place/direct-$suite.failed" ] && return
+    suite "$suite" "direct-$suite" "$place" "$pg_port" >"$place/direct-$suite.failed"
+    tests=$(grep -c ' \.\.\. ' "$place/direct-$suite/log")
+    echo "$suite, directly: $((tests - $(wc -l <"$place/direct-$suite.failed"))) of $tests pass"
 }
 
 sidepool() {
-    target/release/sidepool run --upstream "postgres://postgres@${place//\//%2F}:$pg_port/postgres" --client-auth trust \
+    "${SIDEPOOL_BINARY:-target/release/sidepool}" run --upstream "postgres://postgres@${place//\//%2F}:$pg_port/postgres" --client-auth trust \
         --client-tls off --listen-addresses 127.0.0.1 --session-port off --transaction-port 0 --timeout-queue-wait 10min \
         "$@" >"$place/sidepool.log" 2>&1 &
     pids+=($!)
@@ -117,30 +133,31 @@ other_client() {
     done
 }
 
-suite direct "$place" "$pg_port" >"$place/direct.failed"
-tests=$(grep -c ' \.\.\. ' "$place/direct/log")
-echo "directly: $((tests - $(wc -l <"$place/direct.failed"))) of $tests pass"
 worse=0
 for mode in "${modes[@]}"; do
+    suite=regress
     case $mode in
     parallel) flags=(--pool-size 16) arguments=() ;;
     serial) flags=(--pool-size 1) arguments=(--max-connections=1) ;;
     strict) flags=(--pool-size 1 --isolation strict) arguments=(--max-connections=1) ;;
+    isolation) suite=isolation flags=(--pool-size 20 --home-servers true) arguments=() ;;
     *) echo "there is no mode $mode" >&2 && exit 2 ;;
     esac
+    directly "$suite"
     sidepool "${flags[@]}"
-    if [ "$mode" != parallel ]; then
+    if [ "$mode" = serial ] || [ "$mode" = strict ]; then
         other_client &
         pids+=($!)
     fi
-    suite "$mode" 127.0.0.1 "$sp_port" "${arguments[@]}" >"$place/$mode.failed"
+    suite "$suite" "$mode" 127.0.0.1 "$sp_port" "${arguments[@]}" >"$place/$mode.failed"
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     pids=()
-    lost=$(comm -13 "$place/direct.failed" "$place/$mode.failed")
+    lost=$(comm -13 "$place/direct-$suite.failed" "$place/$mode.failed")
+    tests=$(grep -c ' \.\.\. ' "$place/$mode/log")
     echo "through port 6543, $mode: $((tests - $(wc -l <"$place/$mode.failed"))) of $tests pass; not, and directly: ${lost//$'\n'/ }"
     for test in $(grep -vE "$unavoidable" <<<"$lost" || true); do
         worse=1
-        sed "s/^/    /" < <(diff -U3 "$place/direct/results/$test.out" "$place/$mode/results/$test.out" | head -40 || true)
+        sed "s/^/    /" < <(diff -U3 "$place/direct-$suite/results/$test.out" "$place/$mode/results/$test.out" | head -40 || true)
     done
 done
 exit $worse

@@ -366,3 +366,27 @@ async fn a_pool_keeps_room_for_those_who_pin_nothing() {
     assert_eq!(three.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 23").await, "0");
     assert_eq!(two.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").await, "2");
 }
+
+#[tokio::test]
+async fn a_client_with_a_home_is_told_the_process_that_it_runs_on() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2"), ("home-servers", "true")]);
+    let endpoint = sidepool.transaction();
+    let (mut one, mut two) = (endpoint.wire().await, endpoint.wire().await);
+    assert_ne!(one.pid(), two.pid());
+    for _ in 0..3 {
+        assert_eq!(two.backend().await, two.pid().to_string());
+        assert_eq!(one.backend().await, one.pid().to_string());
+    }
+    // There is no third; whoever comes is served all the same, and canceled by what it was told.
+    let mut three = endpoint.wire().await;
+    assert!(![one.pid(), two.pid()].contains(&three.pid()));
+    let pid = three.backend().await;
+    three.send(&common::wire::query("SELECT pg_sleep(1000)")).await;
+    Postgres::shared().sleeps(&pid).await;
+    three.cancel().await;
+    assert_eq!(common::wire::show(&three.until(b'Z').await), "T E(57014) Z(I)");
+    // A home is free again when its client has left.
+    let left = one.pid();
+    drop(one);
+    common::until("the home is free", async || endpoint.wire().await.pid() == left).await;
+}

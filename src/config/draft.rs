@@ -22,6 +22,7 @@ pub(crate) struct Draft {
     pub(crate) logins: Logins,
     pub(crate) isolation: Isolation,
     pub(crate) verify: bool,
+    pub(crate) home_servers: bool,
     /// `None`: off, unless it is `sidepool dev`.
     pub(crate) lint: Option<Lint>,
     /// Has done its work when the draft is filled in.
@@ -61,6 +62,7 @@ impl Draft {
             logins: Logins::default(),
             isolation: Isolation::Tracked,
             verify: false,
+            home_servers: false,
             lint: None,
             profile: Profile::Transparent,
             error_texts: ErrorTexts::Postgres,

@@ -23,6 +23,8 @@ pub struct Settings {
     pub isolation: Isolation,
     /// Whether what texts do not show is looked for.
     pub verify: bool,
+    /// Whether clients in transaction mode are told the process id of a server.
+    pub home_servers: bool,
     /// Who is told of statements that would break on a hosted pooler.
     pub lint: Lint,
     /// In whose words clients are refused.

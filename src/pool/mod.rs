@@ -10,6 +10,7 @@ mod credentials;
 mod gates;
 mod generation;
 mod held;
+mod home;
 mod keeper;
 mod listener;
 mod open;
@@ -33,6 +34,7 @@ pub use budget::Budget;
 pub use counts::{Counts, Reach};
 pub use gates::Scope;
 pub use held::Held;
+pub use home::Home;
 pub use listener::{MAILBOX_BYTES_MAX, Standing, Subscription};
 pub use outbox::Outbox;
 pub use registry::{Registry, Unavailable};
@@ -216,12 +218,12 @@ impl Pool {
             return self.choose_by_startup(idle, want.startup);
         }
         let mut best = None;
-        let mut best_rank = 0;
+        let mut best_rank = (false, 0);
         for (at, entry) in idle.iter().enumerate() {
             if entry.id == want.home {
                 return Some(at);
             }
-            let rank = entry.server.side.rank_for(want.params, want.settings);
+            let rank = (entry.server.handle.is_nobodys_home(), entry.server.side.rank_for(want.params, want.settings));
             if rank > best_rank {
                 (best, best_rank) = (Some(at), rank);
             }

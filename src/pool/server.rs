@@ -68,6 +68,8 @@ pub struct ServerHandle {
     pub(super) statements: AtomicUsize,
     /// The session that holds it; 0 for none, with [`PREPARING`] while its settings are being set.
     holder: AtomicU64,
+    /// The session that was told its process id; 0 for none.
+    pub(super) home_of: AtomicU64,
     cancels: AtomicUsize,
     cancels_done: Notify,
 }
@@ -77,8 +79,17 @@ const PREPARING: u64 = 1 << 63;
 
 impl ServerHandle {
     pub(super) fn new(id: u64, key: BackendKey, terms: Arc<Terms>, facts: ServerFacts) -> Self {
-        let (holder, cancels, statements) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { id, key, terms, facts, statements, holder, cancels, cancels_done: Notify::new() }
+        Self {
+            id,
+            key,
+            terms,
+            facts,
+            statements: AtomicUsize::new(0),
+            holder: AtomicU64::new(0),
+            home_of: AtomicU64::new(0),
+            cancels: AtomicUsize::new(0),
+            cancels_done: Notify::new(),
+        }
     }
 
     /// The session that holds it.
@@ -94,6 +105,10 @@ impl ServerHandle {
     /// It waits for a cancel request that was aimed at its last client.
     pub fn is_being_canceled(&self) -> bool {
         self.holder().is_none() && self.cancels.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) fn is_nobodys_home(&self) -> bool {
+        self.home_of.load(Ordering::Relaxed) == 0
     }
 
     pub fn lease_to(&self, session: u64) {

@@ -25,7 +25,9 @@ use crate::config::{ErrorTexts, Live, SessionOverflow, Settings, StartupParamete
 use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Unavailable, Want};
+use crate::pool::{
+    Home, Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Unavailable, Want,
+};
 use crate::telemetry::fault_of;
 use crate::wire::exchange::{Bounds, Broken, ClientSide, Startup};
 use crate::wire::params::{self, Params, is_settable};
@@ -160,6 +162,7 @@ struct Admitted {
     side: ClientSide,
     startup: StartupKey,
     server: Option<Box<Server>>,
+    home: Option<Home>,
 }
 
 impl Arriving {
@@ -187,7 +190,7 @@ impl Arriving {
         }
         self.greet(&params);
         let side = self.side(params, &none);
-        Ok(Admitted { side, startup, server: Some(server) })
+        Ok(Admitted { side, startup, server: Some(server), home: None })
     }
 
     async fn admit_to_transactions(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
@@ -202,11 +205,28 @@ impl Arriving {
             (Some(params), None) if asked.is_empty() => Accepted { params, settings: Arc::new([]) },
             _ => self.ask_server(&asked, house).await?,
         };
+        let home = if self.settings.home_servers { self.find_home(house).await? } else { None };
         self.greet(&accepted.params);
         let side = self.side(accepted.params, &accepted.settings);
         let side = if house.lint.read().is_some() { side.linted() } else { side };
         let side = if self.settings.verify { side.verified() } else { side };
-        Ok(Admitted { side, startup: StartupKey::default(), server: None })
+        Ok(Admitted { side, startup: StartupKey::default(), server: None, home })
+    }
+
+    /// A server to be at home on, whose process id the client is told; none, where the pool has no more.
+    async fn find_home(&mut self, house: &House) -> Result<Option<Home>, End> {
+        let id = self.membership.handle().id;
+        let mut home = self.pool.find_home(id);
+        if home.is_none() && self.pool.has_room() {
+            let server = self.queued_server(&StartupKey::default()).await?;
+            home = Home::claim(&server, id);
+            self.pool.release(server);
+        }
+        if let Some(pid) = home.as_ref().and_then(Home::pid) {
+            let handle = house.sessions.enter(id, Some(pid), self.has_long_key, &self.membership.handle().about);
+            self.membership.reenter(handle);
+        }
+        Ok(home)
     }
 
     /// Puts startup parameters to a server: its error is the client's, its spelling is remembered.
@@ -244,14 +264,18 @@ impl Arriving {
 
     /// A server, waited for in the queue like everybody's, unless the client goes first.
     async fn first_server(&mut self, want: Want<'_>) -> Result<Box<Server>, End> {
-        if let Some(server) = self.pool.try_lease(want) {
-            return Ok(server);
+        match self.pool.try_lease(want) {
+            Some(server) => Ok(server),
+            None => self.queued_server(want.startup).await,
         }
+    }
+
+    async fn queued_server(&mut self, startup: &StartupKey) -> Result<Box<Server>, End> {
         let mut queued = false;
         std::future::poll_fn(|cx| {
             if !std::mem::replace(&mut queued, true) {
                 self.membership.handle().watch(cx.waker());
-                self.pool.queue(&self.membership.handle().ticket, want.startup, cx.waker());
+                self.pool.queue(&self.membership.handle().ticket, startup, cx.waker());
             }
             self.poll_first_server(cx)
         })
@@ -324,13 +348,26 @@ impl Arriving {
 
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
         let Self { stream, pool, out, membership, early, settings, .. } = self;
-        let Admitted { side, startup, server } = admitted;
+        let Admitted { side, startup, server, home } = admitted;
         let registry = Arc::clone(&house.registry);
         let patience = Patience::new(&settings.timeouts);
         let lint = house.lint.read();
         let lint = lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
         let to_client = out;
-        Relay::new(Parts { client: stream, side, pool, registry, membership, startup, to_client, server, early, patience, lint })
+        Relay::new(Parts {
+            client: stream,
+            side,
+            pool,
+            registry,
+            membership,
+            startup,
+            to_client,
+            server,
+            home,
+            early,
+            patience,
+            lint,
+        })
     }
 }
 

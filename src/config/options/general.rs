@@ -63,6 +63,21 @@ pub(super) const GENERAL: &[Opt] = &[
               apart. It costs a question for each transaction, and the next request waits for it.",
     },
     Opt {
+        key: "home_servers",
+        flag: "home-servers",
+        env: "SIDEPOOL_HOME_SERVERS",
+        default: "false",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Bool(|d| &mut d.home_servers),
+        doc: "Whether a client of the transaction port is told the process id of a server connection at its login: one that is \
+              opened for it while the pool has room, that it prefers, and that others leave alone while they have a choice. \
+              With as many connections as clients, that id, `pg_backend_pid()`, `pg_locks` and the sender of a notification \
+              agree, as they do without a pooler. Without it the id is made up, and is nobody's: `pg_terminate_backend` of \
+              it hits no other client by mistake.",
+    },
+    Opt {
         key: "lint",
         flag: "lint",
         env: "SIDEPOOL_LINT",

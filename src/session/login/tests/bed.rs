@@ -61,6 +61,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
         client_auth: ClientAuth::ScramSha256,
         isolation: crate::wire::exchange::Isolation::Tracked,
         verify: false,
+        home_servers: false,
         lint: Lint::Off,
         error_texts: ErrorTexts::Postgres,
         session_overflow: SessionOverflow::Wait,
