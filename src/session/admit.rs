@@ -162,7 +162,6 @@ struct Admitted {
     side: ClientSide,
     startup: StartupKey,
     server: Option<Box<Server>>,
-    home: Option<Home>,
 }
 
 impl Arriving {
@@ -190,7 +189,7 @@ impl Arriving {
         }
         self.greet(&params);
         let side = self.side(params, &none);
-        Ok(Admitted { side, startup, server: Some(server), home: None })
+        Ok(Admitted { side, startup, server: Some(server) })
     }
 
     async fn admit_to_transactions(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
@@ -205,16 +204,18 @@ impl Arriving {
             (Some(params), None) if asked.is_empty() => Accepted { params, settings: Arc::new([]) },
             _ => self.ask_server(&asked, house).await?,
         };
-        let home = if self.settings.home_servers { self.find_home(house).await? } else { None };
+        if self.settings.home_servers {
+            self.find_home(house).await?;
+        }
         self.greet(&accepted.params);
         let side = self.side(accepted.params, &accepted.settings);
         let side = if house.lint.read().is_some() { side.linted() } else { side };
         let side = if self.settings.verify { side.verified() } else { side };
-        Ok(Admitted { side, startup: StartupKey::default(), server: None, home })
+        Ok(Admitted { side, startup: StartupKey::default(), server: None })
     }
 
     /// A server to be at home on, whose process id the client is told; none, where the pool has no more.
-    async fn find_home(&mut self, house: &House) -> Result<Option<Home>, End> {
+    async fn find_home(&mut self, house: &House) -> Result<(), End> {
         let id = self.membership.handle().id;
         let mut home = self.pool.find_home(id);
         if home.is_none() && self.pool.has_room() {
@@ -222,11 +223,12 @@ impl Arriving {
             home = Home::claim(&server, id);
             self.pool.release(server);
         }
-        if let Some(pid) = home.as_ref().and_then(Home::pid) {
+        if let Some((home, pid)) = home.and_then(|home| Home::pid(&home).map(|pid| (home, pid))) {
             let handle = house.sessions.enter(id, Some(pid), self.has_long_key, &self.membership.handle().about);
+            handle.be_at_home(home);
             self.membership.reenter(handle);
         }
-        Ok(home)
+        Ok(())
     }
 
     /// Puts startup parameters to a server: its error is the client's, its spelling is remembered.
@@ -348,26 +350,13 @@ impl Arriving {
 
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
         let Self { stream, pool, out, membership, early, settings, .. } = self;
-        let Admitted { side, startup, server, home } = admitted;
+        let Admitted { side, startup, server } = admitted;
         let registry = Arc::clone(&house.registry);
         let patience = Patience::new(&settings.timeouts);
         let lint = house.lint.read();
         let lint = lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
         let to_client = out;
-        Relay::new(Parts {
-            client: stream,
-            side,
-            pool,
-            registry,
-            membership,
-            startup,
-            to_client,
-            server,
-            home,
-            early,
-            patience,
-            lint,
-        })
+        Relay::new(Parts { client: stream, side, pool, registry, membership, startup, to_client, server, early, patience, lint })
     }
 }
 

@@ -14,7 +14,7 @@ use super::about::About;
 use super::end::End;
 use super::pools::PoolCount;
 use crate::error::PgError;
-use crate::pool::{Aim, Pool, PoolKey, Refusal, ServerHandle, Ticket};
+use crate::pool::{Aim, Home, Pool, PoolKey, Refusal, ServerHandle, Ticket};
 use crate::wire::params::Params;
 
 /// Length of the cancel keys we give to clients that speak protocol 3.2, in bytes; 3.0 has room for four.
@@ -59,6 +59,8 @@ pub struct Handle {
     /// When it was given its server last, in µs since its login: a clock that is read anyway.
     leased_us: AtomicU64,
     prepared: AtomicU32,
+    /// The server whose process id that is, in transaction mode; beside the task, which is to be small.
+    home: OnceLock<Box<Home>>,
     /// The server it had last; whether it still has it, the server knows.
     server: Mutex<Option<(Arc<ServerHandle>, Arc<Pool>)>>,
     stop: AtomicU8,
@@ -126,6 +128,7 @@ impl Sessions {
             began_us: AtomicU64::new(0),
             leased_us: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
+            home: OnceLock::new(),
             server: Mutex::default(),
             stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
             reason: OnceLock::new(),
@@ -273,6 +276,17 @@ impl Drop for Membership {
 impl Handle {
     pub fn key(&self) -> &[u8] {
         self.key.bytes()
+    }
+
+    /// Its client has been told this server's process id.
+    pub fn be_at_home(&self, home: Home) {
+        // It is new.
+        let _ = self.home.set(Box::new(home));
+    }
+
+    /// The id of the server it is at home on; 0 for none.
+    pub fn home(&self) -> u64 {
+        self.home.get().map_or(0, |home| home.id())
     }
 
     /// The session runs on this server from now on.

@@ -19,7 +19,7 @@ use super::patience::{Patience, Silence};
 use super::tally;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Held, Home, Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
+use crate::pool::{Held, Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
 use crate::wire::exchange::{ClientSide, Unleased};
 use crate::wire::reply;
 
@@ -48,8 +48,6 @@ pub struct Relay {
     pub(super) listening: Option<Box<Listening>>,
     /// The server it had last.
     home: u64,
-    /// Its claim to the server whose process id it was told.
-    _at_home: Option<Home>,
     pub(super) state: State,
     /// A database that its server's current statements want empty.
     pub(super) vacancy: Option<Box<Vacancy>>,
@@ -77,8 +75,6 @@ pub struct Parts {
     /// Bytes for the client that were not sent yet.
     pub to_client: Outbox,
     pub server: Option<Box<Server>>,
-    /// The server whose process id it was told, in transaction mode.
-    pub home: Option<Home>,
     /// What the client sent before it was greeted.
     pub early: Vec<u8>,
     pub patience: Patience,
@@ -92,9 +88,8 @@ enum Step {
 
 impl Relay {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, side, pool, registry, membership, startup, to_client, server, home: at_home, early, patience, lint } =
-            parts;
-        let home = server.as_ref().map(|s| s.handle.id).or(at_home.as_ref().map(Home::id)).unwrap_or(0);
+        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience, lint } = parts;
+        let home = server.as_ref().map_or_else(|| membership.handle().home(), |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
         membership.handle().show(&side.params);
         Self {
@@ -109,7 +104,6 @@ impl Relay {
             held: None,
             listening: None,
             home,
-            _at_home: at_home,
             state,
             vacancy: None,
             patience,
