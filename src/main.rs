@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let colour = report::colour(&env);
     match cli::parse(std::env::args_os(), env) {
         Ok(Command::Urls { loaded, passwords }) => cli::print_urls(&loaded, passwords, colour),
-        Ok(Command::Run { loaded, sources }) => cli::serve::run(loaded, sources, colour),
+        Ok(Command::Run { loaded, sources, begin }) => cli::serve::run(loaded, sources, begin, colour),
         Ok(Command::Dev { prepared, wishes, sources }) => cli::dev::run(*prepared, &wishes, sources, colour),
         Ok(Command::Lint { prepared, wishes, program }) => cli::lint::run(*prepared, &wishes, &program, colour),
         Ok(Command::Check(loaded)) => cli::check::run(&loaded, colour),

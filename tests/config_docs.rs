@@ -50,6 +50,7 @@ fn the_commented_options_are_the_defaults() {
         "upstream",
         "state_dir",
         "unix_socket_dir",
+        "control_socket",
         "http_token",
         "certificate",
         "key",

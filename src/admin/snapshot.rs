@@ -69,7 +69,7 @@ pub(crate) fn take(house: &House) -> Snapshot {
     Snapshot {
         phase: match house.sessions.stopping() {
             None => "serving",
-            Some(Stop::Drain) => "draining",
+            Some(Stop::Announced | Stop::Drain) => "draining",
             Some(Stop::Now) => "stopping",
         },
         sessions: house.sessions.len(),

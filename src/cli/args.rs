@@ -7,6 +7,7 @@ use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, StyledStr};
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 
 use super::dev::Wishes;
+use super::serve::Begin;
 use super::urls::Passwords;
 use super::{CliError, Command};
 use crate::config::options::{self, CONFIG_FILE, DEFAULT_FILE, Opt, SECTIONS};
@@ -40,7 +41,12 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
             let passwords = if matches.get_flag("show-passwords") { Passwords::Shown } else { Passwords::Hidden };
             Ok(Command::Urls { loaded: load(&sources)?, passwords })
         }
-        _ => Ok(Command::Run { loaded: load(&sources)?, sources }),
+        _ => {
+            // Without the command there is no flag of its own.
+            let takes_over = matches!(matches.try_get_one("take-over"), Ok(Some(true)));
+            let begin = if takes_over { Begin::TakingOver } else { Begin::Anew };
+            Ok(Command::Run { loaded: load(&sources)?, sources, begin })
+        }
     }
 }
 
@@ -93,7 +99,13 @@ fn clap() -> Clap {
         .disable_help_subcommand(true)
         .arg(config_file())
         .args(SECTIONS.iter().flat_map(|section| section.options.iter().map(|option| flag(option, section.title))))
-        .subcommand(Clap::new("run").about("Pool the upstream's connections (the default)"))
+        .subcommand(
+            Clap::new("run").about("Pool the upstream's connections (the default)").arg(
+                Arg::new("take-over").long("take-over").action(ArgAction::SetTrue).help(
+                    "Take the listening sockets from the Sidepool at --control-socket, which then ends with its last client",
+                ),
+            ),
+        )
         .subcommand(dev_command())
         .subcommand(lint_command())
         .subcommand(Clap::new("check").about("Check the settings and log in to every upstream once"))
@@ -236,6 +248,17 @@ mod tests {
             };
             assert!(loaded.source.contains(&format!("--{}", option.flag)), "{}", loaded.source);
         }
+    }
+
+    #[test]
+    fn run_may_take_over() {
+        for (line, expected) in
+            [("sidepool", Begin::Anew), ("sidepool run", Begin::Anew), ("sidepool run --take-over", Begin::TakingOver)]
+        {
+            let Ok(Command::Run { begin, .. }) = parse(&format!("{line} {URL}")) else { panic!("{line} is run") };
+            assert_eq!(begin, expected, "{line}");
+        }
+        assert!(refusal("sidepool dev --take-over").contains("--take-over"));
     }
 
     #[test]

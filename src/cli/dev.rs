@@ -124,8 +124,8 @@ async fn front(
 ) -> Result<(), Failure> {
     let loaded = settle(&Place::of(postgres), prepared.lint_unless_told(Lint::Log))?;
     report::print_notes(&notes(&loaded), colour);
-    let running = server::start(&loaded.settings, admin::console)?;
-    let http = http::start(&running, &loaded.settings)?;
+    let mut running = server::start(&loaded.settings, admin::console)?;
+    let http = http::start(&mut running, &loaded.settings)?;
     announce(&running, http, &loaded, postgres);
     let (place, (sources, log)) = (Place::of(postgres), again);
     let read = move || settle(&place, Prepared::new(&sources)?.lint_unless_told(Lint::Log));

@@ -26,6 +26,7 @@ pub enum Command {
         loaded: Loaded,
         /// To be read again.
         sources: Sources,
+        begin: serve::Begin,
     },
     Dev {
         /// To be finished with the embedded PostgreSQL's address once that has started.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,29 +16,67 @@ use crate::admin;
 use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings, Sources, load};
 use crate::http;
 use crate::pool::PoolMode;
-use crate::server::{self, Reloader, Running, Signal, Signals, Source, StartError};
+use crate::server::{self, Handed, Notify, Predecessor, Reloader, Running, Signal, Signals, Source, StartError};
 
-/// Serves until a signal ends it.
-pub fn run(loaded: Loaded, sources: Sources, colour: bool) -> ExitCode {
+/// Whether another process is to be relieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    Anew,
+    /// `--take-over`: with the listening sockets of the one at `listen.control_socket`.
+    TakingOver,
+}
+
+/// Serves until a signal ends it, or a process that takes over.
+pub fn run(loaded: Loaded, sources: Sources, begin: Begin, colour: bool) -> ExitCode {
     report::print_notes(&loaded.notes, colour);
     let log = init_log(&loaded.settings.log, colour);
+    finish(colour, serve(loaded, sources, begin, log))
+}
+
+fn serve(loaded: Loaded, sources: Sources, begin: Begin, log: Relog) -> Result<(), StartError> {
     let settings = Arc::clone(&loaded.settings);
-    finish(
-        colour,
-        on_runtime(settings.workers, async {
-            let running = server::start(&settings, admin::console)?;
-            let http = http::start(&running, &settings)?;
-            let source = loaded.source.clone();
-            let reloader = running.reloader(loaded, Source { read: Box::new(move || load(&sources)), log });
-            reload_on_hangup(&reloader)?;
-            tokio::spawn(reloader.watch());
-            announce(&running, http, &settings, &source);
-            println!("sidepool ready");
-            tokio::spawn(probe::warn_of_dead_ends(Arc::clone(&settings)));
-            running.serve(signals()?).await;
-            Ok(())
-        }),
-    )
+    let notify = Notify::new(&sources.env);
+    let (predecessor, handed) = match begin {
+        Begin::Anew => (None, Handed::by_service_manager(&sources.env)?),
+        Begin::TakingOver => {
+            let (predecessor, handed) = Predecessor::ask(control_socket(&settings)?)?;
+            (Some(predecessor), handed)
+        }
+    };
+    on_runtime(settings.workers, async {
+        let signals = signals()?;
+        let mut running = server::start_with(&settings, handed, admin::console)?;
+        let http = http::start(&mut running, &settings)?;
+        running.await_successor(&settings.listen)?;
+        let source = loaded.source.clone();
+        let reloader = running.reloader(loaded, Source { read: Box::new(move || load(&sources)), log });
+        reload_on_hangup(&reloader, notify.clone())?;
+        tokio::spawn(reloader.watch());
+        announce(&running, http, &settings, &source);
+        if let Some(predecessor) = predecessor {
+            match predecessor.let_go().await {
+                Ok(cancels) => running.pass_cancels_to(cancels),
+                Err(error) => tracing::warn!(%error, "the process that was taken over from does not say that it accepts no more"),
+            }
+        }
+        running.close_unwanted();
+        println!("sidepool ready");
+        notify.ready();
+        running.tell(notify.clone());
+        tokio::spawn(notify.keep_alive());
+        tokio::spawn(probe::warn_of_dead_ends(Arc::clone(&settings)));
+        running.serve(signals).await;
+        Ok(())
+    })
+}
+
+fn control_socket(settings: &Settings) -> Result<&Path, StartError> {
+    settings.listen.control_socket.as_deref().ok_or_else(|| {
+        StartError::new(
+            "--take-over needs listen.control_socket, and it is not set",
+            "Set it to the path that the running process has, or start without --take-over.",
+        )
+    })
 }
 
 /// Turns a failed start into words and an exit code.
@@ -87,13 +126,15 @@ pub fn signals() -> Result<Signals, StartError> {
 }
 
 /// SIGHUP. `sidepool dev` goes with its terminal instead.
-fn reload_on_hangup(reloader: &Arc<Reloader>) -> Result<(), StartError> {
+fn reload_on_hangup(reloader: &Arc<Reloader>, notify: Notify) -> Result<(), StartError> {
     let mut hangup = listen(SignalKind::hangup())?;
     let reloader = Arc::clone(reloader);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
+            notify.reloading();
             // It has been logged.
             let _ = reloader.reload().await;
+            notify.ready();
         }
     });
     Ok(())
@@ -125,8 +166,11 @@ pub fn announce(running: &Running, http: Option<SocketAddr>, settings: &Settings
     }
 }
 
+/// Changes the filter of the log.
+type Relog = Box<dyn Fn(&Log) + Send + Sync>;
+
 /// Begins to log; what changes the filter later.
-pub fn init_log(log: &Log, colour: bool) -> Box<dyn Fn(&Log) + Send + Sync> {
+pub fn init_log(log: &Log, colour: bool) -> Relog {
     let filter = |log: &Log| EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter(log)).with_writer(std::io::stderr).with_target(false);
     // It fails only where somebody logs already (tests), or is gone.

@@ -74,6 +74,8 @@ impl Draft {
                 session_port: None,
                 transaction_port: None,
                 unix_socket_dir: None,
+                reuse_port: false,
+                control_socket: None,
                 http: None,
                 http_token: None,
             },
@@ -114,6 +116,8 @@ impl Draft {
                 server_check: Duration::ZERO,
                 recovery: Duration::ZERO,
                 drain: Duration::ZERO,
+                drain_delay: Duration::ZERO,
+                take_over: Duration::ZERO,
             },
             log: Log { filter: String::new(), format: LogFormat::Text },
         }

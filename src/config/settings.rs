@@ -93,6 +93,10 @@ pub struct Listen {
     pub transaction_port: Option<u16>,
     /// Directory for `.s.PGSQL.<port>` sockets of both ports.
     pub unix_socket_dir: Option<PathBuf>,
+    /// SO_REUSEPORT on TCP sockets.
+    pub reuse_port: bool,
+    /// Where a new process asks for the listening sockets.
+    pub control_socket: Option<PathBuf>,
     /// The page at `/`, `/metrics`, `/healthz`, `/readyz`, `/api/state`; `None` is off.
     pub http: Option<std::net::SocketAddr>,
     pub http_token: Option<Password>,
@@ -263,6 +267,10 @@ pub struct Timeouts {
     pub recovery: Duration,
     /// SIGTERM: how long transactions may take to finish.
     pub drain: Duration,
+    /// SIGTERM: between `/readyz` turning and the drain.
+    pub drain_delay: Duration,
+    /// How long clients may stay after another process took over.
+    pub take_over: Duration,
 }
 
 #[derive(Clone, Debug)]

@@ -27,18 +27,23 @@ use answer::{Desk, Trust};
 /// Connections the system may hold for us until they are accepted.
 const BACKLOG: i32 = 64;
 
-/// Binds and serves, if HTTP is wanted; where. The thread goes with the process, so that a drain can be watched to its end.
+/// Binds and serves, if HTTP is wanted; where. Unless another process has the port too, it serves for as
+/// long as this one lives, so that a drain can be watched to its end.
 ///
 /// # Errors
 /// A port that is taken, an address that this machine has not.
-pub fn start(running: &Running, settings: &Settings) -> Result<Option<SocketAddr>, StartError> {
+pub fn start(running: &mut Running, settings: &Settings) -> Result<Option<SocketAddr>, StartError> {
     let Some(address) = settings.listen.http else { return Ok(None) };
-    let listener = bind(address).map_err(|error| refused(address, &error))?;
+    let listener = match running.handed.take_http(address) {
+        Some(listener) => listener,
+        None => bind(address, settings.listen.reuse_port).map_err(|error| refused(address, &error))?,
+    };
+    let closing = running.open_http(&listener)?;
     let bound = listener.local_addr().map_err(|error| refused(address, &error))?;
     let trust = Trust::new(settings.listen.http_token.clone(), bound);
     let desk = Desk::new(Remote::new(running), trust);
     let thread = std::thread::Builder::new().name("http".to_owned());
-    thread.spawn(move || serve::run(listener, desk)).map_err(|error| {
+    thread.spawn(move || serve::run(listener, closing, desk)).map_err(|error| {
         StartError::new(format!("cannot start the thread for HTTP: {error}"), "Look at the limits of this user: ulimit -u.")
     })?;
     Ok(Some(bound))
@@ -47,9 +52,10 @@ pub fn start(running: &Running, settings: &Settings) -> Result<Option<SocketAddr
 /// What HTTP shows of.
 type Shown = Arc<House>;
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Answer, Desk};
 use super::request::{HEAD_BYTES_MAX, Method, Request};
+use crate::server::Closing;
 
 /// Served at once; whoever comes beyond that waits to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -21,15 +22,26 @@ const EXCESS_BYTES_MAX: usize = 64 * 1024;
 /// Pause after accept() failed, as it does when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the process ends.
-pub(super) fn run(listener: TcpListener, desk: Desk) {
+/// Serves until the process ends, new connections until it is told that others do.
+pub(super) fn run(listener: TcpListener, mut closing: Closing, desk: Desk) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "cannot serve HTTP: no runtime"),
     };
     runtime.block_on(async {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => accept(&listener, &Arc::new(desk)).await,
+            Ok(listener) => {
+                let desk = Arc::new(desk);
+                tokio::select! {
+                    () = accept(&listener, &desk) => {}
+                    () = closing.asked() => {}
+                }
+                // Who has connected is answered: closing would reset them.
+                let _ = tokio::time::timeout(Duration::ZERO, accept(&listener, &desk)).await;
+                drop((listener, closing));
+                // For those who were accepted.
+                std::future::pending().await
+            }
             Err(error) => tracing::error!(%error, "cannot serve HTTP: no listener"),
         }
     });

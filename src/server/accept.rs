@@ -1,14 +1,15 @@
 //! From an accepted socket to a session.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::io::AsyncWriteExt;
 
 use super::listen::{Bound, Listener, StartError};
+use super::takeover::Cancels;
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
 use crate::config::{ErrorTexts, Live, Project, Settings};
@@ -35,7 +36,10 @@ pub struct Door {
     /// In the order of the settings.
     upstream_tls: Mutex<Vec<Arc<TlsContext>>>,
     console: Arc<dyn Console>,
-    connections: Arc<AtomicUsize>,
+    /// Clients, and those who have not said yet that they are.
+    pub(super) connections: Arc<AtomicUsize>,
+    /// The process that was taken over from; it may have clients yet.
+    pub(super) predecessor: OnceLock<Cancels>,
 }
 
 impl Door {
@@ -51,7 +55,7 @@ impl Door {
         let house = Arc::new(House { settings, registry, sessions: Arc::default(), startups, pools, lint });
         Arc::clone(&console).open(&house);
         let (login, upstream_tls) = (RwLock::new(Arc::new(login)), Mutex::new(upstreams));
-        Ok(Self { house, login, upstream_tls, console, connections: Arc::default() })
+        Ok(Self { house, login, upstream_tls, console, connections: Arc::default(), predecessor: OnceLock::new() })
     }
 
     /// Works by other settings from now on, or not at all: certificates are read before anything is changed. Reads files:
@@ -92,7 +96,7 @@ impl Door {
                 tracing::info!("a client did not log in within {:?}", timeouts.client_login);
             }
             Arrival::Cancel(request, mut stream) => {
-                self.cancel(&request).await;
+                self.cancel(request).await;
                 // Closed in order: libpq takes the end of TLS without a goodbye for a failed cancel.
                 let _ = tokio::time::timeout(timeouts.recovery, stream.shutdown()).await;
             }
@@ -140,11 +144,14 @@ impl Door {
     }
 
     /// Passes it on if the key is right. Nothing more is read, and nothing answered (trap 40).
-    async fn cancel(&self, request: &CancelRequest) {
+    async fn cancel(&self, request: CancelRequest) {
         match self.house.sessions.find(request.pid.cast_unsigned(), &request.key) {
             Some(session) => session.cancel().await,
-            None if self.console.cancel(request) => {}
-            None => tracing::debug!(pid = request.pid, "a cancel request for a session that is not there"),
+            None if self.console.cancel(&request) => {}
+            None => match self.predecessor.get() {
+                Some(predecessor) => _ = predecessor.try_send(request),
+                None => tracing::debug!(pid = request.pid, "a cancel request for a session that is not there"),
+            },
         }
     }
 }
@@ -187,7 +194,7 @@ async fn accept_one(bound: &Bound) -> io::Result<Socket> {
             let (stream, peer) = listener.accept().await?;
             Socket::tcp(stream, peer, &TcpOptions::CLIENT)
         }
-        Bound::Unix { listener, .. } => Ok(Socket::unix(listener.accept().await?.0)),
+        Bound::Unix(listener) => Ok(Socket::unix(listener.accept().await?.0)),
     }
 }
 

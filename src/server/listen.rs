@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::Settings;
+use super::handed::{Handed, Origin};
+use crate::config::{Listen, Settings};
 use crate::pool::PoolMode;
 
 /// PgBouncer's 128 is too few for a burst of serverless clients (trap 83).
@@ -31,16 +33,54 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) enum Bound {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _removed: RemovedOnDrop },
+    Unix(UnixListener),
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// What was opened, and what is to be removed when it is closed.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    pub listeners: Vec<Listener>,
+    pub files: Vec<RemovedOnDrop>,
 }
 
 /// The socket's file, which nobody else would remove.
 #[derive(Debug)]
 pub(super) struct RemovedOnDrop(PathBuf);
 
+impl RemovedOnDrop {
+    pub(super) fn of(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// It is somebody else's now.
+    pub(super) fn keep(mut self) {
+        self.0 = PathBuf::new();
+    }
+}
+
 impl Drop for RemovedOnDrop {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if !self.0.as_os_str().is_empty() {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+impl Address {
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
     }
 }
 
@@ -65,25 +105,50 @@ impl std::fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Binds both ports on every address, and their Unix sockets. All of it or nothing.
-pub(super) fn bind(settings: &Settings) -> Result<Vec<Listener>, StartError> {
-    let listen = &settings.listen;
-    let ports = [(PoolMode::Session, listen.session_port), (PoolMode::Transaction, listen.transaction_port)];
-    let mut bound = Vec::new();
+/// Opens both ports on every address, and their Unix sockets, or takes up what was handed over. All of it or nothing.
+pub(super) fn listen(settings: &Settings, handed: &mut Handed) -> Result<Listening, StartError> {
+    handed.assign(settings)?;
+    let ports = [(PoolMode::Session, settings.listen.session_port), (PoolMode::Transaction, settings.listen.transaction_port)];
+    let mut listening = Listening::default();
     for (mode, port) in ports {
-        let Some(mut port) = port else { continue };
+        let Some(port) = port else { continue };
+        if handed.origin == Origin::Predecessor || listening.take_all(mode, handed)? == 0 {
+            listening.open(mode, port, &settings.listen, handed)?;
+        }
+    }
+    Ok(listening)
+}
+
+impl Listening {
+    /// Where a service manager listens for us, its word counts and not the settings'. How many there were.
+    fn take_all(&mut self, mode: PoolMode, handed: &mut Handed) -> Result<usize, StartError> {
+        let mut count = 0;
+        while let Some((address, socket)) = handed.take(mode.into(), |_| true) {
+            self.adopt(mode, address, socket)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn open(&mut self, mode: PoolMode, mut port: u16, listen: &Listen, handed: &mut Handed) -> Result<(), StartError> {
         let mut usable = 0;
-        for address in &listen.addresses {
-            match bind_tcp(*address, port) {
+        for ip in &listen.addresses {
+            if let Some((address, socket)) = handed.take(mode.into(), |address| is_at(address, *ip, port)) {
+                // A free port taken on the first address is meant for all of them.
+                port = address.port().unwrap_or(port);
+                usable += 1;
+                self.adopt(mode, address, socket)?;
+                continue;
+            }
+            match bind_tcp(*ip, port, listen.reuse_port) {
                 Ok((socket, address)) => {
-                    // A free port taken on the first address is meant for all of them.
                     port = address.port();
                     usable += 1;
-                    bound.push(Listener { mode, address: Address::Tcp(address), socket: Bound::Tcp(socket) });
+                    self.listeners.push(Listener { mode, address: Address::Tcp(address), socket: Bound::Tcp(socket) });
                 }
                 // A machine without IPv6 still has a localhost.
                 Err(error) if is_unavailable(&error) && listen.addresses.len() > 1 => {}
-                Err(error) => return Err(taken(mode, SocketAddr::new(*address, port), &error)),
+                Err(error) => return Err(taken(mode, SocketAddr::new(*ip, port), &error)),
             }
         }
         if usable == 0 && !listen.addresses.is_empty() {
@@ -91,16 +156,49 @@ pub(super) fn bind(settings: &Settings) -> Result<Vec<Listener>, StartError> {
             return Err(StartError::new("none of the addresses in listen.addresses exists here", hint));
         }
         if let Some(directory) = &listen.unix_socket_dir {
-            bound.push(bind_unix(mode, directory, port)?);
+            let path = directory.join(format!(".s.PGSQL.{port}"));
+            match handed.take(mode.into(), |address| *address == Address::Unix(path.clone())) {
+                Some((address, socket)) => {
+                    self.adopt(mode, address, socket)?;
+                    self.files.push(RemovedOnDrop(path));
+                }
+                None => self.bind_unix(mode, path)?,
+            }
         }
+        Ok(())
     }
-    Ok(bound)
+
+    fn adopt(&mut self, mode: PoolMode, address: Address, socket: Socket) -> Result<(), StartError> {
+        let bound = match address {
+            Address::Tcp(_) => TcpListener::from_std(socket.into()).map(Bound::Tcp),
+            Address::Unix(_) => UnixListener::from_std(socket.into()).map(Bound::Unix),
+        };
+        let hint = "This is a fault of the system, not of the configuration.";
+        let socket =
+            bound.map_err(|e| StartError::new(format!("cannot listen on the socket handed over for {address}: {e}"), hint))?;
+        self.listeners.push(Listener { mode, address, socket });
+        Ok(())
+    }
+
+    fn bind_unix(&mut self, mode: PoolMode, path: PathBuf) -> Result<(), StartError> {
+        let hint = "Set listen.unix_socket_dir to a directory that exists and may be written to, with a path below 100 bytes.";
+        // PostgreSQL's own: everybody may connect, and says who he is.
+        let (socket, file) = bind_unix(&path, 0o777, "listen.unix_socket_dir to another directory", hint)?;
+        self.files.push(file);
+        self.listeners.push(Listener { mode, address: Address::Unix(path), socket: Bound::Unix(socket) });
+        Ok(())
+    }
 }
 
-fn bind_tcp(address: IpAddr, port: u16) -> io::Result<(TcpListener, SocketAddr)> {
+fn is_at(address: &Address, ip: IpAddr, port: u16) -> bool {
+    matches!(address, Address::Tcp(address) if address.ip() == ip && [0, address.port()].contains(&port))
+}
+
+fn bind_tcp(address: IpAddr, port: u16, reuse_port: bool) -> io::Result<(TcpListener, SocketAddr)> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -135,23 +233,24 @@ fn taken(mode: PoolMode, address: SocketAddr, error: &io::Error) -> StartError {
     }
 }
 
-fn bind_unix(mode: PoolMode, directory: &Path, port: u16) -> Result<Listener, StartError> {
-    let path = directory.join(format!(".s.PGSQL.{port}"));
-    let failed = |error: &io::Error| {
-        StartError::new(
-            format!("cannot listen on the Unix socket {}: {error}", path.display()),
-            "Set listen.unix_socket_dir to a directory that exists and may be written to, with a path below 100 bytes.",
-        )
-    };
-    remove_stale(&path)?;
-    let socket = UnixListener::bind(&path).map_err(|e| failed(&e))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(|e| failed(&e))?;
-    let removed = RemovedOnDrop(path.clone());
-    Ok(Listener { mode, address: Address::Unix(path), socket: Bound::Unix { listener: socket, _removed: removed } })
+/// A Unix socket that those with these permissions may connect to.
+pub(super) fn bind_unix(
+    path: &Path,
+    permissions: u32,
+    elsewhere: &str,
+    hint: &str,
+) -> Result<(UnixListener, RemovedOnDrop), StartError> {
+    let failed =
+        |error: &io::Error| StartError::new(format!("cannot listen on the Unix socket {}: {error}", path.display()), hint);
+    remove_stale(path, elsewhere)?;
+    let socket = UnixListener::bind(path).map_err(|e| failed(&e))?;
+    let file = RemovedOnDrop(path.to_owned());
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(permissions)).map_err(|e| failed(&e))?;
+    Ok((socket, file))
 }
 
 /// A socket file that nobody answers on is left over from a crash.
-fn remove_stale(path: &Path) -> Result<(), StartError> {
+fn remove_stale(path: &Path, elsewhere: &str) -> Result<(), StartError> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
     if !is_socket {
         return Ok(());
@@ -159,7 +258,7 @@ fn remove_stale(path: &Path) -> Result<(), StartError> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(StartError::new(
             format!("somebody listens on the Unix socket {} already", path.display()),
-            "Stop it, or set listen.unix_socket_dir to another directory.",
+            format!("Stop it, or set {elsewhere}."),
         ));
     }
     let _ = std::fs::remove_file(path);

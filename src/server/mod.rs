@@ -1,23 +1,31 @@
 //! The process: listeners, connections, the order of going down.
 
 mod accept;
+mod doors;
+mod handed;
 mod listen;
+mod notify;
 mod reload;
 mod shutdown;
+mod takeover;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 pub use accept::Door;
+pub use doors::Closing;
+use doors::Doors;
+pub use handed::{Handed, Purpose};
 pub use listen::{Address, StartError};
+pub use notify::Notify;
 pub use reload::{Refused, Reloaded, Reloader, Source};
 pub use shutdown::{Signal, Signals};
+pub use takeover::{Cancels, Predecessor};
 
-use crate::config::{Loaded, Settings};
+use crate::config::{Listen, Loaded, Settings};
 use crate::pool::PoolMode;
 use crate::session::{Console, House};
 
@@ -25,9 +33,12 @@ use crate::session::{Console, House};
 #[derive(Debug)]
 pub struct Running {
     pub house: Arc<House>,
-    door: Arc<Door>,
+    /// Listening sockets that nobody has taken up yet.
+    pub handed: Handed,
     addresses: Vec<(PoolMode, Address)>,
-    tasks: Vec<JoinHandle<()>>,
+    doors: Doors,
+    door: Arc<Door>,
+    notify: Notify,
     /// What others than the system ask of it.
     asked: Signals,
     pub reins: Reins,
@@ -42,25 +53,39 @@ pub struct Reins {
     pub reloader: Arc<OnceLock<Arc<Reloader>>>,
 }
 
-/// Binds every listener and begins to accept. Must be called inside the runtime that is to serve the clients. `console` makes
+/// Opens every listener and begins to accept. Must be called inside the runtime that is to serve the clients. `console` makes
 /// what answers its clients.
 ///
 /// # Errors
 /// A port that is taken, a directory that cannot be written to, a certificate that cannot be read: each one sentence with
 /// what to do.
 pub fn start(settings: &Arc<Settings>, console: impl FnOnce(Reins) -> Arc<dyn Console>) -> Result<Running, StartError> {
-    let bound = listen::bind(settings)?;
+    start_with(settings, Handed::default(), console)
+}
+
+/// The same with listening sockets that others opened.
+///
+/// # Errors
+/// As [`start`]; or a socket was passed of which it is not known what for.
+pub fn start_with(
+    settings: &Arc<Settings>,
+    mut handed: Handed,
+    console: impl FnOnce(Reins) -> Arc<dyn Console>,
+) -> Result<Running, StartError> {
+    let bound = listen::listen(settings, &mut handed)?;
     let (signals, asked) = mpsc::unbounded_channel();
     let reins = Reins { signals, reloader: Arc::default() };
     let door = Arc::new(Door::new(settings, console(reins.clone()))?);
     let house = Arc::clone(&door.house);
-    let mut tasks = vec![tokio::spawn(Arc::clone(&house.registry).keep())];
+    let mut doors = Doors { files: bound.files, ..Doors::default() };
+    doors.tasks.push(tokio::spawn(Arc::clone(&house.registry).keep()));
     let mut addresses = Vec::new();
-    for listener in bound {
+    for listener in bound.listeners {
         addresses.push((listener.mode, listener.address.clone()));
-        tasks.push(tokio::spawn(accept::accept(listener, Arc::clone(&door))));
+        doors.offer_listener(&listener)?;
+        doors.tasks.push(tokio::spawn(accept::accept(listener, Arc::clone(&door))));
     }
-    Ok(Running { house, door, addresses, tasks, asked, reins })
+    Ok(Running { house, handed, addresses, doors, door, notify: Notify::default(), asked, reins })
 }
 
 impl Running {
@@ -77,6 +102,38 @@ impl Running {
         })
     }
 
+    /// HTTP comes in at `listener` until it is told to close it.
+    ///
+    /// # Errors
+    /// File descriptors have run out.
+    pub fn open_http(&mut self, listener: &TcpListener) -> Result<Closing, StartError> {
+        self.doors.with_http(listener)
+    }
+
+    /// From now on a new process may take over, at the control socket, if one is set. To be called when everything listens.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn await_successor(&mut self, listen: &Listen) -> Result<(), StartError> {
+        self.doors.await_successor(listen, &mut self.handed)
+    }
+
+    /// Closes sockets that were handed over and that nobody has taken up: the settings do not want them.
+    pub fn close_unwanted(&mut self) {
+        std::mem::take(&mut self.handed).close();
+    }
+
+    /// Where cancel requests go whose keys are not ours.
+    pub fn pass_cancels_to(&self, predecessor: Cancels) {
+        // There is but one.
+        let _ = self.door.predecessor.set(predecessor);
+    }
+
+    /// Whom to tell of going down.
+    pub fn tell(&mut self, notify: Notify) {
+        self.notify = notify;
+    }
+
     /// What takes another configuration up while this serves.
     pub fn reloader(&self, running: Loaded, source: Source) -> Arc<Reloader> {
         let reloader = Reloader::new(&self.door, running, source);
@@ -85,7 +142,8 @@ impl Running {
         reloader
     }
 
-    /// Serves until a signal ends it, in order: no new clients, idle ones told, transactions finished, servers closed.
+    /// Serves until a signal ends it, or another process that takes over, in order: no new clients, idle ones told,
+    /// transactions finished, servers closed.
     pub async fn serve(self, signals: Signals) {
         shutdown::run(self, signals).await;
     }

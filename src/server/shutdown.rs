@@ -1,11 +1,14 @@
 //! The order of going down.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::Running;
+use super::takeover::Successor;
+use crate::pool::Pool;
 use crate::session::{House, Stop};
 
 /// How often the drain looks whether the last client has gone.
@@ -27,21 +30,59 @@ pub enum Signal {
 /// Signals as they come. The second one ends what the first began.
 pub type Signals = mpsc::UnboundedReceiver<Signal>;
 
-/// ## Serving => (Closing) => (Draining) => Stopping => gone
+/// Why no more clients are accepted.
+enum Cause {
+    Asked(Signal),
+    TakenOver(Successor),
+}
+
+/// ## Serving => (Announced | Closing | Leaving | Draining | Stopping)
 pub(super) async fn run(running: Running, signals: Signals) {
-    let Running { house, tasks, asked, .. } = running;
+    let Running { house, door, mut doors, notify, asked, .. } = running;
     let mut signals = merged(signals, asked);
-    let mut signal = signals.recv().await.unwrap_or(Signal::Stop);
-    // The listeners go with their tasks: from here on nobody new is accepted.
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    if signal == Signal::Close {
-        signal = close(&house, &mut signals).await;
+    let mut cause = tokio::select! {
+        signal = signals.recv() => Cause::Asked(signal.unwrap_or(Signal::Stop)),
+        successor = doors.successor() => Cause::TakenOver(successor),
+    };
+    house.sessions.stop_all(Stop::Announced);
+    let delay = house.settings.get().timeouts.drain_delay;
+    if matches!(cause, Cause::Asked(Signal::Drain)) && !delay.is_zero() {
+        notify.stopping("Waiting for load balancers to notice");
+        tracing::info!("going down: not ready any more, draining in {delay:?}");
+        // ## Announced => (Closing | Leaving | Draining | Stopping)
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            signal = signals.recv() => cause = Cause::Asked(signal.unwrap_or(Signal::Stop)),
+            successor = doors.successor() => cause = Cause::TakenOver(successor),
+        }
     }
-    if signal == Signal::Drain {
-        drain(&house, &mut signals).await;
-    }
+    let _http = match cause {
+        Cause::TakenOver(mut successor) => {
+            // The service goes on: a service manager is told nothing.
+            doors.leave_to(&mut successor).await;
+            leave(&house, &door.connections, successor, &mut signals).await;
+            None
+        }
+        Cause::Asked(signal) => {
+            let http = doors.close(house.settings.get().listen.reuse_port).await;
+            let signal = match signal {
+                Signal::Close => {
+                    // No word of stopping: a service manager gives that its own time.
+                    notify.status("Waiting for the last client to leave");
+                    close(&house, &mut signals).await
+                }
+                signal => signal,
+            };
+            notify.stopping("Draining");
+            if signal == Signal::Drain {
+                drain(&house, &mut signals).await;
+            }
+            http
+        }
+    };
+    // ## (Draining | Stopping) => gone
     house.sessions.stop_all(Stop::Now);
-    let _ = tokio::time::timeout(LAST_WORDS, emptied(&house)).await;
+    let _ = tokio::time::timeout(LAST_WORDS, wound_up(&house)).await;
     house.registry.all().iter().for_each(|pool| _ = pool.close_idle());
 }
 
@@ -64,12 +105,42 @@ fn merged(mut signals: Signals, mut asked: Signals) -> Signals {
 }
 
 /// Until the last client has left, or somebody asks for more.
+///
+/// ## Closing => (Draining | Stopping)
 async fn close(house: &Arc<House>, signals: &mut Signals) -> Signal {
     tracing::info!(clients = house.sessions.len(), "no new clients; waiting for the last one to leave");
     tokio::select! {
         () = emptied(house) => Signal::Stop,
         signal = signals.recv() => signal.filter(|signal| *signal != Signal::Close).unwrap_or(Signal::Stop),
     }
+}
+
+/// Clients that are here, or about to be, stay until they leave: the next time they connect they come to the successor.
+///
+/// ## Leaving => (Draining | gone)
+async fn leave(house: &Arc<House>, connections: &AtomicUsize, successor: Successor, signals: &mut Signals) {
+    let limit = house.settings.get().timeouts.take_over;
+    let pid = successor.pid;
+    tracing::info!(pid, clients = house.sessions.len(), "another process has taken over; clients may stay for up to {limit:?}");
+    // The successor needs room upstream.
+    house.registry.all().iter().for_each(|pool| _ = pool.close_idle());
+    let going = async {
+        tokio::select! {
+            () = deserted(house, connections) => return tracing::info!("the last client has left"),
+            () = tokio::time::sleep(limit) => {}
+            () = hurried(signals) => {}
+        }
+        drain(house, signals).await;
+    };
+    tokio::select! {
+        () = going => {}
+        () = successor.pass_cancels(&house.sessions) => {}
+    }
+}
+
+/// Until somebody asks for more than what is being done: nobody new is accepted.
+async fn hurried(signals: &mut Signals) {
+    while signals.recv().await == Some(Signal::Close) {}
 }
 
 async fn drain(house: &Arc<House>, signals: &mut Signals) {
@@ -85,10 +156,34 @@ async fn drain(house: &Arc<House>, signals: &mut Signals) {
     }
 }
 
-/// Waits while waits of the queue still end by the clock: the keeper's task is gone.
 async fn emptied(house: &House) {
     while !house.sessions.is_empty() {
-        house.registry.all().iter().for_each(|pool| pool.keep(std::time::Instant::now()));
-        tokio::time::sleep(LOOK_EVERY).await;
+        keep(house).await;
     }
+}
+
+/// No client is left, and nothing of what they ran: it is being canceled and rolled back after they have gone.
+async fn wound_up(house: &House) {
+    let is_at_rest = |pool: &Arc<Pool>| {
+        let counts = pool.counts();
+        counts.open == counts.idle
+    };
+    while !house.sessions.is_empty() || !house.registry.all().iter().all(is_at_rest) {
+        keep(house).await;
+    }
+}
+
+/// Nobody is connected, not even to log in.
+async fn deserted(house: &House, connections: &AtomicUsize) {
+    while connections.load(Ordering::Acquire) > 0 {
+        keep(house).await;
+        // Pools whose clients have gone are of no use to anybody.
+        house.registry.all().iter().filter(|pool| pool.counts().clients == 0).for_each(|pool| _ = pool.close_idle());
+    }
+}
+
+/// Waits while waits of the queue still end by the clock: the keeper's task is gone.
+async fn keep(house: &House) {
+    house.registry.all().iter().for_each(|pool| pool.keep(Instant::now()));
+    tokio::time::sleep(LOOK_EVERY).await;
 }

@@ -94,6 +94,8 @@ impl Key {
 /// How a session is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
+    /// Not yet, and not by itself: others are told that nobody should come here any more.
+    Announced = 0,
     /// When it is idle.
     Drain = 1,
     Now = 2,

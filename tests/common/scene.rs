@@ -1,5 +1,8 @@
 //! What many tests do around the one thing that they are about.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::wire::{self, Reply, Wire, show};
 use super::{Endpoint, Postgres, Sidepool, until};
 
@@ -12,6 +15,15 @@ impl Sidepool {
     /// Comes back when the pooler has taken up what was sent to it before: on its one worker a login comes after that.
     pub async fn has_read(&self) {
         drop(self.transaction().database("postgres").wire().await);
+    }
+
+    /// The status that `/readyz` answers with.
+    pub async fn readyz(&self) -> u16 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port())).await.expect("it listens");
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status")
     }
 }
 

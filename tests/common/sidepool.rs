@@ -1,6 +1,7 @@
 //! Sidepool as people run it: a process.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,6 +48,34 @@ impl Sidepool {
         let place = place(file);
         let mut command = command(place.path(), "run");
         command.args(listening(place.path(), flags));
+        Self::spawn(command, place)
+    }
+
+    /// With arguments that are no options, and variables of its environment.
+    ///
+    /// # Errors
+    /// As [`Sidepool::launch`].
+    pub fn launch_in(env: &[(&str, &str)], arguments: &[&str], flags: &[(&str, &str)], file: &str) -> Result<Self, String> {
+        let place = place(file);
+        let mut command = command(place.path(), "run");
+        command.args(listening(place.path(), flags)).args(arguments).envs(env.iter().copied());
+        Self::spawn(command, place)
+    }
+
+    /// With this socket as systemd would pass it, under this name.
+    ///
+    /// # Errors
+    /// As [`Sidepool::launch`].
+    pub fn activated(socket: OwnedFd, name: &str, flags: &[(&str, &str)], file: &str) -> Result<Self, String> {
+        let place = place(file);
+        let plain = command(place.path(), "run");
+        let mut command = Command::new("sh");
+        // File descriptor 3 is the first that is passed, and the shell's process id will be Sidepool's.
+        command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null"]).arg(plain.get_program());
+        command.args(plain.get_args()).args(listening(place.path(), flags)).current_dir(place.path());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name);
+        command.stdin(socket).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::spawn(command, place)
     }
 

@@ -53,6 +53,30 @@ pub(super) const LISTEN: &[Opt] = &[
         doc: "Directory for Unix sockets, one for each port (`.s.PGSQL.5432`). Not set, there are none.",
     },
     Opt {
+        key: "listen.reuse_port",
+        flag: "reuse-port",
+        env: "SIDEPOOL_REUSE_PORT",
+        default: "false",
+        example: "",
+        elsewhere: &[("PgBouncer", "so_reuseport")],
+        reload: Reload::Restart,
+        kind: Kind::Bool(|d| &mut d.listen.reuse_port),
+        doc: "Share the ports with other processes of this user that ask for the same (SO_REUSEPORT), so that a new one can start \
+              before the old one is stopped. The kernel spreads connections over them. Unix sockets cannot be shared so.",
+    },
+    Opt {
+        key: "listen.control_socket",
+        flag: "control-socket",
+        env: "SIDEPOOL_CONTROL_SOCKET",
+        default: "",
+        example: "/run/sidepool/control",
+        elsewhere: &[],
+        reload: Reload::Restart,
+        kind: Kind::Path(|d| &mut d.listen.control_socket),
+        doc: "Unix socket at which a new process asks this one for its listening sockets (`sidepool run --take-over`). Only \
+              processes of the same user are given them. Not set, nobody can take over.",
+    },
+    Opt {
         key: "listen.http",
         flag: "http",
         env: "SIDEPOOL_HTTP",

@@ -169,4 +169,28 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.drain },
         doc: "At SIGTERM: how long transactions may take to finish. 0 does not wait.",
     },
+    Opt {
+        key: "timeouts.drain_delay",
+        flag: "timeout-drain-delay",
+        env: "SIDEPOOL_TIMEOUT_DRAIN_DELAY",
+        default: "0",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.drain_delay },
+        doc: "At SIGTERM: how long clients are still accepted and served as ever after `/readyz` has turned to 503, so that load \
+              balancers notice. The drain begins after it.",
+    },
+    Opt {
+        key: "timeouts.take_over",
+        flag: "timeout-take-over",
+        env: "SIDEPOOL_TIMEOUT_TAKE_OVER",
+        default: "1min",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.take_over },
+        doc: "After a new process took over (`sidepool run --take-over`): how long clients of the old one may go on, until they \
+              leave by themselves. Then the drain begins.",
+    },
 ];

@@ -6,7 +6,7 @@ use super::Try;
 use crate::config::{Settings, options};
 
 /// A value that is not the default, of every option that needs a restart.
-const OTHERS: [(&str, &str); 11] = [
+const OTHERS: [(&str, &str); 13] = [
     ("isolation", "strict"),
     ("workers", "3"),
     ("watch", "true"),
@@ -14,6 +14,8 @@ const OTHERS: [(&str, &str); 11] = [
     ("listen.session_port", "7001"),
     ("listen.transaction_port", "7002"),
     ("listen.unix_socket_dir", "/run/sidepool"),
+    ("listen.reuse_port", "true"),
+    ("listen.control_socket", "/run/sidepool/control"),
     ("listen.http", "127.0.0.1:9930"),
     ("listen.http_token", "secret"),
     ("log.format", "json"),
