@@ -119,7 +119,7 @@ impl Draft {
                 drain_delay: Duration::ZERO,
                 take_over: Duration::ZERO,
             },
-            log: Log { filter: String::new(), format: LogFormat::Text },
+            log: Log { filter: String::new(), format: LogFormat::Text, connections: false, slow_transactions: Duration::ZERO },
         }
     }
 }

@@ -278,6 +278,10 @@ pub struct Log {
     /// A `tracing` filter: `info`, `debug`, `sidepool::pool=trace` …
     pub filter: String,
     pub format: LogFormat,
+    /// Logins, ends of clients, servers opened and closed: at info, not at debug (PgBouncer: `log_connections`).
+    pub connections: bool,
+    /// Transactions that take this long are logged; zero is off.
+    pub slow_transactions: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

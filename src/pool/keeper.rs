@@ -69,10 +69,7 @@ impl Pool {
             }
             state.idle = kept;
         }
-        gone.into_iter().for_each(|Idle { server, .. }| {
-            tracing::debug!(server = server.handle.id, pid = server.handle.key.pid, pool = %self, "idle server connection closed");
-            server.close();
-        });
+        gone.into_iter().for_each(|idle| self.close(idle));
     }
 
     /// Asks servers that have been idle for long for a sign of life, off everybody's way: a connection that a firewall

@@ -45,7 +45,7 @@ pub use ticket::{Outcome, Refusal, Ticket};
 pub use vacancy::Vacancy;
 
 use crate::error::PgError;
-use crate::telemetry::{PoolName, Tally};
+use crate::telemetry::{PoolName, Tally, log_connection};
 use crate::wire::exchange::{Catalog, Mode};
 use crate::wire::params::Params;
 use crate::wire::sql::Leaves;
@@ -323,8 +323,15 @@ impl Pool {
         self.open_soon();
     }
 
+    fn close(&self, idle: Idle) {
+        self.log_closed(&idle.server);
+        idle.server.close();
+    }
+
     fn log_closed(&self, server: &Server) {
-        tracing::debug!(server = server.handle.id, pid = server.handle.key.pid, pool = %self, "server connection closed");
+        let log = server.handle.terms.settings.log.connections;
+        let age = server.opened_at.elapsed().as_secs();
+        log_connection!(log, server = server.handle.id, pid = server.handle.key.pid, pool = %self, age_s = age, "server connection closed");
     }
 
     fn open_count(&self) -> usize {
@@ -340,7 +347,7 @@ impl Pool {
             }
             state.idle.pop_front()
         };
-        coldest.map(|idle| idle.server.close()).is_some()
+        coldest.map(|idle| self.close(idle)).is_some()
     }
 
     /// Closes every idle server.
@@ -349,7 +356,7 @@ impl Pool {
         self.listener.close_if_unused();
         let idle = std::mem::take(&mut self.state.lock().idle);
         let count = idle.len();
-        idle.into_iter().for_each(|i| i.server.close());
+        idle.into_iter().for_each(|idle| self.close(idle));
         count
     }
 

@@ -13,6 +13,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::config::ErrorTexts;
 use crate::error::hosted::{self, Hosted};
 use crate::error::{PgError, SqlState};
+use crate::telemetry::log_connection;
 use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
 use crate::wire::exchange::ServerSide;
 use crate::wire::frame::HEADER_BYTES;
@@ -85,7 +86,7 @@ impl Pool {
                 (None, false)
             }
         };
-        evicted.into_iter().for_each(|i| i.server.close());
+        evicted.into_iter().for_each(|idle| self.close(idle));
         begun
     }
 
@@ -214,7 +215,8 @@ impl Pool {
         let now = Instant::now();
         let params = self.catalog.params.intern(Params::from_pairs(connected.parameters));
         let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(server = id, pid = connected.key.pid, pool = %self, "server connection opened");
+        let log = terms.settings.log.connections;
+        log_connection!(log, server = id, pid = connected.key.pid, pool = %self, "server connection opened");
         let facts = ServerFacts {
             opened_at: SystemTime::now(),
             peer: connected.stream.peer(),
@@ -238,13 +240,17 @@ impl Pool {
             entered,
             permit,
         );
-        {
+        let before = {
             let mut state = self.state.lock();
             state.opening -= 1;
-            state.health = Health::Up;
             if Arc::ptr_eq(&state.generation, generation) {
                 state.greeting = Some(params);
             }
+            // ## (Up | Down) => Up
+            std::mem::replace(&mut state.health, Health::Up)
+        };
+        if let Health::Down { since, .. } = before {
+            tracing::info!(pool = %self, down_ms = (now - since).as_millis(), "the upstream can be reached again");
         }
         self.give(Box::new(server), now);
         self.open_soon();

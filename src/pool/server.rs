@@ -43,6 +43,7 @@ pub struct Server {
     pub notices: Vec<Bytes>,
     /// Startup parameters it was opened with (session mode): a client gets a server only with its own.
     pub startup: StartupKey,
+    pub(super) opened_at: Instant,
     pub(super) idle_since: Instant,
     pub(super) leased_at: Instant,
     pub(super) checked_at: Instant,
@@ -214,6 +215,7 @@ impl Server {
             input: Vec::new(),
             notices,
             startup,
+            opened_at: now,
             idle_since: now,
             leased_at: now,
             checked_at: now,

@@ -20,6 +20,7 @@ use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
 use crate::session::{Console, Findings, House, admit, turn_away};
+use crate::telemetry::log_connection;
 use crate::wire::startup::CancelRequest;
 
 /// Connections beyond `max_clients` that may exist while they say who they are: cancel requests must get through, and a
@@ -116,8 +117,9 @@ impl Door {
     /// idle client need not hold on to (6.0 KiB each with it).
     async fn admit(&self, login: Login, mode: PoolMode, counted: Connection) {
         let (user, database, peer) = (&login.user, &login.database, login.stream.peer());
-        tracing::debug!(user, database, project = login.project.name, mode = mode.as_str(), %peer, "client logged in");
         let settings = self.house.settings.get();
+        let (log, project) = (settings.log.connections, &login.project.name);
+        log_connection!(log, user, database, project, mode = mode.as_str(), %peer, "client logged in");
         let limit = settings.limits.max_clients;
         if self.house.sessions.len() >= limit {
             self.count_refusal(Fault::Pooler, SqlState::TOO_MANY_CONNECTIONS);

@@ -21,6 +21,8 @@ use super::login::Login;
 use super::patience::Patience;
 use super::pools::HostedPools;
 use super::relay::{Parts, Relay};
+use super::slow::SlowLog;
+use super::watched::Watched;
 use crate::config::{ErrorTexts, Live, SessionOverflow, Settings, StartupParameters};
 use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
@@ -356,7 +358,22 @@ impl Arriving {
         let lint = house.lint.read();
         let lint = lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
         let to_client = out;
-        Relay::new(Parts { client: stream, side, pool, registry, membership, startup, to_client, server, early, patience, lint })
+        let slow = SlowLog::wanted(settings.log.slow_transactions);
+        let side = if slow.is_some() { side.noting_texts() } else { side };
+        let watched = Watched::wanted(lint, slow);
+        Relay::new(Parts {
+            client: stream,
+            side,
+            pool,
+            registry,
+            membership,
+            startup,
+            to_client,
+            server,
+            early,
+            patience,
+            watched,
+        })
     }
 }
 

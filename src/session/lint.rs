@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::relay::{Relay, State};
+use super::watched::Watched;
 use crate::config::Lint;
 use crate::error::PgError;
 use crate::pool::PoolMode;
@@ -111,15 +112,15 @@ pub(super) struct Linted {
 }
 
 impl Linted {
-    pub(super) fn new(findings: &Arc<Findings>) -> Box<Self> {
-        Box::new(Self { findings: Arc::clone(findings), unsaid: Vec::new(), silent_since: None })
+    pub(super) fn new(findings: &Arc<Findings>) -> Self {
+        Self { findings: Arc::clone(findings), unsaid: Vec::new(), silent_since: None }
     }
 }
 
 impl Relay {
     /// After each turn of the client's.
     pub(super) fn lint_client(&mut self) {
-        let Some(lint) = &mut self.lint else { return };
+        let Some(lint) = Watched::lint(&mut self.watched) else { return };
         let silent = lint.silent_since.take().is_some_and(|since| since.elapsed() >= IDLE_TRANSACTION);
         let idle = silent.then(|| Remark::new(Hazard::IdleTransaction, b"BEGIN"));
         for remark in self.side.take_remarks().into_iter().chain(idle) {
@@ -137,7 +138,7 @@ impl Relay {
 
     /// After each turn of the server's, when what it said is on its way.
     pub(super) fn lint_server(&mut self) {
-        let Some(lint) = &mut self.lint else { return };
+        let Some(lint) = Watched::lint(&mut self.watched) else { return };
         if let State::Serving(server) = &self.state
             && server.side.is_settled()
             && server.side.status() == Status::InTransaction
@@ -148,7 +149,7 @@ impl Relay {
     }
 
     fn say_findings(&mut self) {
-        let Some(lint) = &mut self.lint else { return };
+        let Some(lint) = Watched::lint(&mut self.watched) else { return };
         let may = match &self.state {
             State::Serving(server) => server.side.is_between_messages(),
             State::Idle | State::Queued => true,

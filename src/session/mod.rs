@@ -14,7 +14,9 @@ mod patience;
 mod pools;
 mod recover;
 mod relay;
+mod slow;
 mod tally;
+mod watched;
 
 pub mod login;
 
@@ -30,6 +32,7 @@ pub use lint::{Finding, Findings};
 pub use relay::Relay;
 
 use crate::pool::PoolMode;
+use crate::telemetry::log_connection;
 
 impl Relay {
     /// Runs the session, tells the client how it ended, and sees to its server.
@@ -46,7 +49,8 @@ impl Relay {
     }
 
     async fn leave(mut self, end: End, house: &House) {
-        self.log(&end);
+        self.log(&end, house.settings.get().log.connections);
+        self.transaction_broke_off();
         tally::end(&self.pool, &self.registry, &end);
         self.held = None;
         self.listening = None;
@@ -64,16 +68,18 @@ impl Relay {
         farewell::tell(&mut self.client, &mut self.to_client, &end, deadline).await;
     }
 
-    fn log(&self, end: &End) {
-        let session = self.handle().id;
-        let pool = &self.pool;
+    /// One line, whose address is that of the login's line.
+    fn log(&self, end: &End, connections: bool) {
+        let (session, pool, peer) = (self.handle().id, &self.pool, self.client.peer());
         match end {
-            End::ClientLeft => tracing::debug!(session, %pool, "client left"),
-            End::ClientFailed(error) => tracing::debug!(session, %pool, %error, "client connection failed"),
-            End::Refused(error) => tracing::info!(session, %pool, %error, "client refused"),
-            End::RefusedUpstream(_) => tracing::info!(session, %pool, "the upstream refused the client"),
-            End::ServerLost(lost) => tracing::warn!(session, %pool, ?lost, "server connection lost in use"),
-            End::Stopped => tracing::debug!(session, %pool, "session ended by shutdown"),
+            End::ClientLeft => log_connection!(connections, session, %pool, %peer, "client left"),
+            End::ClientFailed(error) => {
+                log_connection!(connections, session, %pool, %peer, %error, "client connection failed");
+            }
+            End::Refused(error) => tracing::info!(session, %pool, %peer, %error, "client refused"),
+            End::RefusedUpstream(_) => tracing::info!(session, %pool, %peer, "the upstream refused the client"),
+            End::ServerLost(lost) => tracing::warn!(session, %pool, %peer, ?lost, "server connection lost in use"),
+            End::Stopped => log_connection!(connections, session, %pool, %peer, "session ended by shutdown"),
         }
     }
 

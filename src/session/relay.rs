@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::end::End;
 use super::handle::{Handle, Membership, Stop};
-use super::lint::Linted;
 use super::listen::Listening;
 use super::patience::{Patience, Silence};
 use super::tally;
+use super::watched::Watched;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::{Held, Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
@@ -52,7 +52,7 @@ pub struct Relay {
     /// A database that its server's current statements want empty.
     pub(super) vacancy: Option<Box<Vacancy>>,
     patience: Patience,
-    pub(super) lint: Option<Box<Linted>>,
+    pub(super) watched: Option<Box<Watched>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub struct Parts {
     /// What the client sent before it was greeted.
     pub early: Vec<u8>,
     pub patience: Patience,
-    pub(super) lint: Option<Box<Linted>>,
+    pub(super) watched: Option<Box<Watched>>,
 }
 
 enum Step {
@@ -88,7 +88,7 @@ enum Step {
 
 impl Relay {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience, lint } = parts;
+        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience, watched } = parts;
         let home = server.as_ref().map_or_else(|| membership.handle().home(), |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
         membership.handle().show(&side.params);
@@ -107,7 +107,7 @@ impl Relay {
             state,
             vacancy: None,
             patience,
-            lint,
+            watched,
         }
     }
 
@@ -312,10 +312,15 @@ impl Relay {
                     match next {
                         Unleased::More => return self.flush_client(cx).map(|()| at),
                         Unleased::Terminated => return Err(End::ClientLeft),
-                        Unleased::Wants => self.lease(cx),
+                        Unleased::Wants => {
+                            self.slow_wants();
+                            self.lease(cx);
+                        }
                     }
                 }
-                State::Serving(server) => {
+                State::Serving(_) => {
+                    self.slow_runs();
+                    let State::Serving(server) = &mut self.state else { return Ok(at) };
                     if self.pool.key.mode == PoolMode::Session {
                         self.membership.handle().begins();
                     }
@@ -439,6 +444,7 @@ impl Relay {
         if let Some(missed) = &turn.missed {
             self.tell_missed(missed);
         }
+        self.slow_turn(&turn);
         let released = self.release_if_idle(cx);
         self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
         self.lint_server();

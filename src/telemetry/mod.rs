@@ -18,6 +18,14 @@ pub use errors::{Errors, fault_of};
 pub use histogram::{BOUNDS_US, Histogram, Observed};
 pub use text::{Kind, Labels, Page};
 
+/// A line about a connection that came or went: at info where `$on` says that such lines are wanted, otherwise at debug.
+macro_rules! log_connection {
+    ($on:expr, $($line:tt)*) => {
+        if $on { tracing::info!($($line)*) } else { tracing::debug!($($line)*) }
+    };
+}
+pub(crate) use log_connection;
+
 /// Distinct pools that are counted one by one, in pools. Where clients may name users at will, more of them share one tally.
 const TALLIES_MAX: usize = 1000;
 

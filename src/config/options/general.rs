@@ -1,5 +1,7 @@
 //! What stands above all tables of the file, and the log.
 
+use std::time::Duration;
+
 use super::{Opt, Reload};
 use crate::config::kind::{Choice, Kind};
 use crate::config::{ClientAuth, ErrorTexts, Lint, LogFormat, Profile, SessionOverflow, StartupParameters};
@@ -263,5 +265,29 @@ pub(super) const LOG: &[Opt] = &[
             Choice { word: "json", choose: |d| d.log.format = LogFormat::Json },
         ]),
         doc: "One line per event, for people (`text`) or for log collectors (`json`).",
+    },
+    Opt {
+        key: "log.connections",
+        flag: "log-connections",
+        env: "SIDEPOOL_LOG_CONNECTIONS",
+        default: "false",
+        example: "",
+        elsewhere: &[("PgBouncer", "log_connections"), ("PgBouncer", "log_disconnections")],
+        reload: Reload::Live,
+        kind: Kind::Bool(|d| &mut d.log.connections),
+        doc: "Log a line for every login, and for every client and server connection that ends or is opened, at level info. \
+              Otherwise these lines are at level debug.",
+    },
+    Opt {
+        key: "log.slow_transactions",
+        flag: "log-slow-transactions",
+        env: "SIDEPOOL_LOG_SLOW_TRANSACTIONS",
+        default: "0",
+        example: "1s",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(86_400), place: |d| &mut d.log.slow_transactions },
+        doc: "Log every transaction that takes this long or longer, with its last statement and how long it waited for a server \
+              connection. Literals are left out, and statements about passwords not shown at all. 0 is off.",
     },
 ];

@@ -4,6 +4,7 @@ mod held;
 mod home;
 mod lint;
 mod mentions;
+mod noted;
 mod prepared;
 mod unleased;
 
@@ -19,6 +20,7 @@ use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
+pub(super) use noted::Noted;
 use prepared::{Naming, estranged};
 pub use unleased::Unleased;
 
@@ -259,6 +261,7 @@ impl Walk<'_, '_> {
         if self.at > before {
             self.client.lint(text, &effects);
             self.client.blame(text, &effects);
+            self.client.note_text(text);
             match is_whole {
                 true => self.note_effects(&effects),
                 false => self.note_effects(&Effects::anything()),

@@ -14,6 +14,7 @@ mod verify;
 use std::sync::Arc;
 
 pub use channels::Place;
+use client::Noted;
 pub use client::{ClientTurn, Unleased};
 pub use server::{Broken, ServerTurn};
 use state::Account;
@@ -124,6 +125,8 @@ pub struct ClientSide {
 struct Aside {
     /// What the lint has to say of its statements; `None`: there is none.
     remarks: Option<Vec<Remark>>,
+    /// The beginning of the text it ran last; `None`: nobody wants to know.
+    noted: Option<Noted>,
     counted: Counted,
     /// The last statement that may have left something with the server.
     culprit: Option<String>,

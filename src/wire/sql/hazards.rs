@@ -7,11 +7,9 @@
 use super::calls;
 use super::effects::Effects;
 use super::leaves::Leaves;
-use super::pieces::{Pieces, Split, dollar_length, literal_length};
-use super::words::{Words, comment_length, has_word, is_word, quoted_length};
-
-/// Longest text of a statement in a finding, in bytes.
-const SHOWN_BYTES_MAX: usize = 200;
+use super::pieces::{Pieces, Split};
+use super::shown::in_brief;
+use super::words::{Words, has_word, is_word};
 
 /// What would go wrong, in the order people are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,7 +136,7 @@ pub fn remarks(text: &[u8], effects: &Effects) -> Vec<Remark> {
 
 impl Remark {
     pub fn new(hazard: Hazard, statement: &[u8]) -> Self {
-        Self { hazard, statement: shown(statement).into() }
+        Self { hazard, statement: in_brief(statement).into() }
     }
 }
 
@@ -209,69 +207,6 @@ fn is_dropped(statement: &[u8]) -> bool {
     })
 }
 
-/// The statement for people: white space and comments as one space, literals and numbers as `?`. What comes after a
-/// literal of which the end is unclear is left out.
-pub fn shown(statement: &[u8]) -> String {
-    let mut out = Vec::with_capacity(SHOWN_BYTES_MAX);
-    let mut at = 0;
-    while let Some(&byte) = statement.get(at).filter(|_| out.len() <= SHOWN_BYTES_MAX) {
-        let rest = &statement[at..];
-        at += match byte {
-            b'\'' => match literal_length(rest, at.checked_sub(1).map(|before| statement[before])) {
-                Some(length) => put(&mut out, b"?", length),
-                None => put(&mut out, "…".as_bytes(), rest.len()),
-            },
-            b'$' => match dollar_length(rest) {
-                0 => put(&mut out, "…".as_bytes(), rest.len()),
-                1 => put(&mut out, b"$", 1),
-                length => put(&mut out, b"?", length),
-            },
-            b'-' if rest.starts_with(b"--") => blank(&mut out, memchr::memchr(b'\n', rest).unwrap_or(rest.len())),
-            b'/' if rest.starts_with(b"/*") => blank(&mut out, comment_length(rest)),
-            b'"' => {
-                let length = quoted_length(rest).unwrap_or(rest.len());
-                put(&mut out, &rest[..length], length)
-            }
-            b if b.is_ascii_digit() && out.last() != Some(&b'$') => {
-                put(&mut out, b"?", rest.iter().take_while(|b| is_word(**b) || **b == b'.').count())
-            }
-            b if is_word(b) => {
-                let length = rest.iter().take_while(|b| is_word(**b)).count();
-                put(&mut out, &rest[..length], length)
-            }
-            b if b.is_ascii_whitespace() || b == 0 => blank(&mut out, 1),
-            b => put(&mut out, &[b], 1),
-        };
-    }
-    within_bounds(String::from_utf8_lossy(out.trim_ascii()).into_owned())
-}
-
-fn put(out: &mut Vec<u8>, bytes: &[u8], taken: usize) -> usize {
-    out.extend_from_slice(&bytes[..bytes.len().min(SHOWN_BYTES_MAX + 1)]);
-    taken
-}
-
-fn blank(out: &mut Vec<u8>, taken: usize) -> usize {
-    if out.last().is_some_and(|b| *b != b' ') {
-        out.push(b' ');
-    }
-    taken
-}
-
-fn within_bounds(mut text: String) -> String {
-    if text.len() > SHOWN_BYTES_MAX {
-        text.truncate(head(&text, SHOWN_BYTES_MAX - "…".len()).len());
-        text.push('…');
-    }
-    text
-}
-
-/// As many whole characters as there are in the first `bytes_max` bytes.
-pub fn head(text: &str, bytes_max: usize) -> &str {
-    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-    &text[..ends.take_while(|end| *end <= bytes_max).last().unwrap_or(0)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,26 +264,5 @@ mod tests {
         ] {
             assert_eq!(found(text), [], "{text}");
         }
-    }
-
-    #[test]
-    fn what_is_shown_has_no_literals_and_is_bounded() {
-        for (text, expected) in [
-            ("SET  a\n=  'secret'", "SET a = ?"),
-            ("SET a = E'se\\'cret' -- secret", "SET a = E?"),
-            ("SELECT $t$secret$t$, $1, /* secret */ f2(1.5e3)", "SELECT ?, $1, f2(?)"),
-            ("SET a = 'it\\'s secret", "SET a = …"),
-            ("SET a = 'secret", "SET a = …"),
-            ("SET a = $t$secret", "SET a = …"),
-            ("SET \"A\" = 5000", "SET \"A\" = ?"),
-        ] {
-            let shown = shown(text.as_bytes());
-            assert!(shown.starts_with(expected) && !shown.contains("secret"), "{text}: {shown}");
-        }
-        for long in [format!("LISTEN {}", "ä".repeat(400)), format!("SET {}", "a ".repeat(400))] {
-            let shown = shown(long.as_bytes());
-            assert!(shown.len() <= SHOWN_BYTES_MAX && shown.ends_with('…'), "{shown}");
-        }
-        assert_eq!(shown(b"LISTEN \xff\0"), "LISTEN \u{fffd}");
     }
 }

@@ -10,15 +10,17 @@ mod hazards;
 mod leaves;
 mod mentions;
 mod pieces;
+mod shown;
 mod verb;
 mod verbs;
 mod words;
 
 pub(super) use effects::NAME_BYTES_MAX;
 pub use effects::{Effects, Scope, Touched};
-pub use hazards::{Hazard, Remark, head, remarks, shown};
+pub use hazards::{Hazard, Remark, remarks};
 pub use leaves::Leaves;
 pub use mentions::{Backslash, Mention, mentions};
+pub use shown::{for_log, head, in_brief};
 pub use verb::{Verb, begins_with_rollback};
 pub use words::identifier;
 

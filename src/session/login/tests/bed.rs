@@ -106,7 +106,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
         workers: 1,
         watch: false,
         logins: Logins::default(),
-        log: Log { filter: "info".into(), format: LogFormat::Text },
+        log: Log { filter: "info".into(), format: LogFormat::Text, connections: false, slow_transactions: Duration::ZERO },
         projects: projects.into_iter().map(Arc::new).collect(),
     }
 }

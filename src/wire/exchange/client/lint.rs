@@ -16,7 +16,7 @@ impl ClientSide {
     pub(super) fn blame(&mut self, text: &[u8], effects: &Effects) {
         self.ran(text);
         if effects.leaves.has(KEEPING) {
-            self.aside().culprit = Some(sql::shown(text));
+            self.aside().culprit = Some(sql::in_brief(text));
         }
     }
 
@@ -28,7 +28,7 @@ impl ClientSide {
             self.ran(text_of(&rest));
         }
         if effects.leaves.has(KEEPING) {
-            let culprit = self.unnamed.rest.as_deref().map(|rest| sql::shown(text_of(rest)));
+            let culprit = self.unnamed.rest.as_deref().map(|rest| sql::in_brief(text_of(rest)));
             self.aside().culprit = culprit;
         }
     }

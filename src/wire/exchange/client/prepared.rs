@@ -138,6 +138,7 @@ impl Walk<'_, '_> {
             (Verb::DeallocateAll | Verb::ForgetsAll, None) => (Cow::Borrowed(parse.rest), About::ForgetsAll),
             _ => (Cow::Borrowed(parse.rest), About::Nothing),
         };
+        self.client.note_text(parse.text);
         let (before, effects) = (self.at, self.client.is_linted().then(|| scan.effects.clone()));
         let more = self.parse_as(header, parse.name, rest, scan, about)?;
         // One that waits is scanned again.
@@ -275,24 +276,27 @@ impl Walk<'_, '_> {
 
     /// The text is only scanned for what concerns others; names are the client's own.
     fn parse_of_session(&mut self, header: Header) -> bool {
-        let Some(body) = self.body(header, SCANNED_BYTES) else { return false };
-        if let Some((_, rest)) = cstr(body) {
+        let input = self.input;
+        let start = self.at + HEADER_BYTES;
+        let Some(length) = self.body(header, SCANNED_BYTES).map(<[u8]>::len) else { return false };
+        if let Some((name, rest)) = cstr(&input[start..start + length]) {
             let text = cstr(rest).map_or(rest, |(text, _)| text);
             let scan = sql::scan(text);
             self.note_verb(scan.verb);
+            self.client.note_session_parse(name, text);
         }
         self.client.aside().counted.server_parses += 1;
         self.pass(header, Kind::Parse)
     }
 
     pub(super) fn bind(&mut self, header: Header) -> Result<bool, PgError> {
-        if self.client.mode == Mode::Session {
-            return Ok(self.pass(header, Kind::Bind));
-        }
-        let Some(prefix) = self.body(header, 2) else { return Ok(false) };
-        let here = prefix.len();
         let start = self.at + HEADER_BYTES;
         let input = self.input;
+        if self.client.mode == Mode::Session {
+            self.client.note_session_bind(self.body(header, 0).map_or(b"", |body| &input[start..start + body.len()]));
+            return Ok(self.pass(header, Kind::Bind));
+        }
+        let Some(here) = self.body(header, 2).map(<[u8]>::len) else { return Ok(false) };
         let Some(names) = BindNames::read(&input[start..start + here]) else {
             return match here == header.body as usize {
                 true => Err(malformed("Bind")),
@@ -312,6 +316,7 @@ impl Walk<'_, '_> {
             }
             self.ensure_unnamed();
             self.client.blame_unnamed(&effects);
+            self.note_unnamed();
             self.note_bound(&effects, &input[start..start + here]);
             self.client.bound = self.client.unnamed.about.clone();
             return Ok(self.pass(header, Kind::Bind));
@@ -328,11 +333,19 @@ impl Walk<'_, '_> {
         }
         self.ensure_named(&named);
         self.client.blame(text_of(&named.statement.rest), &named.statement.scan.effects);
+        self.client.note_text(text_of(&named.statement.rest));
         self.note_bound(&named.statement.scan.effects, &input[start..start + here]);
         self.note_verb(named.statement.scan.verb.clone());
         self.client.bound = named.about.clone();
         self.bind_as(header, names, named.statement.name.as_bytes(), Note::Uses(Arc::clone(&named)));
         Ok(self.at < self.input.len())
+    }
+
+    fn note_unnamed(&mut self) {
+        if let Some(rest) = self.client.unnamed.rest.take() {
+            self.client.note_text(text_of(&rest));
+            self.client.unnamed.rest = Some(rest);
+        }
     }
 
     /// What a bound statement does; `set_config($1, …)` says only now which setting it changes.
