@@ -83,7 +83,7 @@ mod tests {
         Notify::new(&pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_is_told_arrives() {
         let place = tempfile::tempdir().expect("the temporary directory is writable");
         let path = place.path().join("notify");
@@ -106,9 +106,8 @@ mod tests {
         notify.stopping("Draining");
         assert_eq!(next(), "STOPPING=1\nSTATUS=Draining");
         let alive = tokio::spawn(notify.keep_alive());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        alive.abort();
         assert_eq!([next(), next()], ["WATCHDOG=1", "WATCHDOG=1"]);
+        alive.abort();
     }
 
     #[tokio::test]
