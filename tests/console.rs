@@ -727,10 +727,11 @@ async fn shutdown_in_its_three_ways() {
     assert_eq!(show_in_full(&open.until_closed().await), STOPPED);
     assert!(sidepool.ended().unwrap().success());
     // When the last client has left of its own accord.
-    let mut sidepool = Sidepool::start(Postgres::shared(), &[]);
+    let mut sidepool = Sidepool::start(Postgres::shared(), &[("http", "127.0.0.1:0")]);
     let mut client = sidepool.transaction().wire().await;
     assert_eq!(console_of(&sidepool).await.shown("SHUTDOWN WAIT_FOR_CLIENTS").await, "C(SHUTDOWN) Z(I)");
     sidepool.log_has("waiting for the last one to leave");
+    assert_eq!(sidepool.readyz().await, 503, "nobody is to be sent here");
     let port = sidepool.transaction().port;
     until("nobody listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()).await;
     assert_eq!(client.value("SELECT 'still here'").await, "still here");

@@ -90,17 +90,20 @@ async fn a_socket_of_the_service_manager_is_served_and_left_to_it() {
     assert!(refusal.contains("it is not known what for") && refusal.contains("exit status: 2"), "{refusal}");
 }
 
+/// The next thing that a service manager is told.
+fn news(heard: &UnixDatagram) -> String {
+    let mut room = [0; 1000];
+    let length = heard.recv(&mut room).expect("something comes");
+    String::from_utf8_lossy(&room[..length]).into_owned()
+}
+
 #[test]
 fn a_service_manager_is_told_how_it_stands() {
     let place = tempfile::tempdir().expect("the temporary directory is writable");
     let path = place.path().join("notify");
     let heard = UnixDatagram::bind(&path).expect("it is ours");
     heard.set_read_timeout(Some(PATIENCE)).expect("it is a time");
-    let next = || {
-        let mut room = [0; 1000];
-        let length = heard.recv(&mut room).expect("something comes");
-        String::from_utf8_lossy(&room[..length]).into_owned()
-    };
+    let next = || news(&heard);
     let env = [("NOTIFY_SOCKET", &*path.display().to_string()), ("WATCHDOG_USEC", "20000")];
     let mut sidepool = Sidepool::launch_in(&env, &[], &[], &file()).expect("it starts");
     assert_eq!(next(), format!("READY=1\nMAINPID={}\nSTATUS=Accepting clients", sidepool.pid()));
@@ -110,5 +113,25 @@ fn a_service_manager_is_told_how_it_stands() {
     sidepool.signal(Signal::TERM);
     let stopping = std::iter::repeat_with(next).find(|news| news != "WATCHDOG=1");
     assert_eq!(stopping.as_deref(), Some("STOPPING=1\nSTATUS=Draining"));
+    assert!(sidepool.ended().expect("it ends").success());
+}
+
+/// It would give a process that says so its own time (systemd: TimeoutStopSec), and end it for the clients that stay.
+#[tokio::test]
+async fn a_service_manager_is_not_told_of_stopping_while_clients_may_stay() {
+    let place = tempfile::tempdir().expect("the temporary directory is writable");
+    let path = place.path().join("notify");
+    let heard = UnixDatagram::bind(&path).expect("it is ours");
+    heard.set_read_timeout(Some(PATIENCE)).expect("it is a time");
+    let env = [("NOTIFY_SOCKET", &*path.display().to_string())];
+    let mut sidepool = Sidepool::launch_in(&env, &[], &[], &file()).expect("it starts");
+    assert!(news(&heard).starts_with("READY=1"));
+    let mut client = sidepool.transaction().wire().await;
+    let mut console = sidepool.transaction().database("sidepool").wire().await;
+    assert_eq!(console.shown("SHUTDOWN WAIT_FOR_CLIENTS").await, "C(SHUTDOWN) Z(I)");
+    assert_eq!(news(&heard), "STATUS=Waiting for the last client to leave");
+    assert_eq!(client.value("SELECT 'still here'").await, "still here");
+    client.end().await;
+    assert_eq!(news(&heard), "STOPPING=1\nSTATUS=Draining");
     assert!(sidepool.ended().expect("it ends").success());
 }
