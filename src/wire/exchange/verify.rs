@@ -2,7 +2,7 @@
 //! texts that ran.
 
 use super::super::params::Params;
-use super::super::sql::{Leaves, Scope, Touched, shown};
+use super::super::sql::{Leaves, Scope, Touched, for_log};
 use super::{ClientSide, Place, ServerSide, Startup};
 
 /// Statements named in one report.
@@ -108,7 +108,7 @@ impl Verifier {
         if let Self::Ran(texts) = self
             && texts.len() < TEXTS_MAX
         {
-            texts.push(shown(text).into());
+            texts.push(for_log(text).into());
         }
     }
 
