@@ -3,7 +3,7 @@
 mod common;
 
 use common::wire::{self, Wire, show};
-use common::{Endpoint, Postgres, Sidepool, unnamed};
+use common::{Endpoint, Postgres, Proxy, Sidepool, unnamed};
 
 const REPORTED: [(&str, &str); 7] = [
     ("application_name", "mine"),
@@ -156,4 +156,33 @@ async fn no_leak_between_clients_that_take_turns_fast() {
     for client in clients {
         client.await.unwrap();
     }
+}
+
+/// Undoing what the last owner set, setting what this one has, closing a statement to make room, preparing the one it wants,
+/// and the client's own bytes: one write, and nothing of it waits for an answer.
+#[tokio::test]
+async fn a_transfer_makes_no_round_trip_of_its_own() {
+    let proxy = Proxy::to(Postgres::shared().port, |_| {}).await;
+    let upstream = Endpoint::new(proxy.port).url();
+    let flags = [("pool-size", "1"), ("prepared-statements-per-server", "1")];
+    let sidepool = Sidepool::launch(&flags, &format!("upstream = \"{upstream}?sslmode=disable\"")).unwrap();
+    let endpoint = sidepool.transaction();
+    let mut clients = [endpoint.wire().await, endpoint.wire().await];
+    for (client, own) in clients.iter_mut().zip(["3MB", "5MB"]) {
+        client.run(&format!("SET work_mem = '{own}'; SET application_name = '{own}'")).await;
+        let sql = format!("SELECT '{own}', current_setting('work_mem'), current_setting('application_name')");
+        assert_eq!(client.shown_batch(&[wire::parse("s", &sql), wire::sync()], 1).await, "1 Z(I)");
+    }
+    let turn = [wire::bind("", "s", &[]), wire::execute("", 0), wire::sync()].concat();
+    let mut pieces = Vec::new();
+    for _ in 0..4 {
+        for (client, own) in clients.iter_mut().zip(["3MB", "5MB"]) {
+            let before = proxy.pieces();
+            let told = wire::show_in_full(&client.exchange(std::slice::from_ref(&turn)).await);
+            assert_eq!(told, format!("2 D({own},{own},{own}) C(SELECT 1) Z(I)"));
+            pieces.push(proxy.pieces() - before);
+        }
+    }
+    // The first time, the server is asked for the settings that its owner has made and that it does not report.
+    assert_eq!(pieces[2..], [1; 6], "{pieces:?}");
 }

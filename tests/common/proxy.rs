@@ -1,11 +1,15 @@
 //! What stands between two others, listens, and may change the first thing that is said.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+/// Room for what comes at once, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Changes the first packet of a connection.
 type Edit = fn(&mut Vec<u8>);
@@ -17,6 +21,7 @@ type Said = Arc<Mutex<Vec<Vec<u8>>>>;
 pub struct Proxy {
     pub port: u16,
     said: Said,
+    pieces: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -26,13 +31,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let own = listener.local_addr().expect("it is bound").port();
         let said = Said::default();
-        let accepting = tokio::spawn(accept(listener, port, edit, Arc::clone(&said)));
-        Self { port: own, said, accepting }
+        let pieces = Arc::default();
+        let accepting = tokio::spawn(accept(listener, port, edit, Arc::clone(&said), Arc::clone(&pieces)));
+        Self { port: own, said, pieces, accepting }
     }
 
     /// So far.
     pub fn said(&self) -> Vec<Vec<u8>> {
         self.said.lock().expect("nobody panics here").clone()
+    }
+
+    /// In how many pieces it came: what waits for an answer in the middle makes one more.
+    pub fn pieces(&self) -> usize {
+        self.pieces.load(Ordering::Acquire)
     }
 }
 
@@ -42,7 +53,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, edit: Edit, said: Said) {
+async fn accept(listener: TcpListener, port: u16, edit: Edit, said: Said, pieces: Arc<AtomicUsize>) {
     while let Ok((one, _)) = listener.accept().await {
         let Ok(other) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
         let (from_one, mut to_one) = one.into_split();
@@ -52,7 +63,7 @@ async fn accept(listener: TcpListener, port: u16, edit: Edit, said: Said) {
             said.push(Vec::new());
             said.len() - 1
         };
-        tokio::spawn(carry(from_one, to_other, edit, index, Arc::clone(&said)));
+        tokio::spawn(carry(from_one, to_other, edit, index, Arc::clone(&said), Arc::clone(&pieces)));
         tokio::spawn(async move {
             // However it ends, it ends: what is left of the connection is dropped.
             let _ = tokio::io::copy(&mut from_other, &mut to_one).await;
@@ -60,15 +71,18 @@ async fn accept(listener: TcpListener, port: u16, edit: Edit, said: Said) {
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, edit: Edit, index: usize, said: Said) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, edit: Edit, index: usize, said: Said, pieces: Arc<AtomicUsize>) {
     let mut chunk = first_packet(&mut from).await;
     edit(&mut chunk);
     while !chunk.is_empty() {
         said.lock().expect("nobody panics here")[index].extend(&chunk);
+        pieces.fetch_add(1, Ordering::AcqRel);
         if to.write_all(&chunk).await.is_err() {
             return;
         }
         chunk.clear();
+        // So that no piece is cut by us.
+        chunk.reserve(PIECE_BYTES);
         // 0 and an error are both the end.
         let _ = from.read_buf(&mut chunk).await;
     }

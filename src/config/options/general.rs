@@ -48,7 +48,7 @@ pub(super) const GENERAL: &[Opt] = &[
             Choice { word: "tracked", choose: |d| d.isolation = Isolation::Tracked },
             Choice { word: "strict", choose: |d| d.isolation = Isolation::Strict },
         ]),
-        doc: "How a server connection is cleaned in transaction mode when another client takes it. `tracked` undoes what the               client's statements may have done to the session, by their text. `strict` undoes everything, whatever was               seen: also what a trigger or an operator did by a function of its own. It costs a round of statements each               time a server changes hands, in the same write, and prepared statements are prepared anew.",
+        doc: "How a server connection is cleaned in transaction mode when another client takes it. `tracked` undoes what the client's statements may have done to the session, by their text. `strict` undoes everything, whatever was seen: also what a trigger or an operator did by a function of its own. It costs a round of statements each time a server changes hands, in the same write, and prepared statements are prepared anew.",
     },
     Opt {
         key: "verify",

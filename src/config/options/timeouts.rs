@@ -76,7 +76,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         elsewhere: &[],
         reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.idle_pinned },
-        doc: "Disconnects a client of the transaction port that sends nothing for this long while its server connection, which               others wanted, stays with it for its advisory locks, temporary tables, LISTEN and the like. 0 is off.",
+        doc: "Disconnects a client of the transaction port that sends nothing for this long while its server connection, which others wanted, stays with it for its advisory locks, temporary tables, PREPARE and the like. 0 is off.",
     },
     Opt {
         key: "timeouts.server_connect",
