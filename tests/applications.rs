@@ -5,6 +5,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
+use common::wire::Wire;
 use common::{Endpoint, Postgres, Sidepool};
 
 /// Row-level security by a setting of the session, as PostgREST-like and multi-tenant applications have it.
@@ -65,6 +66,62 @@ async fn migrations_wait_for_each_other() {
     // Who dies with the lock gives it back.
     drop(second);
     first.run(lock).await;
+}
+
+/// What Rails sends: settings at connect, a lock of the session around migrations, one migration outside a transaction.
+#[tokio::test]
+async fn rails_migrates_beside_its_own_workers() {
+    const LOCK: &str = "4471289183047126515";
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2")]);
+    let direct = Postgres::shared().new_database("rails").await;
+    let endpoint = sidepool.transaction().database(&direct.database);
+    let (mut first, mut second) = (as_rails(&endpoint).await, as_rails(&endpoint).await);
+    assert_eq!(first.value(&format!("SELECT pg_try_advisory_lock({LOCK})")).await, "t");
+    assert_eq!(second.value(&format!("SELECT pg_try_advisory_lock({LOCK})")).await, "f");
+    first.run("CREATE TABLE schema_migrations (version varchar NOT NULL PRIMARY KEY)").await;
+    first.run("BEGIN").await;
+    first.run("CREATE TABLE jobs (id bigserial PRIMARY KEY, done boolean DEFAULT false)").await;
+    first.run("INSERT INTO schema_migrations (version) VALUES ('20260101000000') RETURNING version").await;
+    first.run("COMMIT").await;
+    let workers = (0..6).map(|_| {
+        let endpoint = endpoint.clone();
+        async move {
+            let mut worker = as_rails(&endpoint).await;
+            for _ in 0..10 {
+                worker.run("INSERT INTO jobs DEFAULT VALUES").await;
+                assert_eq!(worker.value("SHOW statement_timeout").await, "31s");
+                worker.run("BEGIN").await;
+                let job = "SELECT id FROM jobs WHERE NOT done ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+                worker.run(&format!("UPDATE jobs SET done = true WHERE id = ({job})")).await;
+                worker.run("COMMIT").await;
+            }
+        }
+    });
+    let migrates = async {
+        first.run("CREATE INDEX CONCURRENTLY on_done ON jobs (done)").await;
+        first.run("INSERT INTO schema_migrations (version) VALUES ('20260101000001')").await;
+        assert_eq!(first.value(&format!("SELECT pg_advisory_unlock({LOCK})")).await, "t");
+    };
+    tokio::join!(common::at_once(workers), migrates);
+    assert_eq!(second.value(&format!("SELECT pg_try_advisory_lock({LOCK})")).await, "t");
+    assert_eq!(second.value("SELECT count(*) || ' ' || count(*) FILTER (WHERE done) FROM jobs").await, "60 60");
+    assert_eq!(second.value("SELECT count(*) FROM schema_migrations").await, "2");
+    assert_eq!(second.value("SELECT bool_and(indisvalid) FROM pg_index WHERE indrelid = 'jobs'::regclass").await, "t");
+}
+
+/// Connected, with what Rails sets before anything else.
+async fn as_rails(endpoint: &Endpoint) -> Wire {
+    let mut client = endpoint.wire().await;
+    for set in [
+        "SET client_min_messages TO 'warning'",
+        "SET standard_conforming_strings = on",
+        "SET intervalstyle = iso_8601",
+        "SET SESSION timezone TO 'UTC'",
+        "SET SESSION statement_timeout TO '31s'",
+    ] {
+        client.run(set).await;
+    }
+    client
 }
 
 #[tokio::test]

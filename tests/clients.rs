@@ -47,7 +47,14 @@ const NODE: Recipe = Recipe {
 const PYTHON: Recipe = Recipe {
     name: "python",
     versions: Some("clients/requirements.txt"),
-    files: &["clients/psycopg3.py", "clients/asyncpg_.py", "clients/sqlalchemy_.py", "clients/alembic_.py", "clients/check.py"],
+    files: &[
+        "clients/psycopg3.py",
+        "clients/asyncpg_.py",
+        "clients/sqlalchemy_.py",
+        "clients/alembic_.py",
+        "clients/django_.py",
+        "clients/check.py",
+    ],
     install: |place| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(place))?;
         let quiet = ["install", "--quiet", "--disable-pip-version-check", "-r"];
@@ -148,6 +155,11 @@ async fn sqlalchemy() {
 #[tokio::test]
 async fn alembic() {
     run("Alembic", python(), &["bin/python", "alembic_.py"]).await;
+}
+
+#[tokio::test]
+async fn django() {
+    run("Django", python(), &["bin/python", "django_.py"]).await;
 }
 
 #[tokio::test]
