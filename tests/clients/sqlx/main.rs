@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
-use sqlx::{Acquire, ConnectOptions, Connection, Executor, Row};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -194,9 +194,9 @@ async fn at_once() -> Done {
 
 // ---- What the cases are made of
 
-async fn run(name: &str, case: impl Future<Output = Done> + Send + 'static) {
-    match tokio::time::timeout(LIMIT, tokio::spawn(case)).await {
-        Ok(Ok(Ok(()))) => println!("ok {name}"),
+async fn run(name: &str, case: impl Future<Output = Done>) {
+    match tokio::time::timeout(LIMIT, case).await {
+        Ok(Ok(())) => println!("ok {name}"),
         failed => {
             eprintln!("failed: {name}: {failed:?}");
             exit(1);
