@@ -80,8 +80,13 @@ until admin -c 'select 1' >/dev/null 2>&1; do sleep 0.1; done
 
 # A database as pg_regress makes it, and nothing of an earlier run.
 prepare() {
-    admin -c 'drop database if exists regression with (force)' -c 'create database regression template template0' 2>/dev/null
-    local setting role space
+    local setting role space transaction
+    # The test temp leaves one where a server's pg_temp schema was there before; a database with one cannot be dropped.
+    for transaction in $(admin -At -c "select gid from pg_prepared_xacts where database = 'regression'"); do
+        admin -d regression -c "rollback prepared '$transaction'"
+    done
+    admin -c 'set client_min_messages = warning' -c 'drop database if exists regression with (force)' \
+        -c 'create database regression template template0'
     for setting in lc_messages=C lc_monetary=C lc_numeric=C lc_time=C bytea_output=hex timezone_abbreviations=Default; do
         admin -c "alter database regression set ${setting%=*} to '${setting#*=}'"
     done
