@@ -64,6 +64,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }

@@ -275,6 +275,22 @@ impl Pool {
             drop(state);
             return self.retire(server);
         }
+        if !state.waiters.is_empty() {
+            match self.hand_over(&mut state, server) {
+                Some(back) => server = back,
+                None => return,
+            }
+        }
+        let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
+        if state.is_vacated() || (wanted_elsewhere && open > self.prewarmed(&state)) {
+            drop(state);
+            return self.retire(server);
+        }
+        state.idle.push_back(Idle { id: server.handle.id, server });
+    }
+
+    /// To the first who waits for one like it; the server, if that is nobody.
+    fn hand_over(&self, state: &mut State, mut server: Box<Server>) -> Option<Box<Server>> {
         let mut passed_over = VecDeque::new();
         while let Some(waiter) = state.waiters.pop_front() {
             if !self.suits(&server, &waiter) {
@@ -289,7 +305,7 @@ impl Pool {
                     self.tally.leases.one();
                     self.tally.waits.observe(waited);
                     restore(&mut state.waiters, passed_over);
-                    return;
+                    return None;
                 }
                 // It waits no more.
                 Err(back) => server = back,
@@ -297,12 +313,7 @@ impl Pool {
             server.leases -= 1;
         }
         restore(&mut state.waiters, passed_over);
-        let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
-        if state.is_vacated() || (wanted_elsewhere && open > self.prewarmed(&state)) {
-            drop(state);
-            return self.retire(server);
-        }
-        state.idle.push_back(Idle { id: server.handle.id, server });
+        Some(server)
     }
 
     fn suits(&self, server: &Server, waiter: &Waiter) -> bool {

@@ -29,6 +29,14 @@ enum Flush {
     Due,
 }
 
+impl Flush {
+    /// A write.
+    #[inline]
+    fn after(stream: &Stream) -> Self {
+        if stream.is_tls() { Self::Due } else { Self::Done }
+    }
+}
+
 impl Outbox {
     /// To append to. Nothing is sent until [`poll_send`](Self::poll_send).
     pub fn buffer(&mut self) -> &mut Vec<u8> {
@@ -47,29 +55,31 @@ impl Outbox {
     }
 
     /// Everything was handed to the socket.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.sent == self.bytes.len() && self.unflushed == Flush::Done
     }
 
     /// Bytes waiting, for back-pressure.
+    #[inline]
     pub fn pending_bytes(&self) -> usize {
         self.bytes.len() - self.sent
     }
 
     /// Sends `direct` without copying it where nothing stands before it; what the socket does not take is kept.
     pub fn send(&mut self, stream: &mut Stream, direct: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
-        if self.pending_bytes() > 0 {
-            self.buffer().extend_from_slice(direct);
-        } else {
-            let mut rest = direct;
+        let mut rest = direct;
+        if self.pending_bytes() == 0 {
             while !rest.is_empty() {
                 match Pin::new(&mut *stream).poll_write(cx, rest)? {
                     Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Poll::Ready(taken) => rest = &rest[taken..],
                     Poll::Pending => break,
                 }
-                self.unflushed = Flush::Due;
+                self.unflushed = Flush::after(stream);
             }
+        }
+        if !rest.is_empty() {
             self.buffer().extend_from_slice(rest);
         }
         match self.poll_send(stream, cx) {
@@ -79,18 +89,24 @@ impl Outbox {
     }
 
     /// Sends what is held until it is gone or the socket takes no more.
+    #[inline]
     pub fn poll_send(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Asked at every step of a session, and nearly never is there anything.
+        if self.is_empty() { Poll::Ready(Ok(())) } else { self.poll_send_held(stream, cx) }
+    }
+
+    fn poll_send_held(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
             match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 taken => self.sent += taken,
             }
-            self.unflushed = Flush::Due;
+            self.unflushed = Flush::after(stream);
         }
+        self.shrink();
         if self.unflushed == Flush::Due {
             ready!(Pin::new(stream).poll_flush(cx))?;
             self.unflushed = Flush::Done;
-            self.shrink();
         }
         Poll::Ready(Ok(()))
     }

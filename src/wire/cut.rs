@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 /// Outgoing bytes of one turn. As long as everything that leaves is one stretch of the input, nothing is copied;
-/// the first insertion or gap moves what was collected into `held`.
+/// an insertion or a gap moves what was collected into `held`, a stretch at a time.
 #[derive(Debug)]
 pub struct Cut<'a> {
     input: &'a [u8],
+    /// Behind what is in `held`.
     run: Range<usize>,
     held: &'a mut Vec<u8>,
 }
@@ -20,14 +21,16 @@ impl<'a> Cut<'a> {
     /// Lets a stretch of the input through.
     #[inline]
     pub fn forward(&mut self, part: Range<usize>) {
-        if self.held.is_empty() && self.run.is_empty() {
-            self.run = part;
-        } else if self.held.is_empty() && self.run.end == part.start {
+        if self.run.end == part.start {
             self.run.end = part.end;
         } else {
-            let input = self.input;
-            self.settle().extend_from_slice(&input[part]);
+            self.begin(part);
         }
+    }
+
+    fn begin(&mut self, part: Range<usize>) {
+        self.settle();
+        self.run = part;
     }
 
     /// Puts bytes of our own at this place.
@@ -37,17 +40,19 @@ impl<'a> Cut<'a> {
 
     /// The buffer, with all that was let through so far in it, to append to.
     pub fn settle(&mut self) -> &mut Vec<u8> {
-        let run = std::mem::take(&mut self.run);
-        self.held.extend_from_slice(&self.input[run]);
+        if !self.run.is_empty() {
+            self.held.extend_from_slice(&self.input[self.run.clone()]);
+            self.run.start = self.run.end;
+        }
         self.held
     }
 
     /// What may be written straight from the input; empty where everything is in `held`.
-    pub fn finish(self) -> Range<usize> {
-        if self.held.is_empty() {
+    pub fn finish(mut self) -> Range<usize> {
+        if self.held.is_empty() && !self.run.is_empty() {
             return self.run;
         }
-        self.held.extend_from_slice(&self.input[self.run]);
+        self.settle();
         0..0
     }
 }

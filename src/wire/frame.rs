@@ -30,6 +30,7 @@ impl Header {
     }
 
     /// Header and body together.
+    #[inline]
     pub fn message_bytes(self) -> usize {
         HEADER_BYTES + self.body as usize
     }
@@ -50,6 +51,7 @@ pub struct BadLength {
 
 /// The longest body PostgreSQL takes from a client in a message of this type; `None` for a type it does not know
 /// (`SocketBackend` in postgres.c).
+#[inline]
 pub fn client_body_limit(tag: u8) -> Option<u32> {
     match tag {
         client::QUERY | client::FUNCTION_CALL | client::BIND | client::PARSE | client::COPY_DATA => Some(LARGE_BODY_BYTES_MAX),

@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::sql::Effects;
 use super::statement::{IdHasher, Statement};
 
@@ -53,7 +55,7 @@ pub struct ClientNames(Option<Box<Names>>);
 
 #[derive(Debug, Default)]
 struct Names {
-    held: HashSet<ByName>,
+    held: HashSet<ByName, RandomState>,
     /// Names that were given up, and the batch it was done in, until that is answered.
     given_up: HashMap<Box<[u8]>, u64>,
     all_given_up: Option<u64>,

@@ -353,33 +353,26 @@ impl Plan {
     }
 
     /// Something was sent to the server, or is to be answered at this place.
+    #[inline]
     pub fn push(&mut self, entry: Entry) {
+        if entry.is_of_copy() {
+            return self.push_of_copy(entry);
+        }
         // ## (SkipToSync | Asked) => Messages: the server reads on from a Sync.
         if self.is_skipping() && entry.kind == Kind::Sync {
             self.reading = Reading::Messages;
         }
-        // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
-        if entry.is_of_copy() && (self.owed.is_empty() || self.is_skipping()) {
-            return;
-        }
-        if entry.kind == Kind::CopyData && self.owed.back().is_some_and(|last| last.kind != Kind::Sync) {
-            return;
-        }
         if self.owed.is_empty() {
             self.settled = self.batch;
         }
-        // ## (Whole | EndOfCopy | Batch | FlushedBatch) => (Whole | EndOfCopy | Batch)
-        match entry.kind {
-            kind if kind.ends_batch() => {
-                self.sent = Sent::Whole;
-                self.batch += 1;
-            }
-            Kind::CopyEnd if self.sent == Sent::Whole => self.sent = Sent::EndOfCopy,
-            Kind::CopyData | Kind::CopyEnd | Kind::Synthesize(_) => {}
-            _ => self.sent = Sent::Batch,
+        // ## (Whole | EndOfCopy | Batch | FlushedBatch) => (Whole | Batch)
+        if entry.kind.ends_batch() {
+            self.sent = Sent::Whole;
+            self.batch += 1;
+            self.awaited += entry.is_awaited();
+        } else if !matches!(entry.kind, Kind::Synthesize(_)) {
+            self.sent = Sent::Batch;
         }
-        self.awaited += entry.is_awaited();
-        self.of_copies += usize::from(entry.is_of_copy());
         self.owed.push_back(entry);
     }
 
@@ -395,6 +388,15 @@ impl Plan {
                 }
                 _ => return None,
             }
+        }
+    }
+
+    /// A row: what becomes of it. [`answer`](Self::answer) for the message that there is most of, and that changes nothing.
+    #[inline]
+    pub fn row(&mut self) -> Result<Reply, Unexpected> {
+        match self.owed.front() {
+            Some(&Entry { kind: Kind::Query | Kind::Execute, reply, .. }) if self.doubtful == 0 => Ok(reply),
+            _ => self.answer(server::DATA_ROW).map(|(reply, _)| reply),
         }
     }
 

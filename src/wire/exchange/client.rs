@@ -426,6 +426,7 @@ fn write_ready(status: Status, out: &mut Vec<u8>) {
     write_message(b'Z', &[&[status.byte()]], 0, out);
 }
 
+#[inline]
 fn checked_header(input: &[u8]) -> Result<Option<Header>, PgError> {
     let header = match Header::read(input) {
         Ok(Some(header)) => header,

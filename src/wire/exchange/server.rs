@@ -146,6 +146,10 @@ impl Walk<'_, '_> {
             tag::NOTICE => Ok(self.pass(header, self.current_reply())),
             tag::NOTIFICATION => self.notification(header),
             tag::DATA_ROW if matches!(self.server.plan.head(), Some(Entry { note: Note::Probe, .. })) => self.probe_row(header),
+            tag::DATA_ROW => {
+                let reply = self.server.plan.row()?;
+                Ok(self.pass(header, reply))
+            }
             _ => {
                 let (reply, done) = self.server.plan.answer(header.tag)?;
                 let more = self.pass(header, reply);

@@ -36,6 +36,23 @@ impl Plan {
         true
     }
 
+    /// Data of a COPY, or its end.
+    pub(super) fn push_of_copy(&mut self, entry: Entry) {
+        // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
+        if self.owed.is_empty() || self.is_skipping() {
+            return;
+        }
+        if entry.kind == Kind::CopyData && self.owed.back().is_some_and(|last| last.kind != Kind::Sync) {
+            return;
+        }
+        if entry.kind == Kind::CopyEnd && self.sent == Sent::Whole {
+            // ## Whole => EndOfCopy
+            self.sent = Sent::EndOfCopy;
+        }
+        self.of_copies += 1;
+        self.owed.push_back(entry);
+    }
+
     pub(super) fn is_asked(&self) -> bool {
         self.owed.iter().any(|e| matches!(e.note, Note::Asks))
     }

@@ -10,6 +10,7 @@ mod hazards;
 mod leaves;
 mod mentions;
 mod pieces;
+mod plain;
 mod shown;
 mod verb;
 mod verbs;
@@ -36,6 +37,10 @@ pub struct Scan {
 
 /// Scans the text of a Query or Parse message.
 pub fn scan(text: &[u8]) -> Scan {
+    if plain::is_plain(text) { Scan::default() } else { look_into(text) }
+}
+
+fn look_into(text: &[u8]) -> Scan {
     let (mut verb, at) = verb::first(text);
     let mut effects = calls::effects(text);
     for (nth, statement) in (Statements { text, at }).enumerate() {

@@ -126,6 +126,38 @@ fn state_is_seen_where_it_is_made() {
 }
 
 #[test]
+fn plain_texts_are_told_at_a_glance() {
+    for text in [
+        "select abalance from pgbench_accounts where aid = 1;",
+        " SELECT a FROM t; ; ",
+        "BEGIN",
+        "end;",
+        "commit",
+        "Rollback;",
+        "update t set a = a + 1 where b = $1",
+        "delete from t where a = 'x'",
+        "select",
+    ] {
+        assert!(plain::is_plain(text.as_bytes()), "{text}");
+    }
+    for text in [
+        "",
+        "selects 1",
+        "select1",
+        "select a into t from u",
+        "select 1; set role x",
+        "select ';'",
+        "select f(1)",
+        "update pg_settings set setting = 1",
+        "/* x */ select 1",
+        "set role x",
+        "insert into t values (1)",
+    ] {
+        assert!(!plain::is_plain(text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
 fn words_are_whole() {
     for text in ["temp", "a temp", "(TEMP)", "temporal.Temp", "x\"temp\""] {
         assert!(has_word(text.as_bytes(), b"temp"), "{text}");
@@ -288,5 +320,18 @@ proptest! {
         prop_oneof!["/\\*", "\\*/", "--", "\"", "\"\"", ";", "\\(", "\\)", "deallocate ", "explain ", "execute ", "drop database ", "create database ", "set ", "set_config\\(", "'", "\\$\\$", "e'", "\\\\", " ", "\n", "x"], 0..12))
     {
         let _ = scan(pieces.concat().as_bytes());
+    }
+
+    #[test]
+    fn in_a_plain_text_a_closer_look_finds_nothing(pieces in proptest::collection::vec(prop_oneof![
+        "(select|SELECT|update|delete|begin|commit|end|rollback|insert|set|drop|do|call|execute|with|discard)",
+        "(into|temp|pg_temp|pg_settings|all|to|work|database|role|a|1|x1|_|\\$1|\u{e4})",
+        "( |\n|;|;|\\(|\\)|'|\"|\\$\\$|--|/\\*|\\*/|\\.|,|=|\\*|\0)",
+        " ",
+    ], 0..10)) {
+        let text = pieces.concat();
+        if plain::is_plain(text.as_bytes()) {
+            prop_assert_eq!(look_into(text.as_bytes()), Scan::default());
+        }
     }
 }

@@ -78,6 +78,10 @@ impl Walk<'_, '_> {
 
     /// Whether a name means what it seems to mean, and its statement is where it seems to be, is still to be seen.
     pub(super) fn name_must_wait(&mut self, name: &[u8]) -> bool {
+        // No batch is pending.
+        if self.server.plan.owes_nothing() {
+            return false;
+        }
         let waits = self.must_wait(self.client.names.batch_of(name));
         waits || self.in_use(name).is_some_and(|named| self.statements_must_wait(&named.statement, &named.about))
     }
