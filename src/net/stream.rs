@@ -1,6 +1,7 @@
 //! Plain or under TLS: what is read from and written to after a connection was set up.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -27,6 +28,26 @@ pub struct Secured {
     pub(super) end_point: Option<Arc<[u8]>>,
     /// What ended the session behind bytes that were good: for the read after theirs.
     failed: Option<io::Error>,
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// Straight from the socket.
+    Plain(&'a [u8]),
+    /// Decrypted.
+    Tls(ReadBuf<'a>),
+}
+
+impl Received<'_> {
+    /// Empty at the end of the stream.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Tls(buf) => buf.filled(),
+        }
+    }
 }
 
 /// For logs and `check`.
@@ -98,6 +119,18 @@ impl Stream {
             Self::Tls(secured) => {
                 let (socket, session) = secured.tls.get_ref();
                 secured.failed.is_some() || !session.wants_read() || socket.readable_now()
+            }
+        }
+    }
+
+    /// Reads what is there, for the relay: see [`Socket::poll_recv`]. Not counted in tokio's budget for a task.
+    #[inline]
+    pub fn poll_recv<'a>(&mut self, cx: &mut Context<'_>, room: &'a mut [MaybeUninit<u8>]) -> Poll<io::Result<Received<'a>>> {
+        match self {
+            Self::Plain(socket) => socket.poll_recv(cx, room).map_ok(Received::Plain),
+            Self::Tls(secured) => {
+                let mut buf = ReadBuf::uninit(room);
+                secured.poll_read(cx, &mut buf).map_ok(|()| Received::Tls(buf))
             }
         }
     }

@@ -5,11 +5,8 @@
 //! back to the pool before the last bytes are written to the client: a slow client costs the pool nothing.
 
 use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::end::End;
 use super::handle::{Handle, Membership, Stop};
@@ -25,6 +22,8 @@ use crate::wire::reply;
 
 /// Read from one side at once, in bytes. On the stack: an idle session holds no buffer.
 const READ_BYTES: usize = 16 * 1024;
+/// Steps of one session before the others of its worker have their turn: at most as many reads from either side.
+const STEPS_MAX: usize = 32;
 /// One side is not read while the other has more than this unwritten, in bytes.
 pub(super) const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
 /// What a client may send while it waits for a server, or for what its server owes, in bytes.
@@ -153,7 +152,7 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
+        for _ in 0..STEPS_MAX {
             // On every step: a drain ends the session when its transaction has ended, and nothing wakes it again then.
             if let Some(stop) = self.handle().stop_wanted()
                 && self.may_stop(stop)
@@ -177,6 +176,8 @@ impl Relay {
                 Err(end) => return Poll::Ready(end),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether the client has been silent for too long while it was its turn.
@@ -262,13 +263,12 @@ impl Relay {
 
     fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let mut buf = ReadBuf::uninit(&mut room);
-        match Pin::new(&mut self.client).poll_read(cx, &mut buf) {
+        let received = match self.client.poll_recv(cx, &mut room) {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(Err(error)) => return Err(End::ClientFailed(error)),
-            Poll::Ready(Ok(())) => {}
-        }
-        let bytes = buf.filled();
+            Poll::Ready(Ok(received)) => received,
+        };
+        let bytes = received.bytes();
         if bytes.is_empty() {
             return Err(End::ClientLeft);
         }
@@ -400,13 +400,12 @@ impl Relay {
             return Ok(Step::Wait);
         }
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let mut buf = ReadBuf::uninit(&mut room);
-        match Pin::new(&mut server.stream).poll_read(cx, &mut buf) {
+        let received = match server.stream.poll_recv(cx, &mut room) {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(Err(error)) => return Err(End::ServerLost(Lost::Io(error))),
-            Poll::Ready(Ok(())) => {}
-        }
-        let bytes = buf.filled();
+            Poll::Ready(Ok(received)) => received,
+        };
+        let bytes = received.bytes();
         if bytes.is_empty() {
             return Err(End::ServerLost(Lost::Closed));
         }

@@ -29,10 +29,10 @@ pub struct Observed {
 impl Histogram {
     #[inline]
     pub fn observe(&self, time: Duration) {
-        let us = time.as_micros();
-        let bucket = BOUNDS_US.iter().position(|bound| us <= u128::from(*bound)).unwrap_or(BOUNDS_US.len());
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.iter().position(|bound| ns < (bound + 1) * 1000).unwrap_or(BOUNDS_US.len());
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     pub fn observed(&self) -> Observed {

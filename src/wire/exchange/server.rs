@@ -271,7 +271,18 @@ impl Walk<'_, '_> {
     }
 
     /// After a reply: what hangs on it, and the replies of ours that stand next.
+    #[inline]
     fn completed(&mut self, done: Entry) {
+        if !matches!(done.note, Note::None | Note::Uses(_)) {
+            self.noted(done);
+        }
+        match self.server.plan.owes_nothing() {
+            true => self.settle(),
+            false => self.emit_synthetic(),
+        }
+    }
+
+    fn noted(&mut self, done: Entry) {
         let ServerSide { statements, unnamed, .. } = &mut *self.server;
         match done.note {
             Note::Replay => {
@@ -295,8 +306,6 @@ impl Walk<'_, '_> {
             Note::Returns => self.turn.asked = true,
             _ => {}
         }
-        self.emit_synthetic();
-        self.settle();
     }
 
     /// With everything answered, what was sent has been done, or was taken back.
