@@ -207,9 +207,23 @@ impl Pool {
         ticket.queue(waker);
         let waiter =
             Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
-        self.state.lock().waiters.push_back(waiter);
-        self.open_soon();
-        self.ask_holders();
+        let (has_room, has_holders) = {
+            let mut state = self.state.lock();
+            state.waiters.push_back(waiter);
+            (self.may_have_room(&state), !state.held.is_empty())
+        };
+        if has_room {
+            self.open_soon();
+        }
+        if has_holders {
+            self.ask_holders();
+        }
+    }
+
+    /// Not where every place is taken, by far the most often when somebody has to wait. In session mode an idle server with
+    /// other startup parameters makes room.
+    fn may_have_room(&self, state: &State) -> bool {
+        self.key.mode == PoolMode::Session || self.open_count() < state.terms.size.max(1)
     }
 
     /// Own last server, then one with the same settings, then a clean one, then the least recently used.
