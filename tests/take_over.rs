@@ -192,6 +192,23 @@ async fn one_that_cannot_start_changes_nothing() {
 }
 
 #[tokio::test]
+async fn one_that_fails_when_it_listens_already_leaves_the_files_of_sockets_where_they_are() {
+    let place = tempfile::tempdir().expect("the temporary directory is writable");
+    let directory = place.path().display().to_string();
+    let line = Line::new(&[("unix-socket-dir", &directory)]);
+    let old = line.first();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let http = taken.local_addr().expect("it is bound").to_string();
+    let refusal = line.launch(&["--take-over"], &[("http", &http)]).expect_err("the port is taken");
+    assert!(refusal.contains("already in use"), "{refusal}");
+    for port in [old.session().port, old.transaction().port] {
+        let path = place.path().join(format!(".s.PGSQL.{port}"));
+        UnixStream::connect(&path).await.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    assert_eq!(line.next().session().wire().await.value("SELECT 'next'").await, "next");
+}
+
+#[tokio::test]
 async fn strangers_get_nothing() {
     let line = Line::new(&[]);
     let old = line.first();

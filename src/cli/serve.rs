@@ -59,7 +59,7 @@ fn serve(loaded: Loaded, sources: Sources, begin: Begin, log: Relog) -> Result<(
                 Err(error) => tracing::warn!(%error, "the process that was taken over from does not say that it accepts no more"),
             }
         }
-        running.close_unwanted();
+        running.inherit();
         println!("sidepool ready");
         notify.ready();
         running.tell(notify.clone());

@@ -87,10 +87,7 @@ impl Doors {
         let hint = "Set listen.control_socket to a path below 100 bytes, in a directory that exists and may be written to.";
         let failed = |error: std::io::Error| StartError::new(format!("cannot listen on {}: {error}", path.display()), hint);
         let listener = match handed.take_control(path) {
-            Some(listener) => {
-                self.files.push(RemovedOnDrop::of(path));
-                tokio::net::UnixListener::from_std(listener).map_err(failed)?
-            }
+            Some(listener) => tokio::net::UnixListener::from_std(listener).map_err(failed)?,
             None => {
                 let (listener, file) = listen::bind_unix(path, 0o600, "listen.control_socket to another path", hint)?;
                 self.files.push(file);

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use socket2::Socket;
 
@@ -62,6 +63,8 @@ pub(super) enum Origin {
 pub struct Handed {
     pub(super) origin: Origin,
     sockets: Vec<Given>,
+    /// Files of Unix sockets that were taken up.
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -99,7 +102,7 @@ impl Handed {
     }
 
     pub(super) fn by_predecessor() -> Self {
-        Self { origin: Origin::Predecessor, sockets: Vec::new() }
+        Self { origin: Origin::Predecessor, ..Self::default() }
     }
 
     /// # Errors
@@ -123,6 +126,9 @@ impl Handed {
     pub(super) fn take(&mut self, purpose: Purpose, wanted: impl Fn(&Address) -> bool) -> Option<(Address, Socket)> {
         let at = self.sockets.iter().position(|given| given.purpose == Some(purpose) && wanted(&given.address))?;
         let Given { address, socket, .. } = self.sockets.swap_remove(at);
+        if let Address::Unix(path) = &address {
+            self.files.push(path.clone());
+        }
         Some((address, socket))
     }
 
@@ -136,18 +142,23 @@ impl Handed {
         self.take(Purpose::Http, suits).map(|(_, socket)| socket.into())
     }
 
-    pub(super) fn take_control(&mut self, path: &std::path::Path) -> Option<UnixListener> {
+    pub(super) fn take_control(&mut self, path: &Path) -> Option<UnixListener> {
         self.take(Purpose::Control, |address| *address == Address::Unix(path.to_owned())).map(|(_, socket)| socket.into())
     }
 
-    /// Closes what nobody has taken up. A predecessor leaves the files of its Unix sockets to us.
-    pub(super) fn close(self) {
-        for Given { address, .. } in self.sockets {
-            match address {
-                Address::Unix(path) if self.origin == Origin::Predecessor => drop(RemovedOnDrop::of(&path)),
-                Address::Unix(_) | Address::Tcp(_) => {}
+    /// Closes what nobody has taken up. A predecessor that has let go leaves us the files of its Unix sockets: these stay for as
+    /// long as we do, and those of sockets that we close go.
+    pub(super) fn inherit(self) -> Vec<RemovedOnDrop> {
+        let Self { origin, sockets, files } = self;
+        if origin == Origin::ServiceManager {
+            return Vec::new();
+        }
+        for given in sockets {
+            if let Address::Unix(path) = given.address {
+                drop(RemovedOnDrop::of(path));
             }
         }
+        files.into_iter().map(RemovedOnDrop::of).collect()
     }
 
     /// Gives those without a name of ours the purpose that their port has in the settings.

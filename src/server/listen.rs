@@ -57,8 +57,8 @@ pub(super) struct Listening {
 pub(super) struct RemovedOnDrop(PathBuf);
 
 impl RemovedOnDrop {
-    pub(super) fn of(path: &Path) -> Self {
-        Self(path.to_owned())
+    pub(super) fn of(path: PathBuf) -> Self {
+        Self(path)
     }
 
     /// It is somebody else's now.
@@ -158,10 +158,8 @@ impl Listening {
         if let Some(directory) = &listen.unix_socket_dir {
             let path = directory.join(format!(".s.PGSQL.{port}"));
             match handed.take(mode.into(), |address| *address == Address::Unix(path.clone())) {
-                Some((address, socket)) => {
-                    self.adopt(mode, address, socket)?;
-                    self.files.push(RemovedOnDrop(path));
-                }
+                // Its file is the predecessor's until that has let go.
+                Some((address, socket)) => self.adopt(mode, address, socket)?,
                 None => self.bind_unix(mode, path)?,
             }
         }

@@ -118,9 +118,10 @@ impl Running {
         self.doors.await_successor(listen, &mut self.handed)
     }
 
-    /// Closes sockets that were handed over and that nobody has taken up: the settings do not want them.
-    pub fn close_unwanted(&mut self) {
-        std::mem::take(&mut self.handed).close();
+    /// To be called when a predecessor, if there was one, accepts no more: what it handed over is ours, and sockets that nobody has
+    /// taken up are closed, for the settings do not want them.
+    pub fn inherit(&mut self) {
+        self.doors.files.extend(std::mem::take(&mut self.handed).inherit());
     }
 
     /// Where cancel requests go whose keys are not ours.
