@@ -250,7 +250,7 @@ impl Walk<'_, '_> {
         if is_about_channels && !self.bring_home(Some(text)) {
             return Ok(false);
         }
-        let rejoins = is_about_channels && is_whole && self.is_recalling();
+        let rejoins = is_about_channels && is_whole && self.is_recalling(text);
         let more = if self.client.mode == Mode::Session || !is_whole {
             self.note_verb(verb);
             self.pass_query(header, Note::None)

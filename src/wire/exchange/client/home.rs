@@ -68,9 +68,12 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Whether what comes next may be part of a transaction with the way back in it.
-    pub(super) fn is_recalling(&self) -> bool {
-        self.client.moved().is_some() && self.server.status() == Status::InTransaction && !self.server.plan.is_in_batch()
+    /// Whether `text` may be part of a transaction with the way back in it. One that begins with ROLLBACK is not: what was sent in
+    /// front of it has taken the way back whole, and the server is to hear markers no more.
+    pub(super) fn is_recalling(&self, text: &[u8]) -> bool {
+        let may =
+            self.client.moved().is_some() && self.server.status() == Status::InTransaction && !self.server.plan.is_in_batch();
+        may && !sql::begins_with_rollback(text)
     }
 
     /// A statement of ours among those of the client's batch, under names of its own.

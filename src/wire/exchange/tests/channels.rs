@@ -162,6 +162,23 @@ fn a_way_back_that_is_rolled_back_was_never_taken() {
 }
 
 #[test]
+fn behind_a_rollback_that_took_the_way_back_the_server_hears_no_markers() {
+    in_pieces(|rig| {
+        let (a, s) = rig.away();
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        let idle = "Q(ROLLBACK) Q(LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";) Q(BEGIN)";
+        // As asyncpg says it; nothing of ours comes behind it.
+        rig.ask_behind(a, "Q(rollback; unlisten *)", &format!("{idle} Q(rollback; unlisten *)"));
+        let said = "C(ROLLBACK) Z(I) C(LISTEN) C(LISTEN) C(NOTIFY) A(p,h1) Z(I)";
+        rig.answer(a, &long(said), "");
+        rig.answer(a, "", "");
+        rig.returned(a);
+        rig.answer(a, "C(UNLISTEN) Z(I) C(BEGIN) Z(T) C(ROLLBACK) C(UNLISTEN) Z(I)", "C(ROLLBACK) C(UNLISTEN) Z(I)");
+        assert!(!rig.server_side(s).hears_markers());
+    });
+}
+
+#[test]
 fn in_a_batch_they_come_back_by_messages_of_the_batch() {
     in_pieces(|rig| {
         let (a, _) = rig.away();
