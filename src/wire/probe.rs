@@ -3,7 +3,7 @@
 //! Asked outside a transaction, so that what comes back is what PostgreSQL made of SET, SET LOCAL, savepoints and
 //! ROLLBACK. Every name is qualified, operators too: the question must mean the same whatever the client's search_path.
 
-use super::listen::{CHANNELS_MAX, is_private};
+use super::listen::CHANNELS_MAX;
 use super::params::{Params, write_literal};
 use super::sql::{Leaves, Scope, Touched};
 
@@ -116,11 +116,10 @@ impl Probe {
                 }
                 (settings.iter().count() <= SETTINGS_MAX).then_some(())?;
             }
-            b"n" if is_private(name) => {}
             b"n" => {
                 *remains |= Leaves::LISTEN;
-                // One more than can be moved says that they cannot.
-                if channels.len() <= CHANNELS_MAX {
+                // One more than can be moved says that they cannot; and the pooler's own may be among them.
+                if channels.len() <= CHANNELS_MAX + 1 {
                     channels.push(name.into());
                 }
             }
@@ -188,11 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_taken_down_but_for_our_own() {
+    fn channels_are_taken_down() {
         let (sql, mut probe) = ask(Leaves::LISTEN, &Touched::default(), &Params::default());
         assert!(String::from_utf8(sql).unwrap().contains("pg_listening_channels()"));
-        let private = crate::wire::listen::private_channel([7; 16]);
-        for name in ["jobs", &private, "A \"b\""] {
+        for name in ["jobs", "A \"b\""] {
             probe.row(&row([Some("n"), Some(name), Some("")]));
         }
         let Answer::Coming { remains, channels, .. } = probe.answer else { panic!() };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::super::extended::write_message;
-use super::super::listen::{CHANNELS_MAX, Marker, Moved};
+use super::super::listen::{CHANNELS_MAX, Marker, Moved, is_like_private};
 use super::super::names::Holds;
 use super::super::plan::{Entry, Kind, Note, Status};
 use super::super::sql::Leaves;
@@ -133,7 +133,9 @@ impl ServerSide {
             && !self.leaves.has(Leaves::ASKABLE)
             && self.held_for(client) == Leaves::LISTEN
             && !self.found.is_empty()
-            && self.found.len() <= CHANNELS_MAX;
+            && self.found.len() <= CHANNELS_MAX
+            // One of these may be the listener's own.
+            && !self.found.iter().any(|name| is_like_private(name));
         may.then_some(&*self.found)
     }
 
@@ -183,6 +185,11 @@ impl ServerSide {
     /// Whether it may hear markers, that are not for it any more.
     pub fn hears_markers(&self) -> bool {
         self.private.is_some()
+    }
+
+    /// Whether it is the pooler's own channel that this server may hear.
+    pub(super) fn is_private(&self, channel: &[u8]) -> bool {
+        self.private.as_deref().is_some_and(|private| private.as_bytes() == channel)
     }
 
     /// It is to hear markers no more: nobody shall see the pooler's own channel among his.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header};
-use super::super::listen::{Marker, Notification, is_private};
+use super::super::listen::{Marker, Notification};
 use super::super::names::{KNOWN, Named};
 use super::super::params::{self, Params};
 use super::super::plan::{Entry, Fate, InTurn, Kind, Note, Plan, Reply, Status, Unexpected};
@@ -175,7 +175,7 @@ impl Walk<'_, '_> {
             return if header.body > INSPECTED_BYTES_MAX { Err(Broken::Malformed(header.tag)) } else { Ok(false) };
         };
         let notification = Notification::read(body).ok_or(Broken::Malformed(header.tag))?;
-        let is_told = self.server.hears_markers() && is_private(notification.channel);
+        let is_told = self.server.is_private(notification.channel);
         if is_told {
             self.client.channels.pass(Marker::read(notification.payload));
         }

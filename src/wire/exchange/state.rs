@@ -112,15 +112,20 @@ impl ServerSide {
     /// The answer is complete.
     pub(super) fn probe_done(&mut self, client: &mut ClientSide) {
         let Some(probe) = self.probe.take() else { return };
-        let Probe { asked, answer: Answer::Coming { remains, settings, channels } } = *probe else {
+        let Probe { asked, answer: Answer::Coming { mut remains, settings, mut channels } } = *probe else {
             client.verifier().into_iter().for_each(Verifier::give_up);
             return;
         };
-        // ## being asked => (pinned | free)
-        self.pins = self.pins.without(asked) | remains;
         if asked.has(Leaves::LISTEN) {
+            // By its whole name: what else is called like it is the client's.
+            channels.retain(|channel| !self.is_private(channel));
+            if channels.is_empty() {
+                remains = remains.without(Leaves::LISTEN);
+            }
             self.found = channels;
         }
+        // ## being asked => (pinned | free)
+        self.pins = self.pins.without(asked) | remains;
         if asked.has(Leaves::SETTINGS) {
             let own = client.catalog.params.intern(self.own_settings(settings));
             if let Some(verifier) = client.aside.as_mut().and_then(|aside| aside.verifier.as_mut()) {

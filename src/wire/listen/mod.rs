@@ -70,7 +70,8 @@ pub fn private_channel(random: [u8; 16]) -> Arc<str> {
     format!("{PRIVATE_PREFIX}{:032x}", u128::from_be_bytes(random)).into()
 }
 
-pub fn is_private(channel: &[u8]) -> bool {
+/// Whether a channel has a name like those; clients may name theirs as they like.
+pub fn is_like_private(channel: &[u8]) -> bool {
     channel.strip_prefix(PRIVATE_PREFIX.as_bytes()).is_some_and(|rest| rest.len() == 32)
 }
 
@@ -173,8 +174,8 @@ mod tests {
     #[test]
     fn the_private_channel_fits_a_name_and_is_known_again() {
         let name = private_channel([0xab; 16]);
-        assert!(name.len() < 64 && is_private(name.as_bytes()), "{name}");
-        assert!(!is_private(b"sidepool_listener_") && !is_private(b"jobs"));
+        assert!(name.len() < 64 && is_like_private(name.as_bytes()), "{name}");
+        assert!(!is_like_private(b"sidepool_listener_") && !is_like_private(b"jobs"));
     }
 
     #[test]

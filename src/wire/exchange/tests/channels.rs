@@ -122,6 +122,35 @@ fn what_comes_while_the_pooler_asks_is_the_clients() {
 }
 
 #[test]
+fn a_channel_of_the_clients_that_is_called_like_ours_keeps_its_server() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        let named = private_channel([0x22; 16]);
+        rig.round(a, &format!("Q(listen {named})"), "C(LISTEN) Z(I)");
+        rig.probe(a, s);
+        rig.probe_answered(a, &[["", "", ""], ["n", &named, ""]]);
+        assert_eq!(rig.server_side(s).held_for(rig.client_side(a)), Leaves::LISTEN, "nobody else is to hear it");
+        assert!(rig.server_side(s).movable(rig.client_side(a)).is_none(), "the listener has such a one of its own");
+        let told = format!("A({named},1)");
+        rig.answer(a, &told, &told);
+    });
+}
+
+#[test]
+fn our_own_channel_is_not_found_with_the_clients() {
+    in_pieces(|rig| {
+        let (a, s) = rig.listening();
+        rig.depart(a, s);
+        // It listens to ours, and to nothing of ours has come.
+        rig.answer(a, "C(LISTEN) Z(I) E(54000 too many notifications in the NOTIFY queue) Z(I)", "");
+        rig.round(a, "Q(unlisten x)", "C(UNLISTEN) Z(I)");
+        rig.probe(a, s);
+        rig.probe_answered(a, &[["", "", ""], ["n", &private(), ""]]);
+        assert!(rig.server_side(s).held_for(rig.client_side(a)).is_nothing());
+    });
+}
+
+#[test]
 fn a_text_about_channels_has_them_back_in_front_of_it() {
     const HOME: &str = "Q(LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";)";
     in_pieces(|rig| {
