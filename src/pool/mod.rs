@@ -204,11 +204,13 @@ impl Pool {
 
     /// Queues for a server; one is opened if there is room. What comes of it is in the ticket.
     pub fn queue(self: &Arc<Self>, ticket: &Arc<Ticket>, startup: &StartupKey, waker: &std::task::Waker) {
-        ticket.queue(waker);
         let waiter =
             Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
         let (has_room, has_holders) = {
             let mut state = self.state.lock();
+            if ticket.queue(waker) {
+                state.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, ticket));
+            }
             state.waiters.push_back(waiter);
             (self.may_have_room(&state), !state.held.is_empty())
         };

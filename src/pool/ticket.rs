@@ -15,6 +15,8 @@ pub struct Ticket(Mutex<State>);
 enum State {
     #[default]
     Unused,
+    /// Unused, but its place in the queue, which a cancel request ended, may be there yet.
+    Left,
     Waiting(Waker),
     Served(Box<Server>),
     /// Boxed: it is rare, and every session has a ticket.
@@ -45,9 +47,11 @@ pub enum Outcome {
 }
 
 impl Ticket {
-    pub(super) fn queue(&self, waker: &Waker) {
-        // ## Unused => Waiting
-        *self.0.lock() = State::Waiting(waker.clone());
+    /// Whether it may have a place in the queue already, of a wait that is over.
+    pub(super) fn queue(&self, waker: &Waker) -> bool {
+        // ## (Unused | Left) => Waiting
+        let before = std::mem::replace(&mut *self.0.lock(), State::Waiting(waker.clone()));
+        matches!(before, State::Left)
     }
 
     /// Gives the server to the waiting client; back if it waits no more.
@@ -102,7 +106,10 @@ impl Ticket {
     pub fn outcome(&self) -> Outcome {
         let mut state = self.0.lock();
         match std::mem::take(&mut *state) {
-            State::Unused => Outcome::Waiting,
+            unused @ (State::Unused | State::Left) => {
+                *state = unused;
+                Outcome::Waiting
+            }
             State::Waiting(waker) => {
                 *state = State::Waiting(waker);
                 Outcome::Waiting
@@ -114,7 +121,13 @@ impl Ticket {
             }
             // ## (Served | Refused) => Unused
             State::Served(server) => Outcome::Served(server),
-            State::Refused(refusal) => Outcome::Refused(*refusal),
+            State::Refused(refusal) => {
+                if let Refusal::Canceled = *refusal {
+                    // ## Refused => Left: whoever else refuses has taken it out of the queue.
+                    *state = State::Left;
+                }
+                Outcome::Refused(*refusal)
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! How many servers are opened, when, how often again, and how long they live.
 
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::bed::Bed;
 use crate::pool::open::LIFETIME_JITTER;
-use crate::pool::{Outcome, Refusal};
+use crate::pool::{Outcome, Refusal, StartupKey};
 
 /// Attempts on a dead upstream, since the first of them: the pause doubles from 100 ms and is 3 s at most.
 const ATTEMPTS_MS: [u128; 8] = [0, 100, 300, 700, 1500, 3100, 6100, 9100];
@@ -173,4 +174,25 @@ async fn the_minimum_is_open_while_there_are_clients() {
     bed.pool.client_went();
     bed.pool.keep(later);
     assert_eq!((bed.pool.counts().open, bed.pool.counts().opening), (0, 0));
+}
+
+/// Whoever gives a wait up and waits anew has no older place, and no older time.
+#[tokio::test]
+async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
+    let bed = Bed::with(1, &[("timeouts.queue_wait", "60s")]).await;
+    let server = bed.server().await;
+    let (first, second) = (bed.queue(), bed.queue());
+    assert!(first.refuse(Refusal::Canceled));
+    assert!(matches!(first.outcome(), Outcome::Refused(Refusal::Canceled)));
+    let again = Instant::now();
+    bed.pool.queue(&first, &StartupKey::default(), Waker::noop());
+    assert_eq!(bed.pool.counts().waiting, 2);
+    bed.pool.release(server);
+    let server = bed.served(&second).await;
+    assert!(matches!(first.outcome(), Outcome::Waiting), "it overtakes nobody");
+    bed.pool.keep(again + Duration::from_secs(60) - Duration::from_nanos(1));
+    assert!(matches!(first.outcome(), Outcome::Notice), "its time is not over");
+    bed.pool.release(server);
+    bed.served(&first).await;
+    assert_eq!(bed.pool.counts().waiting, 0);
 }
