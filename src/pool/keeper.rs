@@ -93,7 +93,7 @@ impl Pool {
             tokio::spawn(async move {
                 server.checked_at = now;
                 match tokio::time::timeout(limit, server.is_alive(&pool.catalog)).await {
-                    Ok(true) => pool.put_back(server),
+                    Ok(true) => pool.put_back(server, Instant::now()),
                     _ => pool.discard(server),
                 }
             });

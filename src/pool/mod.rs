@@ -280,10 +280,10 @@ impl Pool {
         server.checked_at = now;
         server.side.shrink();
         server.handle.statements.store(server.side.prepared_statements(), Ordering::Relaxed);
-        self.put_back(server);
+        self.put_back(server, now);
     }
 
-    fn put_back(self: &Arc<Self>, mut server: Box<Server>) {
+    fn put_back(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
         let mut state = self.state.lock();
         let open = self.open_count();
         let goes = state.gate == Gate::Paused || !state.generation.has(&server);
@@ -292,7 +292,7 @@ impl Pool {
             return self.retire(server);
         }
         if !state.waiters.is_empty() {
-            match self.hand_over(&mut state, server) {
+            match self.hand_over(&mut state, server, now) {
                 Some(back) => server = back,
                 None => return,
             }
@@ -306,7 +306,7 @@ impl Pool {
     }
 
     /// To the first who waits for one like it; the server, if that is nobody.
-    fn hand_over(&self, state: &mut State, mut server: Box<Server>) -> Option<Box<Server>> {
+    fn hand_over(&self, state: &mut State, mut server: Box<Server>, now: Instant) -> Option<Box<Server>> {
         let mut passed_over = VecDeque::new();
         while let Some(waiter) = state.waiters.pop_front() {
             if !self.suits(&server, &waiter) {
@@ -314,8 +314,8 @@ impl Pool {
                 continue;
             }
             server.leases += 1;
-            server.leased_at = server.idle_since;
-            let waited = server.idle_since.saturating_duration_since(waiter.since);
+            server.leased_at = now;
+            let waited = now.saturating_duration_since(waiter.since);
             match waiter.ticket.serve(server) {
                 Ok(()) => {
                     self.tally.leases.one();

@@ -1,4 +1,4 @@
-//! A pool with connections to a stand-in for PostgreSQL, which lets in whom it is told to and says nothing more.
+//! A pool with connections to a stand-in for PostgreSQL, which lets in whom it is told to, and gives a sign of life.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use crate::wire::params::Params;
 
 /// AuthenticationOk, BackendKeyData, ReadyForQuery.
 const GREETING: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x09Z\0\0\0\x05I";
+/// EmptyQueryResponse, ReadyForQuery.
+const NOTHING: &[u8] = b"I\0\0\0\x04Z\0\0\0\x05I";
 
 pub(in crate::pool) struct Bed {
     pub(in crate::pool) pool: Arc<Pool>,
@@ -191,6 +193,12 @@ impl StandIn {
             permit.forget();
         }
         stream.write_all(GREETING).await?;
-        stream.read_to_end(&mut packet).await.map(drop)
+        loop {
+            match stream.read(&mut packet).await? {
+                0 => return Ok(()),
+                read if packet[..read].starts_with(b"Q") => stream.write_all(NOTHING).await?,
+                _ => {}
+            }
+        }
     }
 }

@@ -176,6 +176,21 @@ async fn the_minimum_is_open_while_there_are_clients() {
     assert_eq!((bed.pool.counts().open, bed.pool.counts().opening), (0, 0));
 }
 
+/// And not when the server went idle, which may have been long before.
+#[tokio::test]
+async fn a_lease_begins_when_the_server_is_handed_over() {
+    let bed = Bed::with(1, &[("timeouts.server_check", "1s")]).await;
+    let server = bed.server().await;
+    bed.pool.release(server);
+    let waits = bed.pool.tally.waits.observed().count;
+    // It is asked for a sign of life, and somebody comes before it has given one.
+    bed.pool.keep(Instant::now() + Duration::from_secs(1));
+    let queued = Instant::now();
+    let ticket = bed.queue();
+    assert!(bed.served(&ticket).await.leased_at() >= queued);
+    assert_eq!(bed.pool.tally.waits.observed().count, waits + 1);
+}
+
 /// Whoever gives a wait up and waits anew has no older place, and no older time.
 #[tokio::test]
 async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
