@@ -74,7 +74,10 @@ impl Registry {
         let mut next = HashMap::new();
         for (project, tls) in settings.projects.iter().zip(tls) {
             let limit = project.max_server_connections;
-            let budget = upstreams.get(&project.name).map_or_else(|| Budget::new(limit), |known| Arc::clone(&known.budget));
+            let known = upstreams.get(&project.name).map(|known| Arc::clone(&known.budget));
+            // One that was gone for a moment may have servers yet.
+            let left = || self.all().iter().find(|pool| pool.key.project == project.name).map(|pool| Arc::clone(&pool.budget));
+            let budget = known.or_else(left).unwrap_or_else(|| Budget::new(limit));
             let terms = Arc::new(Terms::new(settings, project, tls));
             next.insert(project.name.clone(), Upstream { budget, terms });
         }

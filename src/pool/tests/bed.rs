@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::auth::key_cache::KeyCache;
-use crate::config::{self, Project, Sources};
+use crate::config::{self, Project, Settings, Sources};
 use crate::net::tls::TlsContext;
 use crate::pool::{Outcome, Pool, PoolKey, PoolMode, Registry, Server, StartupKey, Ticket, Want};
 use crate::upstream::Credential;
@@ -26,6 +26,8 @@ pub(in crate::pool) struct Bed {
     pub(in crate::pool) pool: Arc<Pool>,
     pub(in crate::pool) registry: Registry,
     pub(in crate::pool) upstream: StandIn,
+    settings: Arc<Settings>,
+    tls: Arc<TlsContext>,
     project: Arc<Project>,
     startup: StartupKey,
 }
@@ -72,14 +74,21 @@ impl Bed {
         let settings = config::load(&sources).unwrap().settings;
         let project = Arc::clone(&settings.projects[0]);
         let tls = Arc::new(TlsContext::load(&project.upstream.tls).unwrap());
-        let registry = Registry::new(&settings, &[tls], Arc::new(KeyCache::new().unwrap()));
+        let registry = Registry::new(&settings, &[Arc::clone(&tls)], Arc::new(KeyCache::new().unwrap()));
         let pool = pool_of(&registry, &project, "test");
-        Self { pool, registry, upstream, project, startup: StartupKey::default() }
+        Self { pool, registry, upstream, settings, tls, project, startup: StartupKey::default() }
     }
 
     /// The pool of another user of the same upstream.
     pub(in crate::pool) fn pool_of(&self, user: &str) -> Arc<Pool> {
         pool_of(&self.registry, &self.project, user)
+    }
+
+    /// A reload removes the project, and another brings it back.
+    pub(in crate::pool) fn remove_and_restore(&self) {
+        let without = Settings { projects: Vec::new(), ..Settings::clone(&self.settings) };
+        self.registry.adopt(&Arc::new(without), &[]);
+        self.registry.adopt(&self.settings, std::slice::from_ref(&self.tls));
     }
 
     pub(in crate::pool) fn queue(&self) -> Arc<Ticket> {

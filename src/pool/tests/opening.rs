@@ -191,6 +191,17 @@ async fn a_lease_begins_when_the_server_is_handed_over() {
     assert_eq!(bed.pool.tally.waits.observed().count, waits + 1);
 }
 
+#[tokio::test]
+async fn servers_of_a_project_that_comes_back_are_counted_as_before() {
+    let bed = Bed::new(1).await;
+    let server = bed.server().await;
+    bed.remove_and_restore();
+    let connections = || bed.registry.upstream_connections("*").map(|(open, _)| open);
+    assert_eq!(connections(), Some(1), "it is there");
+    bed.pool.release(server);
+    assert_eq!(connections(), Some(bed.pool.counts().open));
+}
+
 /// Whoever gives a wait up and waits anew has no older place, and no older time.
 #[tokio::test]
 async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
