@@ -580,16 +580,33 @@ async fn who_listens_is_counted() {
     assert_eq!(value("sidepool_listened_channels").as_deref(), Some("2"));
     assert_eq!(value("sidepool_notifications_total").as_deref(), Some("3"));
     one.run("UNLISTEN *").await;
-    until("it listens no more", async || {
-        metrics(sidepool.http_port()).await.lines().any(|l| l.starts_with("sidepool_listening_clients{") && l.ends_with(" 0"))
-    })
-    .await;
+    until("it listens no more", async || listening(&sidepool).await == "0").await;
+    // Nor is anybody left when the pool begins anew. It is there for as long as it has a client.
+    let _another = endpoint.wire().await;
+    one.run("LISTEN counted").await;
+    moved(&endpoint).await;
+    until("it listens again", async || listening(&sidepool).await == "1").await;
+    http(sidepool.http_port(), "POST /api/reconnect HTTP/1.1\r\nX-Sidepool: 1").await;
+    assert_eq!(show(&one.until_closed().await), "E(57P01)");
+    assert_eq!(listening(&sidepool).await, "0");
+}
+
+/// `sidepool_listening_clients` of the only pool that listens.
+async fn listening(sidepool: &Sidepool) -> String {
+    let page = metrics(sidepool.http_port()).await;
+    let line = page.lines().find(|line| line.starts_with("sidepool_listening_clients{")).expect("it is there");
+    line.rsplit(' ').next().expect("a value").to_owned()
 }
 
 async fn metrics(port: u16) -> String {
+    http(port, "GET /metrics HTTP/1.1").await
+}
+
+async fn http(port: u16, request: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("it reads");
+    let head = format!("{request}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("it reads");
     let mut page = String::new();
     stream.read_to_string(&mut page).await.expect("it answers");
     page

@@ -150,7 +150,7 @@ impl Connection {
                     Some(Command::End) => return Err(Lost::Replaced),
                     None => {}
                 },
-                () = tokio::time::sleep_until(deadline.into()) => self.look_at_the_clock().await?,
+                () = at(deadline) => self.look_at_the_clock().await?,
             }
             self.count();
             if self.is_unused() && self.pool.listener.closes_unless_wanted(self.number, commands) {
@@ -180,7 +180,7 @@ impl Connection {
     }
 
     fn count(&mut self) {
-        self.pool.listener.count(self.hub.subscribers(), self.hub.channels());
+        self.pool.listener.count(self.number, (self.hub.subscribers(), self.hub.channels()));
         let linger = || Instant::now() + LINGER;
         self.closes_at = self.hub.is_empty().then(|| self.closes_at.unwrap_or_else(linger));
     }
@@ -190,19 +190,19 @@ impl Connection {
     }
 
     /// When something is to be done that nothing else wakes us for.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self) -> Option<Instant> {
         let timeouts = &self.timeouts;
         let silence = match self.hub.is_asking() {
-            true => timeouts.recovery,
-            false => timeouts.server_check.max(Duration::from_secs(1)),
+            true => Some(timeouts.recovery),
+            false => Some(timeouts.server_check).filter(|after| !after.is_zero()),
         };
-        let deadline = self.since + silence;
-        self.closes_at.map_or(deadline, |at| deadline.min(at))
+        let deadline = silence.map(|silence| self.since + silence);
+        [deadline, self.closes_at].into_iter().flatten().min()
     }
 
     /// A connection that a firewall forgot shows no end of file: it is asked for a sign of life (trap 16).
     async fn look_at_the_clock(&mut self) -> Result<(), Lost> {
-        if Instant::now() < self.deadline() || self.is_unused() {
+        if self.deadline().is_none_or(|deadline| Instant::now() < deadline) || self.is_unused() {
             return Ok(());
         }
         match self.hub.check() {
@@ -297,6 +297,14 @@ impl std::fmt::Display for Lost {
             Self::Replaced => f.write_str("the pool begins anew"),
             Self::Said(what) => write!(f, "the server said {what}"),
         }
+    }
+}
+
+/// Never, for no deadline.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,6 @@ mod connection;
 mod mailbox;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -29,9 +28,6 @@ pub(super) struct Listener {
     state: Mutex<State>,
     /// The channel on which the pooler talks to itself.
     private: Arc<str>,
-    /// For people.
-    subscribers: AtomicUsize,
-    channels: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -55,6 +51,8 @@ struct Open {
     number: u64,
     /// What it is connected to: the number of the pool's generation.
     generation: u64,
+    /// Clients that it listens for, and their channels: for people.
+    listening: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -91,12 +89,7 @@ impl Listener {
         if SystemRandom::new().fill(&mut random).is_err() {
             tracing::error!("the system gives no random bytes: another pooler may take our channel");
         }
-        Self {
-            state: Mutex::new(State { line: Line::Closed, subscriptions: 0 }),
-            private: private_channel(random),
-            subscribers: AtomicUsize::new(0),
-            channels: AtomicUsize::new(0),
-        }
+        Self { state: Mutex::new(State { line: Line::Closed, subscriptions: 0 }), private: private_channel(random) }
     }
 
     pub(super) fn close_if_unused(&self) {
@@ -120,7 +113,6 @@ impl Listener {
         if state.is_open(number) {
             // ## Open => (Closed | Refused)
             state.line = line;
-            self.count(0, 0);
         }
     }
 
@@ -131,14 +123,17 @@ impl Listener {
         if closes && state.is_open(number) {
             // ## Open => Closed
             state.line = Line::Closed;
-            self.count(0, 0);
         }
         closes
     }
 
-    fn count(&self, subscribers: usize, channels: usize) {
-        self.subscribers.store(subscribers, Ordering::Relaxed);
-        self.channels.store(channels, Ordering::Relaxed);
+    /// Clients and channels of one that may have been closed since.
+    fn count(&self, number: u64, listening: (usize, usize)) {
+        if let Line::Open(open) = &mut self.state.lock().line
+            && open.number == number
+        {
+            open.listening = listening;
+        }
     }
 }
 
@@ -180,7 +175,7 @@ impl Pool {
                 let (commands, receiver) = unbounded_channel();
                 // ## (Closed | Refused) => Open
                 let (number, generation) = (state.subscriptions, server.generation_number());
-                state.line = Line::Open(Open { commands: commands.clone(), number, generation });
+                state.line = Line::Open(Open { commands: commands.clone(), number, generation, listening: (0, 0) });
                 tokio::spawn(connection::serve(Arc::clone(self), number, receiver));
                 commands
             }
@@ -210,7 +205,10 @@ impl Pool {
 
     /// Clients that the listener listens for, and their channels.
     pub fn listening(&self) -> (usize, usize) {
-        (self.listener.subscribers.load(Ordering::Relaxed), self.listener.channels.load(Ordering::Relaxed))
+        match &self.listener.state.lock().line {
+            Line::Open(open) => open.listening,
+            Line::Closed | Line::Refused(_) => (0, 0),
+        }
     }
 }
 

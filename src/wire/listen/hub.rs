@@ -18,6 +18,8 @@ pub struct Hub<T> {
     dirty: VecDeque<Box<[u8]>>,
     /// Of the statement that has no answer yet.
     asked: Option<Vec<Box<[u8]>>>,
+    /// Channels that somebody listens to.
+    listened: usize,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +77,7 @@ impl<T> Hub<T> {
             subscribers: HashMap::new(),
             dirty: VecDeque::new(),
             asked: None,
+            listened: 0,
         }
     }
 
@@ -88,13 +91,14 @@ impl<T> Hub<T> {
 
     /// Those that somebody listens to.
     pub fn channels(&self) -> usize {
-        self.channels.values().filter(|c| !c.subscribers.is_empty()).count()
+        self.listened
     }
 
     pub fn subscribe(&mut self, id: u64, channels: &[Box<[u8]>], to: T, mut tell: impl FnMut(&T, Heard<'_>)) {
         let mut missing = 0;
         for name in channels {
             let channel = self.channels.entry(name.clone()).or_default();
+            self.listened += usize::from(channel.subscribers.is_empty());
             channel.subscribers.push(id);
             if channel.connection != Connection::Listens {
                 missing += 1;
@@ -115,6 +119,7 @@ impl<T> Hub<T> {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
             channel.subscribers.retain(|other| *other != id);
             if channel.subscribers.is_empty() {
+                self.listened -= 1;
                 self.dirty.push_back(name);
             }
         }
