@@ -80,7 +80,9 @@ impl Pool {
             if state.held.is_empty() {
                 return;
             }
-            let waiting = state.waiters.iter().filter(|w| w.ticket.is_waiting()).count();
+            // More than can be asked, or is on its way, need not be counted: every client that queues comes here.
+            let most = state.opening + state.held.len();
+            let waiting = state.waiters.iter().filter(|w| w.ticket.is_waiting()).take(most).count();
             let asked = state.held.iter().filter(|h| h.status() == WANTED).count();
             let elsewhere = usize::from(self.budget.is_contended());
             let wanted = waiting.max(elsewhere).saturating_sub(state.opening + asked);
