@@ -19,6 +19,13 @@ fn a_simple_query_allocates_nothing() {
 }
 
 #[test]
+fn nor_does_an_insert() {
+    let mut turns = Turns::new(&[""]);
+    let insert = Transaction::insert();
+    assert_eq!(allocations(|| _ = turns.run(0, &insert)), 0);
+}
+
+#[test]
 fn a_prepared_statement_allocates_nothing() {
     let mut turns = Turns::new(&[""]);
     turns.run(0, &Transaction::preparing());

@@ -36,6 +36,12 @@ impl Transaction {
         Self { request, answer: [description(), row(4), complete()].concat() }
     }
 
+    /// pgbench's insert, which may use a sequence.
+    pub fn insert() -> Self {
+        let request = message(b'Q', &[b"INSERT INTO pgbench_history (tid, bid, aid, delta) VALUES (1, 2, 3, 4);\0"]);
+        Self { request, answer: [message(b'C', &[b"INSERT 0 1\0"]), message(b'Z', &[b"I"])].concat() }
+    }
+
     /// The parse of a named statement: what comes once, before [`prepared`](Self::prepared).
     pub fn preparing() -> Self {
         let parse = message(b'P', &[b"P0_1\0SELECT abalance FROM pgbench_accounts WHERE aid = $1;\0", &0_u16.to_be_bytes()]);

@@ -7,15 +7,12 @@ use crate::wire::sql::{self, Effects, Hazard, Leaves, Remark};
 /// Remarks kept until the session takes them; it does so after every read.
 const REMARKS_MAX: usize = 64;
 
-/// State that keeps a server for its client: for the people who ask what does.
-const KEEPING: Leaves = Leaves::ASKABLE.with(Leaves::SEQUENCES).with(Leaves::INDELIBLE);
-
 impl ClientSide {
     /// Remembers the statement, if it may leave something that keeps a server; all others cost one comparison.
     #[inline]
     pub(super) fn blame(&mut self, text: &[u8], effects: &Effects) {
         self.ran(text);
-        if effects.leaves.has(KEEPING) {
+        if self.is_held_by(effects) {
             self.aside().culprit = Some(sql::in_brief(text));
         }
     }
@@ -27,10 +24,16 @@ impl ClientSide {
         {
             self.ran(text_of(&rest));
         }
-        if effects.leaves.has(KEEPING) {
+        if self.is_held_by(effects) {
             let culprit = self.unnamed.rest.as_deref().map(|rest| sql::in_brief(text_of(rest)));
             self.aside().culprit = culprit;
         }
+    }
+
+    /// Kinds that hold a server, as `ServerSide::held_for` has them. An INSERT, which may have used a sequence, holds it for few.
+    #[inline]
+    fn is_held_by(&self, effects: &Effects) -> bool {
+        effects.leaves.has(Leaves::ASKABLE.with(Leaves::INDELIBLE).with(self.keeps))
     }
 
     pub(super) fn is_linted(&self) -> bool {

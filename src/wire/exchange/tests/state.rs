@@ -162,3 +162,17 @@ fn a_client_that_leaves_has_its_state_cleaned_at_once() {
         rig.used_by_another(s);
     });
 }
+
+#[test]
+fn what_holds_a_server_is_told_by_its_statement_and_no_later_one() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(set work_mem = 1)", "C(SET) Z(I)");
+        rig.round(a, "Q(insert into t values (1))", "C(INSERT 0 1) Z(I)");
+        assert_eq!(rig.sides(a, s).0.take_culprit().as_deref(), Some("set work_mem = ?"));
+        // Of a client that asks for it, the server is kept for what currval returns.
+        rig.round(a, "Q(select currval('q'))", "T D(1) C(SELECT 1) Z(I)");
+        rig.round(a, "Q(insert into t values (1))", "C(INSERT 0 1) Z(I)");
+        assert_eq!(rig.sides(a, s).0.take_culprit().as_deref(), Some("insert into t values (?)"));
+    });
+}
