@@ -141,6 +141,23 @@ async fn one_that_breaks_off_is_told_too() {
 }
 
 #[tokio::test]
+async fn one_that_waits_in_vain_is_told_and_is_no_part_of_the_next() {
+    let sidepool = slow(&[("timeout-queue-wait", "400ms")]);
+    let (mut holder, mut waiting) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    waiting.run("SELECT 'before'").await;
+    holder.run("BEGIN").await;
+    assert!(waiting.shown("SELECT 'in vain'").await.contains("E(53300)"));
+    let told = awaited(&sidepool, "slow transaction, broken off", 1).await;
+    assert!(ms(&told[0], "wait_ms") >= 400.0 && told[0]["statement"] == "", "{told:?}");
+    holder.run("COMMIT").await;
+    waiting.run("SELECT 'quick'").await;
+    waiting.run("SELECT pg_sleep(0.4)").await;
+    let told = awaited(&sidepool, "slow transaction", 2).await;
+    let statements: Vec<_> = told.iter().map(|line| line["statement"].as_str()).collect();
+    assert!(statements.contains(&Some("SELECT pg_sleep(?)")) && !statements.contains(&Some("SELECT ?")), "{told:?}");
+}
+
+#[tokio::test]
 async fn off_as_it_is_by_default_nothing_is_slow() {
     let sidepool = Sidepool::start(Postgres::shared(), &[("log-format", "json")]);
     sidepool.transaction().wire().await.run("SELECT pg_sleep(0.4)").await;

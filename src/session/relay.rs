@@ -381,6 +381,7 @@ impl Relay {
     /// ## Queued => Idle
     fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), End> {
         self.state = State::Idle;
+        self.transaction_broke_off();
         tally::refusal(self.registry.telemetry(), &refusal);
         let error = match refusal {
             Refusal::Upstream(body) => return Err(End::RefusedUpstream(body)),

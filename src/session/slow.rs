@@ -50,9 +50,12 @@ impl SlowLog {
 
     /// The client sent something and has no server.
     fn wants(&mut self, now: Instant) {
-        let nothing = Duration::ZERO;
-        let transaction = Transaction { began: now, waited: nothing, ran: nothing, longest: nothing, request: Request::Queued };
-        self.transaction.get_or_insert(transaction);
+        if self.transaction.is_none() {
+            let nothing = Duration::ZERO;
+            let request = Request::Queued;
+            self.transaction = Some(Transaction { began: now, waited: nothing, ran: nothing, longest: nothing, request });
+            self.text.clear();
+        }
     }
 
     /// Its server is about to be sent something.
@@ -70,19 +73,24 @@ impl SlowLog {
         }
     }
 
-    /// A request was answered; `text` is what the client sent last.
+    /// A request was answered, or nothing comes of it; `text` is what the client sent last.
     fn answered(&mut self, now: Instant, text: &[u8]) {
         let Some(transaction) = &mut self.transaction else { return };
-        if let Request::Runs { since } = transaction.request {
-            let took = now - since;
-            transaction.ran += took;
-            if took >= transaction.longest {
-                transaction.longest = took;
-                self.text.clear();
-                self.text.extend_from_slice(text);
+        match transaction.request {
+            Request::Runs { since } => {
+                let took = now - since;
+                transaction.ran += took;
+                if took >= transaction.longest {
+                    transaction.longest = took;
+                    self.text.clear();
+                    self.text.extend_from_slice(text);
+                }
             }
+            // In vain. What it would have run nobody has looked at.
+            Request::Queued => transaction.waited = now - transaction.began,
+            Request::None => {}
         }
-        // ## Runs => None
+        // ## (Queued | Runs) => None
         transaction.request = Request::None;
     }
 }
@@ -126,7 +134,7 @@ impl Relay {
         }
     }
 
-    /// The session ends, perhaps in the middle of one.
+    /// The session ends, perhaps in the middle of one, or there is no server for it.
     pub(super) fn transaction_broke_off(&mut self) {
         if let Some(slow) = Watched::slow(&mut self.watched) {
             let now = Instant::now();
