@@ -6,7 +6,7 @@ mod common;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 
-use common::wire::{Wire, show_in_full};
+use common::wire::{Wire, show, show_in_full};
 use common::{PATIENCE, Postgres, Sidepool, until};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
@@ -34,6 +34,19 @@ async fn readyz_turns_first_and_clients_are_served_until_the_delay_is_over() {
         assert!(sidepool.ended().expect("it ends").success());
         assert!(TcpStream::connect(("127.0.0.1", transaction.port)).await.is_err(), "nobody listens");
     }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_less_than_a_drain_does_not_take_it_back() {
+    let flags = [("http", "127.0.0.1:0"), ("timeout-drain-delay", "1h")];
+    let mut sidepool = Sidepool::start(Postgres::shared(), &flags);
+    let mut client = sidepool.transaction().wire().await;
+    let mut console = sidepool.transaction().database("sidepool").wire().await;
+    sidepool.signal(Signal::TERM);
+    until("load balancers are told", async || sidepool.readyz().await == 503).await;
+    assert_eq!(show(&console.query("SHUTDOWN WAIT_FOR_CLIENTS").await), "C(SHUTDOWN) Z(I)");
+    assert_eq!(show(&client.until_closed().await), "E(57P01)");
+    assert!(sidepool.ended().expect("it ends").success());
 }
 
 #[tokio::test]

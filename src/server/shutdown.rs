@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What asks the process to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// Accept nobody new, and let everybody stay for as long as they like.
     Close,
@@ -49,10 +49,11 @@ pub(super) async fn run(running: Running, signals: Signals) {
     if matches!(cause, Cause::Asked(Signal::Drain)) && !delay.is_zero() {
         notify.stopping("Waiting for load balancers to notice");
         tracing::info!("going down: not ready any more, draining in {delay:?}");
-        // ## Announced => (Closing | Leaving | Draining | Stopping)
+        // ## Announced => (Leaving | Draining | Stopping)
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            signal = signals.recv() => cause = Cause::Asked(signal.unwrap_or(Signal::Stop)),
+            // Whoever asks for less than a drain does not take it back: somebody waits for the process to end.
+            signal = signals.recv() => cause = Cause::Asked(signal.unwrap_or(Signal::Stop).max(Signal::Drain)),
             successor = doors.successor() => cause = Cause::TakenOver(successor),
         }
     }
