@@ -127,6 +127,15 @@ async fn a_cancel_request_finds_its_query_in_the_old_one() {
         client.cancel().await;
         assert_eq!(show(&client.until(b'Z').await), "T E(57014) Z(I)");
     }
+    // So does one that came to the third of them.
+    let _between = new.transaction().wire().await;
+    let _third = line.next();
+    new.log_has("another process has taken over");
+    let pid = transaction.backend().await;
+    transaction.send(&wire::query("SELECT pg_sleep(1000)")).await;
+    Postgres::shared().sleeps(&pid).await;
+    transaction.cancel().await;
+    assert_eq!(show(&transaction.until(b'Z').await), "T E(57014) Z(I)");
     // One that is nobody's is passed on, too, and does no harm.
     new.transaction().wire().await.cancel().await;
     assert_eq!(new.transaction().wire().await.value("SELECT 'new'").await, "new");

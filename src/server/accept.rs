@@ -146,7 +146,7 @@ impl Door {
     }
 
     /// Passes it on if the key is right. Nothing more is read, and nothing answered (trap 40).
-    async fn cancel(&self, request: CancelRequest) {
+    pub(super) async fn cancel(&self, request: CancelRequest) {
         match self.house.sessions.find(request.pid.cast_unsigned(), &request.key) {
             Some(session) => session.cancel().await,
             None if self.console.cancel(&request) => {}

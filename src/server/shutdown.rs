@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Running;
+use super::accept::Door;
 use super::takeover::Successor;
 use crate::pool::Pool;
 use crate::session::{House, Stop};
@@ -61,7 +62,7 @@ pub(super) async fn run(running: Running, signals: Signals) {
         Cause::TakenOver(mut successor) => {
             // The service goes on: a service manager is told nothing.
             doors.leave_to(&mut successor).await;
-            leave(&house, &door.connections, successor, &mut signals).await;
+            leave(&door, successor, &mut signals).await;
             None
         }
         Cause::Asked(signal) => {
@@ -119,7 +120,8 @@ async fn close(house: &Arc<House>, signals: &mut Signals) -> Signal {
 /// Clients that are here, or about to be, stay until they leave: the next time they connect they come to the successor.
 ///
 /// ## Leaving => (Draining | gone)
-async fn leave(house: &Arc<House>, connections: &AtomicUsize, successor: Successor, signals: &mut Signals) {
+async fn leave(door: &Arc<Door>, successor: Successor, signals: &mut Signals) {
+    let house = &door.house;
     let limit = house.settings.get().timeouts.take_over;
     let pid = successor.pid;
     tracing::info!(pid, clients = house.sessions.len(), "another process has taken over; clients may stay for up to {limit:?}");
@@ -127,7 +129,7 @@ async fn leave(house: &Arc<House>, connections: &AtomicUsize, successor: Success
     house.registry.all().iter().for_each(|pool| _ = pool.close_idle());
     let going = async {
         tokio::select! {
-            () = deserted(house, connections) => return tracing::info!("the last client has left"),
+            () = deserted(house, &door.connections) => return tracing::info!("the last client has left"),
             () = tokio::time::sleep(limit) => {}
             () = hurried(signals) => {}
         }
@@ -135,7 +137,7 @@ async fn leave(house: &Arc<House>, connections: &AtomicUsize, successor: Success
     };
     tokio::select! {
         () = going => {}
-        () = successor.pass_cancels(&house.sessions) => {}
+        () = successor.pass_cancels(door) => {}
     }
 }
 

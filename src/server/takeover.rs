@@ -9,7 +9,7 @@
 //! starts, accepts
 //! "go\n"                                 ─→     accepts no more, keeps its clients until they leave
 //!                                        ←─     "done\n"
-//! a cancel request with an unknown key   ─→     cancels, if the key is one of its own
+//! a cancel request with an unknown key   ─→     cancels, if the key is one of its own or of its own predecessor's
 //! ```
 //!
 //! A successor that ends before "go" changes nothing. Cancel requests are PostgreSQL's own, without their length and code:
@@ -20,6 +20,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{
@@ -29,9 +30,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::accept::Door;
 use super::handed::{Handed, Purpose};
 use super::listen::StartError;
-use crate::session::Sessions;
 use crate::wire::startup::CancelRequest;
 
 /// The words, and their version.
@@ -69,21 +70,20 @@ impl Successor {
     }
 
     /// Cancel requests that came to it and were not its own. Ends never; without a successor there are none.
-    pub(super) async fn pass_cancels(mut self, sessions: &Sessions) {
-        while let Ok((pid, key)) = self.next_cancel().await {
-            if let Some(session) = sessions.find(pid, &key) {
-                // The upstream may take its time; the next one does not wait for it.
-                tokio::spawn(async move { session.cancel().await });
-            }
+    pub(super) async fn pass_cancels(mut self, door: &Arc<Door>) {
+        while let Ok(request) = self.next_cancel().await {
+            // The upstream may take its time; the next one does not wait for it.
+            let door = Arc::clone(door);
+            tokio::spawn(async move { door.cancel(request).await });
         }
         std::future::pending().await
     }
 
-    async fn next_cancel(&mut self) -> io::Result<(u32, Vec<u8>)> {
-        let pid = self.stream.read_u32().await?;
+    async fn next_cancel(&mut self) -> io::Result<CancelRequest> {
+        let pid = self.stream.read_i32().await?;
         let mut key = vec![0; self.stream.read_u8().await?.into()];
         self.stream.read_exact(&mut key).await?;
-        Ok((pid, key))
+        Ok(CancelRequest { pid, key })
     }
 }
 
