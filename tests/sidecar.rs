@@ -99,6 +99,10 @@ async fn a_socket_of_the_service_manager_is_served_and_left_to_it() {
     assert_eq!(waiting.await.expect("it does not panic"), "late");
     assert!(sidepool.stop().success());
 
+    let open = TcpListener::bind(("0.0.0.0", 0)).expect("a port is free");
+    let refusal = Sidepool::activated(open.into(), "http", &[("http", "127.0.0.1:0")], &file()).expect_err("others reach it");
+    assert!(refusal.contains("listen.http_token is not set") && refusal.contains("exit status: 2"), "{refusal}");
+
     let refusal = Sidepool::activated(copy(), "shop", &[], &file()).expect_err("nobody knows what it is for");
     assert!(refusal.contains("it is not known what for") && refusal.contains("exit status: 2"), "{refusal}");
 }

@@ -43,17 +43,14 @@ pub(super) enum Trust {
     Token(Password),
     /// Whoever is on this machine.
     Local,
-    /// Whoever comes may look, and nobody command.
-    Nobody,
 }
 
 impl Trust {
-    /// `bound` is where HTTP is served.
-    pub(super) fn new(token: Option<Password>, bound: SocketAddr) -> Self {
+    /// `bound` is where HTTP is served. `None`: other machines reach that, and nothing would tell them apart.
+    pub(super) fn new(token: Option<Password>, bound: SocketAddr) -> Option<Self> {
         match token {
-            Some(token) => Self::Token(token),
-            None if bound.ip().to_canonical().is_loopback() => Self::Local,
-            None => Self::Nobody,
+            Some(token) => Some(Self::Token(token)),
+            None => bound.ip().to_canonical().is_loopback().then_some(Self::Local),
         }
     }
 }
@@ -67,7 +64,7 @@ impl Desk {
     /// `peer` is who asks, for the log.
     pub(super) async fn answer(&self, request: &Request<'_>, peer: SocketAddr) -> Answer {
         if let Some(action) = action::named(request.path) {
-            let refusal = action.refuse(request).or_else(|| self.refuse(request)).or_else(|| self.refuse_action(request));
+            let refusal = action.refuse(request).or_else(|| self.refuse(request)).or_else(|| refuse_accident(request));
             return match refusal {
                 Some(refusal) => action.refused(refusal, peer),
                 None => action.run(&self.remote, request.query, peer).await,
@@ -114,24 +111,18 @@ impl Desk {
                 let same = bool::from(shown.ct_eq(token.reveal().as_bytes()));
                 (!same).then(|| Answer::plain(401, "show the token: Authorization: Bearer TOKEN\n"))
             }
-            Trust::Local | Trust::Nobody if request.host.is_some_and(|host| !is_nobodys_name(host)) => {
+            Trust::Local if request.host.is_some_and(|host| !is_nobodys_name(host)) => {
                 Some(Answer::plain(403, "ask for localhost or an IP address, or set listen.http_token\n"))
             }
-            Trust::Local | Trust::Nobody => None,
+            Trust::Local => None,
         }
     }
+}
 
-    /// A page in somebody's browser can post to any address without reading the answer, but not with a header of its own:
-    /// that it may do only where it is told so, and here it never is.
-    fn refuse_action(&self, request: &Request<'_>) -> Option<Answer> {
-        if matches!(self.trust, Trust::Nobody) {
-            return Some(Answer::plain(
-                403,
-                "there are no commands on this address: set listen.http_token, or listen on loopback\n",
-            ));
-        }
-        (!request.is_deliberate).then(|| Answer::plain(403, "say that you mean it: X-Sidepool: 1\n"))
-    }
+/// A page in somebody's browser can post to any address without reading the answer, but not with a header of its own: that
+/// it may do only where it is told so, and here it never is.
+fn refuse_accident(request: &Request<'_>) -> Option<Answer> {
+    (!request.is_deliberate).then(|| Answer::plain(403, "say that you mean it: X-Sidepool: 1\n"))
 }
 
 /// An address or `localhost`, with or without a port.

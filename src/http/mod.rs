@@ -40,7 +40,7 @@ pub fn start(running: &mut Running, settings: &Settings) -> Result<Option<Socket
     };
     let closing = running.open_http(&listener)?;
     let bound = listener.local_addr().map_err(|error| refused(address, &error))?;
-    let trust = Trust::new(settings.listen.http_token.clone(), bound);
+    let trust = Trust::new(settings.listen.http_token.clone(), bound).ok_or_else(|| open_to_all(bound))?;
     let desk = Desk::new(Remote::new(running), trust);
     let thread = std::thread::Builder::new().name("http".to_owned());
     thread.spawn(move || serve::run(listener, closing, desk)).map_err(|error| {
@@ -60,6 +60,14 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// As where listen.http says so; this is a socket that a service manager passed.
+fn open_to_all(bound: SocketAddr) -> StartError {
+    StartError::new(
+        format!("the socket for HTTP is {bound}, which other machines reach, and listen.http_token is not set"),
+        "Set a token, or let the service manager listen on 127.0.0.1.",
+    )
 }
 
 fn refused(address: SocketAddr, error: &io::Error) -> StartError {
