@@ -235,6 +235,30 @@ async fn it_is_not_ready_without_its_upstream() {
     assert_eq!(get(port, "/healthz").await.0, 200);
 }
 
+/// Each of them would take two seconds, and a probe has less than all of them together.
+#[tokio::test]
+async fn upstreams_that_do_not_answer_take_no_time_from_the_one_that_does() {
+    // Its queue is full, and so whoever comes waits.
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("there are sockets left");
+    silent.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback has a free port");
+    silent.listen(0).expect("it can listen");
+    let port = silent.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound").port();
+    let _waiting = [0; 4].map(|_| {
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("there are sockets left");
+        client.set_nonblocking(true).expect("it can");
+        // Under way, or in the queue.
+        let _ = client.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], port)).into());
+        client
+    });
+    let mut file = String::new();
+    for number in 0..6 {
+        file += &format!("[projects.a{number}]\nupstream = \"postgres://u:p@127.0.0.1:{port}/d\"\n");
+    }
+    file += &format!("[projects.z]\nupstream = \"{}\"\n", Postgres::shared().direct().url());
+    let sidepool = Sidepool::launch(&[HTTP], &file).expect("it starts");
+    assert_eq!(get(sidepool.http_port(), "/readyz").await.0, 200);
+}
+
 #[tokio::test]
 async fn health_says_by_its_exit_code_whether_it_is_ready() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback has a free port").port();

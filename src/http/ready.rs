@@ -1,18 +1,22 @@
 //! Whether to send clients here.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Shown;
-use crate::config::{Host, Upstream};
+use crate::config::{Host, Project};
 use crate::pool::Reach;
 
 /// What was found out of the upstreams counts for this long.
 const REMEMBERED: Duration = Duration::from_secs(2);
 /// For an upstream to take a connection.
 const PROBE_TIME: Duration = Duration::from_secs(2);
+/// Upstreams that are tried at once.
+const PROBES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
@@ -76,11 +80,13 @@ impl Readiness {
                 // Pools that wait for it in vain outweigh connections that may be as dead and not know it yet.
                 (_, true) => {}
                 (true, false) => return true,
-                (false, false) => unknown.push(project),
+                (false, false) => unknown.push(Arc::clone(project)),
             }
         }
-        for project in unknown {
-            if takes_connections(&project.upstream).await {
+        // Several at once: one that does not answer takes its time from no other.
+        let mut outcomes = stream::iter(unknown).map(takes_connections).buffer_unordered(PROBES_MAX);
+        while let Some(is_reachable) = outcomes.next().await {
+            if is_reachable {
                 return true;
             }
         }
@@ -89,7 +95,8 @@ impl Readiness {
 }
 
 /// PostgreSQL logs nothing of a connection that says nothing.
-async fn takes_connections(upstream: &Upstream) -> bool {
+async fn takes_connections(project: Arc<Project>) -> bool {
+    let upstream = &project.upstream;
     let connecting = async {
         match &upstream.host {
             Host::Tcp(host) => TcpStream::connect((host.as_str(), upstream.port)).await.map(drop),
