@@ -47,12 +47,18 @@ impl Handler {
         let role = Role::of(&settings, &self.project, &self.user).map_err(|error| wired(as_error(error)))?;
         match statement {
             Statement::View(view, limit) => {
-                let mut rows = (view.rows)(&Scene { desk: &self.desk, house: &self.house, settings: &settings });
-                rows.truncate(limit.unwrap_or(usize::MAX));
-                self.rows(view.columns, formats, rows)
+                let (view, limit, formats) = (*view, limit.unwrap_or(usize::MAX), formats.clone());
+                let (desk, house) = (Arc::clone(&self.desk), Arc::clone(&self.house));
+                // Thousands of connections are milliseconds: not for a data worker.
+                let looked = tokio::task::spawn_blocking(move || {
+                    let mut found = (view.rows)(&Scene { desk: &desk, house: &house, settings: &settings });
+                    found.truncate(limit);
+                    rows(view.columns, &formats, found)
+                });
+                looked.await.unwrap_or_else(|_| Err(wired(PgError::error(SqlState::INTERNAL_ERROR, "the look was interrupted"))))
             }
-            Statement::Constant(name, value) => self.rows(&[text(name)], formats, vec![vec![(*value).into()]]),
-            Statement::One => self.rows(&[int4("?column?")], formats, vec![vec![1_usize.into()]]),
+            Statement::Constant(name, value) => rows(&[text(name)], formats, vec![vec![(*value).into()]]),
+            Statement::One => rows(&[int4("?column?")], formats, vec![vec![1_usize.into()]]),
             Statement::Help => {
                 notice(client, &PgError::notice(HELP_TITLE).with_detail(help())).await?;
                 Ok(Response::Execution(Tag::new("SHOW")))
@@ -79,11 +85,11 @@ impl Handler {
             }
         }
     }
+}
 
-    fn rows(&self, columns: &[Column], formats: &Format, rows: Vec<table::Row>) -> PgWireResult<Response> {
-        let fields = table::schema(columns, formats).map_err(wired)?;
-        Ok(Response::Query(table::response(fields, rows)?))
-    }
+fn rows(columns: &[Column], formats: &Format, rows: Vec<table::Row>) -> PgWireResult<Response> {
+    let fields = table::schema(columns, formats).map_err(wired)?;
+    Ok(Response::Query(table::response(fields, rows)?))
 }
 
 #[async_trait]
