@@ -79,7 +79,7 @@ impl Relay {
             End::Refused(error) => tracing::info!(session, %pool, %peer, %error, "client refused"),
             End::RefusedUpstream(_) => tracing::info!(session, %pool, %peer, "the upstream refused the client"),
             End::ServerLost(lost) => tracing::warn!(session, %pool, %peer, ?lost, "server connection lost in use"),
-            End::Stopped => log_connection!(connections, session, %pool, %peer, "session ended by shutdown"),
+            End::Stopped => log_connection!(connections, session, %pool, %peer, "session ended by an administrator"),
         }
     }
 
