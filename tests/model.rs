@@ -11,6 +11,9 @@ mod model;
 #[allow(dead_code)]
 mod notation;
 #[cfg(test)]
+#[path = "../src/wire/exchange/tests/rng.rs"]
+mod rng;
+#[cfg(test)]
 #[path = "../src/wire/exchange/tests/script.rs"]
 mod script;
 #[cfg(test)]
@@ -21,7 +24,8 @@ mod sql;
 use common::{Endpoint, Postgres};
 use model::Backend;
 use notation::{from_client, message, show_server};
-use script::{Pins, Rng, script};
+use rng::Rng;
+use script::{Pins, script};
 
 /// Each takes some 20 ms, for a login most of all.
 const SEEDS: u64 = 200;

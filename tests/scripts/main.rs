@@ -7,6 +7,8 @@
 mod common;
 mod generate;
 mod rival;
+#[path = "../../src/wire/exchange/tests/rng.rs"]
+mod rng;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -95,38 +95,29 @@ const STATS: &[Column] = &[
     numeric("avg_client_login_count"),
 ];
 
-const STATS_TOTALS: &[Column] = &[
-    text("database"),
-    numeric("server_assignment_count"),
-    numeric("xact_count"),
-    numeric("query_count"),
-    numeric("bytes_received"),
-    numeric("bytes_sent"),
-    numeric("xact_time"),
-    numeric("query_time"),
-    numeric("wait_time"),
-    numeric("client_parse_count"),
-    numeric("server_parse_count"),
-    numeric("bind_count"),
-    numeric("client_login_count"),
-];
+const STATS_TOTALS: &[Column] = &counters(["client_parse_count", "server_parse_count", "bind_count", "client_login_count"]);
 
 /// Some of the names have a prefix and some have none, there as here.
-const STATS_AVERAGES: &[Column] = &[
-    text("database"),
-    numeric("server_assignment_count"),
-    numeric("xact_count"),
-    numeric("query_count"),
-    numeric("bytes_received"),
-    numeric("bytes_sent"),
-    numeric("xact_time"),
-    numeric("query_time"),
-    numeric("wait_time"),
-    numeric("avg_client_parse_count"),
-    numeric("avg_server_parse_count"),
-    numeric("avg_bind_count"),
-    numeric("avg_client_login_count"),
-];
+const STATS_AVERAGES: &[Column] =
+    &counters(["avg_client_parse_count", "avg_server_parse_count", "avg_bind_count", "avg_client_login_count"]);
+
+const fn counters([client_parses, server_parses, binds, logins]: [&'static str; 4]) -> [Column; 13] {
+    [
+        text("database"),
+        numeric("server_assignment_count"),
+        numeric("xact_count"),
+        numeric("query_count"),
+        numeric("bytes_received"),
+        numeric("bytes_sent"),
+        numeric("xact_time"),
+        numeric("query_time"),
+        numeric("wait_time"),
+        numeric(client_parses),
+        numeric(server_parses),
+        numeric(binds),
+        numeric(logins),
+    ]
+}
 
 const POOLS: &[Column] = &[
     text("database"),

@@ -13,6 +13,7 @@ mod hostile;
 mod model;
 mod refuse;
 mod release;
+mod rng;
 mod script;
 mod sizes;
 mod sql;

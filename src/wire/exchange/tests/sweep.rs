@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::model::{Backend, is_from_sql};
 use super::notation::{from_client, show_client, show_server};
-use super::script::{Pins, Rng, script};
+use super::rng::Rng;
+use super::script::{Pins, script};
 use super::sql::INITIAL;
 use crate::error::hosted::ErrorTexts;
 use crate::wire::exchange::{Bounds, Catalog, ClientSide, Mode, ServerSide, Unleased};
