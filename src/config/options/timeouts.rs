@@ -144,7 +144,7 @@ pub(super) const TIMEOUTS: &[Opt] = &[
         elsewhere: &[("PgBouncer", "server_check_delay")],
         reload: Reload::Live,
         kind: Kind::Duration { min: Duration::ZERO, max: LONGEST, place: |d| &mut d.timeouts.server_check },
-        doc: "A server connection idle for longer than this is asked for a sign of life before it is used. 0 always asks.",
+        doc: "How often a server connection that nobody uses is asked for a sign of life. 0 never asks.",
     },
     Opt {
         key: "timeouts.recovery",
