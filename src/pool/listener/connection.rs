@@ -277,8 +277,13 @@ impl Connection {
     /// the client looks again at what it waits for. So do we.
     fn lost(self, lost: &Lost, commands: &mut UnboundedReceiver<Command>) {
         let Self { pool, number, hub, .. } = self;
-        tracing::warn!(%pool, %lost, clients = hub.subscribers(), "the connection that listens for clients was lost: they are ended");
-        pool.tally.listeners_lost.one();
+        match hub.subscribers() {
+            0 => tracing::debug!(%pool, %lost, "the connection that listens for clients was lost, and nobody listens"),
+            clients => {
+                tracing::warn!(%pool, %lost, clients, "the connection that listens for clients was lost: they are ended");
+                pool.tally.listeners_lost.one();
+            }
+        }
         pool.listener.closes(number, Line::Closed);
         for (mailbox, is_moved) in hub.disband() {
             // ## (Asked | Ready) => (Refused | Lost)
