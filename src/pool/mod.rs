@@ -206,14 +206,24 @@ impl Pool {
     pub fn queue(self: &Arc<Self>, ticket: &Arc<Ticket>, startup: &StartupKey, waker: &std::task::Waker) {
         let waiter =
             Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
-        let (has_room, has_holders) = {
+        let (has_room, has_holders, idle) = {
             let mut state = self.state.lock();
             if ticket.queue(waker) {
                 state.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, ticket));
             }
             state.waiters.push_back(waiter);
-            (self.may_have_room(&state), !state.held.is_empty())
+            let at = state.idle.iter().position(|idle| self.suits(&idle.server, startup));
+            let idle = at.and_then(|at| state.idle.remove(at));
+            (self.may_have_room(&state), !state.held.is_empty(), idle)
         };
+        if let Some(Idle { mut server, .. }) = idle {
+            // It came back, on another thread, between the client's look at the idle ones and this: as long as anybody waits,
+            // nobody would look there again.
+            match server.hear_idle(&self.catalog) {
+                true => self.put_back(server, Instant::now()),
+                false => self.discard(server),
+            }
+        }
         if has_room {
             self.open_soon();
         }
@@ -309,7 +319,7 @@ impl Pool {
     fn hand_over(&self, state: &mut State, mut server: Box<Server>, now: Instant) -> Option<Box<Server>> {
         let mut passed_over = VecDeque::new();
         while let Some(waiter) = state.waiters.pop_front() {
-            if !self.suits(&server, &waiter) {
+            if !self.suits(&server, &waiter.startup) {
                 passed_over.push_back(waiter);
                 continue;
             }
@@ -332,8 +342,8 @@ impl Pool {
         Some(server)
     }
 
-    fn suits(&self, server: &Server, waiter: &Waiter) -> bool {
-        self.key.mode == PoolMode::Transaction || server.startup == waiter.startup
+    fn suits(&self, server: &Server, startup: &StartupKey) -> bool {
+        self.key.mode == PoolMode::Transaction || server.startup == *startup
     }
 
     /// Closes a server in good order.

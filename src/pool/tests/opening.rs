@@ -222,3 +222,15 @@ async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
     bed.served(&first).await;
     assert_eq!(bed.pool.counts().waiting, 0);
 }
+
+/// As on several threads, where a server may come back after a client has looked for one and before it queues.
+#[tokio::test]
+async fn whoever_queues_beside_an_idle_server_is_given_it() {
+    let bed = Bed::new(1).await;
+    let server = bed.server().await;
+    let id = server.handle.id;
+    bed.pool.release(server);
+    let ticket = bed.queue();
+    let Outcome::Served(server) = ticket.outcome() else { panic!("it waits, and nobody looks at the idle ones any more") };
+    assert_eq!((server.handle.id, bed.pool.counts().waiting), (id, 0));
+}
