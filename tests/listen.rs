@@ -489,6 +489,46 @@ async fn a_client_that_takes_no_notifications_is_ended_when_there_are_too_many()
     );
 }
 
+/// Of which its socket takes a part: the rest must not wait for the next notification.
+#[tokio::test]
+async fn a_client_that_reads_late_is_told_all_there_is() {
+    const COUNT: usize = 1000;
+    let sidepool = Sidepool::with_one_server();
+    let endpoint = sidepool.transaction();
+    let (mut late, mut late_and_busy) = (reading_little(&endpoint).await, reading_little(&endpoint).await);
+    let mut quick = endpoint.wire().await;
+    for wire in [&mut late, &mut late_and_busy, &mut quick] {
+        wire.run("LISTEN late").await;
+    }
+    moved(&endpoint).await;
+    let flood = format!("SELECT count(pg_notify('late', i || repeat('x', 7000))) FROM generate_series(1, {COUNT}) AS i");
+    Postgres::shared().execute("postgres", &flood).await;
+    // When one has heard all, the others' are there, and nothing more will come.
+    let mut told = Vec::new();
+    while told.len() < COUNT {
+        told.extend(heard(&quick.until(b'A').await));
+    }
+    late_and_busy.send(&wire::query("LISTEN later")).await;
+    for wire in [&mut late, &mut late_and_busy] {
+        let mut late_told = Vec::new();
+        while late_told.len() < COUNT {
+            late_told.extend(heard(&wire.until(b'A').await));
+        }
+        assert!(late_told == told, "the same, in the same order");
+    }
+    assert_eq!(show(&late_and_busy.until(b'Z').await), "C(LISTEN) Z(I)");
+}
+
+/// A client whose socket has room for little.
+async fn reading_little(endpoint: &Endpoint) -> Wire {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("it is one");
+    let stream = socket.connect(([127, 0, 0, 1], endpoint.port).into()).await.expect("it listens");
+    let mut wire = Wire::over(stream, endpoint.port);
+    assert_eq!(wire.log_in(endpoint).await.last().map(|reply| reply.tag), Some(b'Z'));
+    wire
+}
+
 /// A client may have its texts in another encoding than the listener.
 #[tokio::test]
 async fn a_client_of_another_encoding_is_told_in_its_own() {

@@ -8,6 +8,10 @@ use crate::error::{PgError, SqlState};
 use crate::pool::{Standing, Subscription};
 use crate::wire::exchange::Place;
 
+/// So often as much as may be unwritten is told at once, before the others of the worker have their turn: the listener may
+/// fill the mailbox on another worker as fast as it is emptied here.
+const ROUNDS_MAX: usize = 16;
+
 /// What a session has to do with the listener of its pool. Most have nothing.
 #[derive(Debug)]
 pub(super) enum Listening {
@@ -121,10 +125,18 @@ impl Relay {
         }
         // Before the letters are taken: if it is at its end, they are all there.
         let standing = subscription.standing();
+        let mut rounds = 0..ROUNDS_MAX;
         let are_all = loop {
+            // Before it is seen whether there is room: with none, the socket has taken all it can, and wakes the session when it
+            // takes more. Nothing else does, once the listener has no more to tell.
+            self.flush_client(cx)?;
             let Some(Listening::Moved(subscription)) = self.listening.as_deref() else { return Ok(()) };
             let room = UNWRITTEN_BYTES_MAX.saturating_sub(self.to_client.pending_bytes());
             if room == 0 {
+                break false;
+            }
+            if rounds.next().is_none() {
+                cx.waker().wake_by_ref();
                 break false;
             }
             let (count, are_all) = subscription.take(self.to_client.buffer(), room);
@@ -132,8 +144,6 @@ impl Relay {
             if are_all {
                 break true;
             }
-            // What the socket does not take wakes the session when it does.
-            self.flush_client(cx)?;
         };
         match standing {
             Standing::Full => Err(End::Refused(too_slow())),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::mailbox::{Mailbox, Standing};
+use super::mailbox::{Crowd, Mailbox, Standing};
 use super::{Command, Line, Order};
 use crate::config::Timeouts;
 use crate::net::stream::Stream;
@@ -39,8 +39,7 @@ struct Connection {
     timeouts: Timeouts,
     hub: Hub<Arc<Mailbox>>,
     input: Vec<u8>,
-    /// Mailboxes that had many letters when one was put there last.
-    crowded: Vec<Arc<Mailbox>>,
+    crowd: Crowd,
     /// When what it is asked now was sent, or when it said something last.
     since: Instant,
     /// When it is closed; `None` while anybody listens.
@@ -112,7 +111,7 @@ async fn open(pool: &Arc<Pool>, number: u64) -> Option<Connection> {
         timeouts: terms.settings.timeouts.clone(),
         hub: Hub::new(&pool.listener.private),
         input: Vec::new(),
-        crowded: Vec::new(),
+        crowd: Crowd::default(),
         since: Instant::now(),
         closes_at: None,
         _permit: permit,
@@ -162,8 +161,7 @@ impl Connection {
     /// Whether nobody who is reading has very many notifications waiting: then the server's own socket fills, as with a client
     /// of its own that is slower than a burst.
     fn has_room(&mut self) -> bool {
-        self.crowded.retain(|mailbox| mailbox.is_crowded());
-        let has_room = self.crowded.is_empty();
+        let has_room = !self.crowd.is_reading();
         if !has_room {
             self.since = Instant::now();
         }
@@ -252,12 +250,11 @@ impl Connection {
             server::NOTIFICATION => {
                 // Copied once, for all who are told.
                 let mut shared = None;
-                let crowded = &mut self.crowded;
+                let crowd = &mut self.crowd;
                 self.hub.hear(body, |mailbox, heard| match heard {
                     Heard::Notification(_) => {
-                        let many = mailbox.put(shared.get_or_insert_with(|| Bytes::copy_from_slice(message)));
-                        if many {
-                            crowded.push(Arc::clone(mailbox));
+                        if mailbox.put(shared.get_or_insert_with(|| Bytes::copy_from_slice(message))) {
+                            crowd.add(mailbox);
                         }
                     }
                     heard => tell(mailbox, heard),

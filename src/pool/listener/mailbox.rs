@@ -1,6 +1,7 @@
 //! What the listener has heard for one client.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -73,13 +74,15 @@ impl Mailbox {
         letters.waker.wake_by_ref();
     }
 
-    /// Whether it is better to wait until the client has read some.
-    pub(super) fn is_crowded(&self) -> bool {
-        let letters = self.0.lock();
-        letters.bytes > CROWDED_BYTES && letters.taken_at.elapsed() < STALLED_AFTER
+    fn is_crowded(&self) -> bool {
+        self.0.lock().bytes > CROWDED_BYTES
     }
 
-    /// Whether there are many now that were not before.
+    fn is_stalled(&self) -> bool {
+        self.0.lock().taken_at.elapsed() >= STALLED_AFTER
+    }
+
+    /// Whether there are many now that were not before: it belongs to the [`Crowd`].
     pub(super) fn put(&self, message: &Bytes) -> bool {
         let mut letters = self.0.lock();
         if letters.bytes + message.len() > MAILBOX_BYTES_MAX {
@@ -114,6 +117,27 @@ impl Mailbox {
     }
 }
 
+/// Those with many letters. One whose client has stalled stays among them: it may read again, and is waited for then.
+#[derive(Debug, Default)]
+pub(super) struct Crowd(Vec<Weak<Mailbox>>);
+
+impl Crowd {
+    pub(super) fn add(&mut self, mailbox: &Arc<Mailbox>) {
+        self.0.push(Arc::downgrade(mailbox));
+    }
+
+    /// Whether it is better to wait until one of them has read some.
+    pub(super) fn is_reading(&mut self) -> bool {
+        let mut is_reading = false;
+        self.0.retain(|mailbox| {
+            let crowded = mailbox.upgrade().filter(|mailbox| mailbox.is_crowded());
+            is_reading |= crowded.as_ref().is_some_and(|mailbox| !mailbox.is_stalled());
+            crowded.is_some()
+        });
+        is_reading
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,12 +149,42 @@ mod tests {
         let message = Bytes::from(vec![b'A'; 8000]);
         let crowded = (0..MAILBOX_BYTES_MAX / 8000).map(|_| mailbox.put(&message)).filter(|crowded| *crowded).count();
         assert_eq!(crowded, 1);
-        assert!(mailbox.is_crowded());
         assert_eq!(mailbox.standing(), Standing::Ready);
         assert!(!mailbox.put(&message));
         mailbox.becomes(Standing::Over);
         assert_eq!(mailbox.standing(), Standing::Full);
         assert_eq!(mailbox.take(&mut Vec::new(), 1), (0, true));
+    }
+
+    #[test]
+    fn who_reads_is_waited_for_however_long_it_stalled_before() {
+        let mailbox = Arc::new(Mailbox::new(Waker::noop()));
+        mailbox.becomes(Standing::Ready);
+        let mut crowd = Crowd::default();
+        while !mailbox.put(&Bytes::from(vec![b'A'; 8000])) {
+            assert!(!crowd.is_reading());
+        }
+        crowd.add(&mailbox);
+        mailbox.put(&Bytes::from(vec![b'A'; 8000]));
+        assert!(crowd.is_reading());
+        mailbox.0.lock().taken_at -= STALLED_AFTER;
+        assert!(!crowd.is_reading());
+        mailbox.take(&mut Vec::new(), 1);
+        assert!(crowd.is_reading());
+        mailbox.take(&mut Vec::new(), CROWDED_BYTES);
+        assert!(!crowd.is_reading() && crowd.0.is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_client_that_left() {
+        let mailbox = Arc::new(Mailbox::new(Waker::noop()));
+        mailbox.becomes(Standing::Ready);
+        let mut crowd = Crowd::default();
+        while !mailbox.put(&Bytes::from(vec![b'A'; 8000])) {}
+        crowd.add(&mailbox);
+        assert!(crowd.is_reading());
+        drop(mailbox);
+        assert!(!crowd.is_reading() && crowd.0.is_empty());
     }
 
     #[test]
