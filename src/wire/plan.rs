@@ -400,6 +400,11 @@ impl Plan {
         }
     }
 
+    /// The client has gone: what we would have answered is no sign any more of how the server read what stands before it.
+    pub fn forget_synthetic(&mut self) {
+        self.owed.retain(|e| !matches!(e.kind, Kind::Synthesize(_)));
+    }
+
     /// Whose reply this message is: what becomes of it, and the entry if that completes it. Not for errors, nor for
     /// notices, notifications and parameters, which answer nothing.
     #[inline]

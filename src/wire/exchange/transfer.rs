@@ -152,6 +152,7 @@ impl ServerSide {
     /// back, as the server does when a client's connection ends. To be called again when all of it is answered
     /// ([`has_answered`](Self::has_answered)), until the server is settled: what is to be done next depends on the answers.
     pub fn wind_up(&mut self, to_server: &mut Vec<u8>) {
+        self.plan.forget_synthetic();
         if self.is_settled() {
             return;
         }

@@ -259,6 +259,34 @@ fn trap_18_a_client_that_leaves_in_doubt_leaves_a_server_that_is_settled() {
     }
 }
 
+/// A Close that we answer never reached the server: that it stands behind Syncs does not say that those were read.
+#[test]
+fn trap_18_a_client_that_leaves_behind_a_close_of_ours_leaves_a_server_that_is_settled() {
+    for (said, late) in [("1 2 G", "E(57014 client left)"), ("1 2 G E(P0001 boom)", "Z(I) Z(I)")] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.ask(a, &format!("{BEGINS} S CS(s3) S"), &format!("{BEGINS} S S"), "");
+            rig.answer(a, said, said);
+            let mut sent = Vec::new();
+            let mut said = Vec::from([late]);
+            // A COPY that fails, the Sync behind that, and a query that ends the doubt.
+            for _ in 0..3 {
+                rig.server_side_mut(s).wind_up(&mut sent);
+                for word in super::notation::show_client(&std::mem::take(&mut sent)).split(' ') {
+                    match word {
+                        "Q()" => said.push("I Z(I)"),
+                        "S" => said.push("Z(I)"),
+                        word => assert!(matches!(word, "" | "f(client" | "left)" | "H"), "{word}"),
+                    }
+                }
+                let said = super::notation::from_server(&std::mem::take(&mut said).join(" "));
+                rig.answer_bytes(a, &said).unwrap();
+            }
+            rig.is_idle(s);
+        });
+    }
+}
+
 #[test]
 fn trap_18_a_sync_within_a_simple_copy() {
     for (data, answers, late) in
