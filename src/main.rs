@@ -16,8 +16,8 @@ fn main() -> ExitCode {
         Ok(Command::Dev { prepared, wishes, sources }) => cli::dev::run(*prepared, &wishes, sources, colour),
         Ok(Command::Lint { prepared, wishes, program }) => cli::lint::run(*prepared, &wishes, &program, colour),
         Ok(Command::Check(loaded)) => cli::check::run(&loaded, colour),
-        Ok(Command::Health(loaded)) => cli::health::run(&loaded),
-        Ok(Command::Top { loaded, once }) => cli::top::run(&loaded, once, colour),
+        Ok(Command::Health(prepared)) => cli::health::run(prepared.listen()),
+        Ok(Command::Top { prepared, once }) => cli::top::run(&prepared, once, colour),
         Err(error) => error.report(colour),
     }
 }

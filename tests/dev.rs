@@ -87,6 +87,24 @@ async fn data_are_kept_until_fresh_and_nothing_is_left_running() {
     assert_eq!(gone.code(), Some(&SqlState::UNDEFINED_TABLE));
 }
 
+/// With nothing but its ports: whoever runs `dev` has no settings.
+#[test]
+fn it_can_be_looked_at_without_settings() {
+    let place = place();
+    let sidepool = dev(&place.path().join("db"), &[]);
+    let port = sidepool.transaction().port.to_string();
+    let ports = ["--session-port", "0", "--transaction-port", &port];
+    let top = Sidepool::once("top", &[&["--once"], &ports[..]].concat(), "");
+    assert_eq!(top.code, Some(0), "{top:?}");
+    assert!(top.stdout.starts_with("clients 0/") && top.stdout.contains("active\n"), "{top:?}");
+    // With what the application beside it has: an upstream that is Sidepool itself.
+    let url = format!("postgres://postgres.any:postgres@localhost:{port}/postgres");
+    let top = Sidepool::once("top", &[&["--once", "--upstream", &url], &ports[..]].concat(), "");
+    assert_eq!(top.code, Some(0), "{top:?}");
+    let health = Sidepool::once("health", &["--session-port", "off", "--transaction-port", &port], "");
+    assert_eq!((health.code, health.stdout.as_str()), (Some(0), "accepting clients\n"), "{health:?}");
+}
+
 /// Step 1 of Supabase's guide for Prisma, as it stands there.
 const GUIDE: &str = "
     create user \"prisma\" with password 'custom_password' bypassrls createdb;

@@ -4,7 +4,11 @@
 
 mod common;
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Endpoint, Postgres, Sidepool};
@@ -108,6 +112,10 @@ fn a_port_that_is_taken() {
         assert!(told.contains(&format!("error: port {port} is already in use on 127.0.0.1\n")), "{told}");
         assert!(told.contains(flag), "{told}");
     }
+    let address = format!("127.0.0.1:{port}");
+    let arguments = [&other[..], &["--session-port", "0", "--transaction-port", "0", "--http", &address]].concat();
+    let told = mistake(&arguments, "upstream = \"postgres://u@127.0.0.1:1/d\"\n");
+    assert!(told.contains(&format!("error: port {port} is already in use on 127.0.0.1\n")) && told.contains("--http"), "{told}");
 }
 
 #[test]
@@ -127,6 +135,74 @@ fn a_url_that_is_none() {
         assert!(told.contains("--upstream"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("other.toml");
+    let with = |file: &Path| mistake(&["--config", file.to_str().unwrap()], "");
+    let told = with(&file);
+    assert!(told.contains("other.toml cannot be read: No such file") && told.contains("--config"), "{told}");
+    std::fs::write(&file, b"# Gr\xfc\xdfe\n").unwrap();
+    let told = with(&file);
+    assert!(told.contains("other.toml cannot be read: ") && told.contains("hint: Save it as UTF-8.\n"), "{told}");
+    std::fs::write(&file, format!("# {}", " ".repeat(4 << 20))).unwrap();
+    assert!(with(&file).contains("it is longer than 4194304 bytes"));
+    let told = mistake(&["--upstream", "postgres://u@h/d?sslmode=verify-full&sslrootcert=/no/such/roots"], "");
+    assert!(told.contains("error: /no/such/roots: it cannot be read: No such file") && told.contains("sslrootcert"), "{told}");
+}
+
+/// What may not be read, written or listened on, as a user that is not root.
+#[test]
+fn what_is_not_permitted() {
+    let place = tempfile::tempdir().unwrap();
+    let (file, closed) = (place.path().join("sidepool.toml"), place.path().join("closed"));
+    std::fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&file, "upstream = \"postgres://u@127.0.0.1:1/d\"\n").unwrap();
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o555)).unwrap();
+    let closed = closed.to_str().unwrap();
+    let told = |arguments: &[&str]| {
+        let ports = ["--session-port", "0", "--transaction-port", "0", "--listen-addresses", "127.0.0.1"];
+        let sidepool = env!("CARGO_BIN_EXE_sidepool");
+        let mut command = Command::new(sidepool);
+        if rustix::process::getuid().is_root() {
+            // As nobody, who may not enter the place of the program itself.
+            let shared = place.path().join("bin");
+            if !shared.exists() {
+                std::fs::copy(sidepool, &shared).unwrap();
+            }
+            command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(shared);
+        }
+        command.arg("--config").arg(&file).args(ports).args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        let ended = command.output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    let refused = told(&["--unix-socket-dir", closed]);
+    assert!(refused.contains("error: cannot listen on the Unix socket ") && refused.contains("Permission denied"), "{refused}");
+    assert!(refused.contains("hint: Set listen.unix_socket_dir to a directory that exists and may be written to"), "{refused}");
+    let refused = told(&["--state-dir", closed]);
+    assert!(
+        refused.contains(&format!("error: a development certificate cannot be kept in {closed}: Permission denied")),
+        "{refused}"
+    );
+    assert!(refused.contains("hint: Set state_dir to a directory that this user may write to"), "{refused}");
+    let unprivileged = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if unprivileged.trim() == "1024" {
+        let refused = told(&["--session-port", "1023"]);
+        let expected =
+            "error: port 1023 needs privileges that this user has not\nhint: Choose a port above 1023 with --session-port.\n";
+        assert!(refused.ends_with(expected), "{refused}");
+    }
+    std::fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
+    let refused = told(&[]);
+    assert!(
+        refused.contains("cannot be read: Permission denied") && refused.contains("hint: Let the user that runs"),
+        "{refused}"
+    );
 }
 
 #[test]

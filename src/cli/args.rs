@@ -35,8 +35,8 @@ pub(super) fn read(argv: impl IntoIterator<Item = OsString>, mut sources: Source
         "dev" => dev(matches, sources),
         "lint" => lint(matches, sources),
         "check" => Ok(Command::Check(load(&sources)?)),
-        "health" => Ok(Command::Health(load(&sources)?)),
-        "top" => Ok(Command::Top { once: matches.get_flag("once"), loaded: load(&sources)? }),
+        "health" => Ok(Command::Health(Box::new(Prepared::new(&sources)?))),
+        "top" => Ok(Command::Top { once: matches.get_flag("once"), prepared: Box::new(Prepared::new(&sources)?) }),
         "urls" => {
             let passwords = if matches.get_flag("show-passwords") { Passwords::Shown } else { Passwords::Hidden };
             Ok(Command::Urls { loaded: load(&sources)?, passwords })

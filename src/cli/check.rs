@@ -33,7 +33,7 @@ pub fn run(loaded: &Loaded, colour: bool) -> ExitCode {
 /// Whether every upstream let us in.
 async fn check_all(loaded: &Loaded, colour: bool) -> Result<bool, StartError> {
     let settings = &loaded.settings;
-    let probe = Probe::new(settings).map_err(|error| StartError::new(error.message, error.hint))?;
+    let probe = Probe::new(&settings.timeouts)?;
     print(&[format!("settings ok ({})", loaded.source)]);
     let mut all_well = true;
     for project in &settings.projects {

@@ -108,6 +108,12 @@ pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Resu
     }
 }
 
+/// As whom one looks at a Sidepool that was told of no upstream.
+pub(super) fn superuser() -> (String, Option<Password>) {
+    let (name, password) = SUPERUSER;
+    (name.to_owned(), Some(Password::new(password)))
+}
+
 /// Nobody but the superuser: every other role is made in SQL, as in Supabase's guides, and logs in with its own password.
 async fn make_superuser(server: &Server) -> Result<(), embedded::Error> {
     let (name, password) = SUPERUSER;

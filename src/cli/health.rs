@@ -1,12 +1,12 @@
 //! `sidepool health`: whether the Sidepool with these settings is ready, for health checks of containers.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::Loaded;
 use crate::config::Listen;
 
 /// For each of connecting, writing and reading.
@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ANSWER_BYTES_MAX: u64 = 4096;
 
 /// Exit code 0: it is. 1: it is not, and why not is said.
-pub fn run(loaded: &Loaded) -> ExitCode {
-    match ask(&loaded.settings.listen) {
+pub fn run(listen: &Listen) -> ExitCode {
+    match ask(listen) {
         Ok(said) => {
             println!("{said}");
             ExitCode::SUCCESS
@@ -34,17 +34,24 @@ fn ask(listen: &Listen) -> Result<String, String> {
         (Some(http), ..) => readyz(nearest(http)?),
         (None, Some(port), Some(directory)) if listen.addresses.is_empty() => {
             let path = directory.join(format!(".s.PGSQL.{port}"));
-            let stream = UnixStream::connect(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            stream.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
-            greeted(stream).map_err(|error| format!("{}: {error}", path.display()))
+            let greeted = || {
+                let stream = UnixStream::connect(&path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                greeted(stream)
+            };
+            greeted().map_err(|error| not_met(&path.display(), &error))
         }
         (None, Some(port), _) => {
             let address =
                 nearest(SocketAddr::new(listen.addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into()), port))?;
-            connect(address).and_then(greeted).map_err(|error| format!("{address}: {error}"))
+            connect(address).and_then(greeted).map_err(|error| not_met(&address, &error))
         }
         (None, None, _) => Err("no port is configured".to_owned()),
     }
+}
+
+fn not_met(place: &dyn fmt::Display, error: &io::Error) -> String {
+    format!("{place}: {error}. Is Sidepool running, and with these settings?")
 }
 
 /// From this machine. A port that was chosen at start is known to that process alone.
@@ -74,7 +81,7 @@ fn readyz(address: SocketAddr) -> Result<String, String> {
         let mut answer = String::new();
         stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).map(|_| answer)
     };
-    let answer = asked().map_err(|error| format!("{address}: {error}"))?;
+    let answer = asked().map_err(|error| not_met(&address, &error))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.trim_end().to_owned()),

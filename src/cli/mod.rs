@@ -41,9 +41,10 @@ pub enum Command {
         program: Vec<OsString>,
     },
     Check(Loaded),
-    Health(Loaded),
+    /// Where an upstream leads is the affair of the process that runs; so in `Top`.
+    Health(Box<Prepared>),
     Top {
-        loaded: Loaded,
+        prepared: Box<Prepared>,
         once: bool,
     },
     Urls {

@@ -22,9 +22,9 @@ pub struct Probe {
 impl Probe {
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new(settings: &Settings) -> Result<Self, ConfigError> {
+    pub fn new(timeouts: &Timeouts) -> Result<Self, ConfigError> {
         let keys = KeyCache::new().map_err(|_| ConfigError::new("the system gives no random bytes", "Look at /dev/urandom."))?;
-        Ok(Self { keys: Arc::new(keys), limit: settings.timeouts.server_connect, timeouts: settings.timeouts.clone() })
+        Ok(Self { keys: Arc::new(keys), limit: timeouts.server_connect, timeouts: timeouts.clone() })
     }
 
     /// What logins of this project would ask, if anything.
@@ -64,7 +64,7 @@ pub fn place(upstream: &Upstream) -> String {
 /// Tries every upstream once, and warns of those that clients would not get through to. An upstream may come up later than
 /// its pooler: nothing ends for it.
 pub async fn warn_of_dead_ends(settings: Arc<Settings>) {
-    let Ok(probe) = Probe::new(&settings) else { return };
+    let Ok(probe) = Probe::new(&settings.timeouts) else { return };
     for project in &settings.projects {
         // That it can be read is known: the listeners were not started without.
         let Ok(tls) = TlsContext::load(&project.upstream.tls) else { continue };
@@ -78,7 +78,10 @@ pub async fn warn_of_dead_ends(settings: Arc<Settings>) {
 pub fn explain_console(console: &Upstream, error: &ConnectError) -> StartError {
     let hint = match error {
         ConnectError::Unreachable { .. } => "Is it running, and with these settings? --config, and the ports, say where.",
-        _ => "It takes the user and the password of the default project's upstream, as these settings have them.",
+        _ => {
+            "It takes the user and the password of the default project's upstream, as these settings have them; where they have \
+             none, those of `sidepool dev`."
+        }
     };
     StartError::new(format!("the console at {} cannot be looked at: {error}", place(console)), hint)
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::probe::{Probe, explain_console};
 use super::urls::Endpoint;
-use super::{Loaded, report, serve};
-use crate::config::{SslMode, Upstream, UpstreamTls};
+use super::{dev, report, serve};
+use crate::config::{Prepared, SslMode, Upstream, UpstreamTls};
 use crate::net::tls::TlsContext;
 use crate::server::StartError;
 use crate::upstream::{self, ConnectError, Row};
@@ -32,9 +32,9 @@ fn questions() -> [String; 5] {
 }
 
 /// Looks once, or again and again until it is interrupted. Exit code 1: nothing can be seen.
-pub fn run(loaded: &Loaded, once: bool, colour: bool) -> ExitCode {
+pub fn run(prepared: &Prepared, once: bool, colour: bool) -> ExitCode {
     let looked = serve::on_runtime(1, async {
-        let console = Console::new(loaded)?;
+        let console = Console::new(prepared)?;
         let mut before = None;
         loop {
             let now = console.look().await.map_err(|error| explain_console(&console.upstream, &error))?;
@@ -65,25 +65,25 @@ struct Console {
 }
 
 impl Console {
-    fn new(loaded: &Loaded) -> Result<Self, StartError> {
-        let endpoint = Endpoint::of(&loaded.settings.listen);
+    fn new(prepared: &Prepared) -> Result<Self, StartError> {
+        let endpoint = Endpoint::of(prepared.listen());
         let port = endpoint.transaction_port.or(endpoint.session_port).filter(|port| *port != 0);
         let port = port.ok_or_else(|| {
             StartError::new("the port is 0, one that the running process has chosen", "Give it with --transaction-port.")
         })?;
-        let own = &loaded.settings.default_project().upstream;
+        let (user, password) = prepared.login()?.unwrap_or_else(dev::superuser);
         let upstream = Upstream {
             host: endpoint.host,
             port,
-            user: own.user.clone(),
-            password: own.password.clone(),
+            user,
+            password,
             database: "sidepool".to_owned(),
             // To ourselves, with a certificate of ours.
             tls: UpstreamTls::new(SslMode::Prefer),
         };
         let tls = TlsContext::load(&upstream.tls)
             .map_err(|error| StartError::new(error.to_string(), "Look at the system's certificates."))?;
-        let probe = Probe::new(&loaded.settings).map_err(StartError::from)?;
+        let probe = Probe::new(prepared.timeouts())?;
         Ok(Self { upstream, tls, probe })
     }
 

@@ -1,7 +1,8 @@
 //! The file: read with a bound, parsed, and searched for keys that do not exist.
 
+use std::fmt;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ::config::{ConfigError as MergeError, File, FileFormat, Map, Source, Value, ValueKind};
@@ -34,16 +35,16 @@ pub(super) struct ConfigFile {
 impl ConfigFile {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let unreadable = |error: &dyn std::fmt::Display| {
-            let hint = "Name an existing file with --config or SIDEPOOL_CONFIG, or none.";
+        let unreadable = |error: &dyn fmt::Display, hint: &str| {
             ConfigError::new(format!("the configuration file {name} cannot be read: {error}"), hint)
         };
+        let failed = |error: io::Error| unreadable(&error, hint(&error));
         let stamp = Stamp::of(path);
         let mut text = String::new();
-        let file = fs::File::open(path).map_err(|error| unreadable(&error))?;
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+        let file = fs::File::open(path).map_err(failed)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
         if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(unreadable(&format!("it is longer than {FILE_BYTES_MAX} bytes")));
+            return Err(unreadable(&format!("it is longer than {FILE_BYTES_MAX} bytes"), NAME_ANOTHER));
         }
         Ok(Self { stamp, ..Self::parse(name, path, text)? })
     }
@@ -55,6 +56,16 @@ impl ConfigFile {
         check_keys(&name, &tree)?;
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { name, path: path.to_owned(), stamp: None, directory, text, tree })
+    }
+}
+
+const NAME_ANOTHER: &str = "Name an existing file with --config or SIDEPOOL_CONFIG, or none.";
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "Let the user that runs Sidepool read it, or name another with --config.",
+        io::ErrorKind::InvalidData => "Save it as UTF-8.",
+        _ => NAME_ANOTHER,
     }
 }
 

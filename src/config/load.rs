@@ -11,7 +11,9 @@ use super::file::ConfigFile;
 use super::layers::Layers;
 use super::options::{self, CONFIG_FILE, DEFAULT_FILE};
 use super::projects::{self, ProjectSpec};
-use super::{ConfigError, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Stamp, Upstream, User, checks, url};
+use super::{
+    ConfigError, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Stamp, Timeouts, Upstream, User, checks, url,
+};
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
 #[derive(Clone, Default)]
@@ -128,6 +130,26 @@ impl Prepared {
     /// Data workers, as in [`Settings::workers`].
     pub fn workers(&self) -> usize {
         checks::workers(&self.draft, self.cores)
+    }
+
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.draft.timeouts
+    }
+
+    /// The user and the password of the default project's upstream, wherever that is; `None` where there is none.
+    ///
+    /// # Errors
+    /// Its URL cannot be read.
+    pub fn login(&self) -> Result<Option<(String, Option<Password>)>, ConfigError> {
+        let of_file = || {
+            let index = self.default_index().unwrap_or(0);
+            self.projects.get(index).map(|spec| (&spec.url, spec.url_place.as_str()))
+        };
+        let explicit = self.upstream.as_ref().map(|(url, place)| (url, place.as_str()));
+        let url = explicit.or_else(of_file).or_else(|| self.database_url.as_ref().map(|url| (url, "DATABASE_URL")));
+        let Some((url, place)) = url else { return Ok(None) };
+        let (upstream, _) = url::parse(url.reveal()).map_err(|error| error.within(place))?;
+        Ok(Some((upstream.user, upstream.password)))
     }
 
     pub fn state_dir(&self) -> Option<&Path> {

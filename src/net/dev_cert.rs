@@ -5,7 +5,7 @@
 //! in the name of an authority which somebody may have told a whole system to trust.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -73,21 +73,21 @@ fn verify(leaf: &CertificateDer<'_>, authority: &[CertificateDer<'static>], at: 
 
 fn create(directory: &Path, now: SystemTime) -> Result<(), TlsSetupError> {
     let (authority, server) = generate(now).map_err(|error| TlsSetupError::at(directory, error))?;
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| TlsSetupError::at(directory, error))?;
-    replace(&authority_file(directory), 0o644, &authority)?;
-    replace(&server_file(directory), 0o600, &server)
+    let keep = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        replace(&authority_file(directory), 0o644, &authority)?;
+        replace(&server_file(directory), 0o600, &server)
+    };
+    keep().map_err(|error: io::Error| TlsSetupError::not_kept(directory, error))
 }
 
 /// Never half written and never readable by others, not even for a moment: a new file takes the old one's place.
-fn replace(path: &Path, mode: u32, text: &str) -> Result<(), TlsSetupError> {
+fn replace(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     // A crash of a process of the same id may have left one behind, with whatever mode.
     let _ = fs::remove_file(&temporary);
-    let write = || {
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?.write_all(text.as_bytes())?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error: std::io::Error| TlsSetupError::at(path, error))
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?.write_all(text.as_bytes())?;
+    fs::rename(&temporary, path)
 }
 
 /// The authority's certificate, and the server's with its key, as PEM.

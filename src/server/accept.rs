@@ -250,7 +250,14 @@ fn in_upstream(error: &TlsSetupError) -> StartError {
 }
 
 fn in_client_tls(error: &TlsSetupError) -> StartError {
-    StartError::new(error.to_string(), "Correct client_tls, or switch TLS off with --client-tls off.")
+    let hint = match error {
+        TlsSetupError::NotKept { .. } => {
+            "Set state_dir to a directory that this user may write to, or give a certificate with client_tls.certificate and \
+             client_tls.key, or switch TLS off with --client-tls off."
+        }
+        _ => "Correct client_tls, or switch TLS off with --client-tls off.",
+    };
+    StartError::new(error.to_string(), hint)
 }
 
 fn no_randomness() -> StartError {

@@ -182,7 +182,10 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "no such socket".to_owned(),
         io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
         io::ErrorKind::TimedOut => "it did not answer in time".to_owned(),
-        _ => error.to_string(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error ").next().unwrap_or_default().to_owned()
+        }
     }
 }
 

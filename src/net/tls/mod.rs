@@ -24,26 +24,42 @@ pub const ALPN: &[u8] = b"postgresql";
 
 /// A certificate, a key or a root that cannot be used: one sentence with the file and what is wrong with it.
 #[derive(Debug)]
-pub struct TlsSetupError {
-    path: Option<PathBuf>,
-    what: String,
+pub enum TlsSetupError {
+    /// With this file.
+    At {
+        path: PathBuf,
+        what: String,
+    },
+    /// There is no place for a development certificate.
+    NotKept {
+        directory: PathBuf,
+        what: String,
+    },
+    General(String),
 }
 
 impl TlsSetupError {
     pub(crate) fn at(path: &Path, what: impl fmt::Display) -> Self {
-        Self { path: Some(path.to_owned()), what: what.to_string() }
+        Self::At { path: path.to_owned(), what: what.to_string() }
+    }
+
+    pub(crate) fn not_kept(directory: &Path, what: impl fmt::Display) -> Self {
+        Self::NotKept { directory: directory.to_owned(), what: what.to_string() }
     }
 
     fn general(what: impl fmt::Display) -> Self {
-        Self { path: None, what: what.to_string() }
+        Self::General(what.to_string())
     }
 }
 
 impl fmt::Display for TlsSetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(path) => write!(f, "{}: {}", path.display(), self.what),
-            None => f.write_str(&self.what),
+        match self {
+            Self::At { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::NotKept { directory, what } => {
+                write!(f, "a development certificate cannot be kept in {}: {what}", directory.display())
+            }
+            Self::General(what) => f.write_str(what),
         }
     }
 }
@@ -71,7 +87,7 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupEr
 /// Of what is wrong with the text no word is shown: it may be that of a key.
 fn illegible(path: &Path, error: &pem::Error) -> TlsSetupError {
     match error {
-        pem::Error::Io(error) => TlsSetupError::at(path, error),
+        pem::Error::Io(error) => TlsSetupError::at(path, format_args!("it cannot be read: {error}")),
         pem::Error::NoItemsFound => TlsSetupError::at(path, "there is no private key in this PEM file, or only an encrypted one"),
         _ => TlsSetupError::at(path, "this PEM file is damaged or cut off"),
     }
