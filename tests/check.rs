@@ -51,6 +51,25 @@ async fn limits_that_postgres_cannot_meet_are_warned_of() {
     assert!(found.stderr.contains("gives this user 5 at most"), "{found:?}");
 }
 
+/// Of a pooler nothing is said but where it gives a client's server to others between transactions.
+#[tokio::test]
+async fn an_upstream_that_is_a_pooler_in_transaction_mode_is_warned_of() {
+    let pooler = Sidepool::start(Postgres::shared(), &[("pool-size", "3")]);
+    let expected = format!("127.0.0.1:{} gives one server process to several connections", pooler.transaction().port);
+    let found = check(&pooler.transaction().url(), &[]);
+    assert_eq!(found.code, Some(0), "{found:?}");
+    assert!(found.stderr.contains(&format!("note: project `*`: {expected}")), "{found:?}");
+    assert!(found.stderr.contains("; Give the database's own address, or that pooler's session port."), "{found:?}");
+    for whole in [pooler.session(), Postgres::shared().direct()] {
+        let found = check(&whole.url(), &[]);
+        assert_eq!((found.code, found.stderr.as_str()), (Some(0), ""), "{found:?}");
+    }
+    let sidepool = Sidepool::start(Postgres::shared(), &[]);
+    let behind = Sidepool::launch(&[], &format!("upstream = \"{}\"\n", pooler.transaction().url())).unwrap();
+    behind.log_has(&format!("WARN project `*`: {expected}"));
+    assert!(!sidepool.log().contains("WARN"), "{}", sidepool.log());
+}
+
 #[test]
 fn what_cannot_be_logged_in_to_is_exit_code_1() {
     let postgres = Postgres::shared();

@@ -130,11 +130,43 @@ fn a_misspelt_key() {
 
 #[test]
 fn a_url_that_is_none() {
-    for url in ["localhost:5432/postgres", "mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d"] {
+    for url in [
+        "localhost:5432/postgres",
+        "mysql://u:hunter2@h/d",
+        "postgres://u:hunter2@h:port/d",
+        "postgres://u:hunter2@h/d?sslmode=requier",
+    ] {
         let told = mistake(&["--upstream", url], "");
         assert!(told.contains("--upstream"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+/// Others' connections have taken all that the upstream gives.
+#[tokio::test]
+async fn an_upstream_that_is_full() {
+    let postgres = Postgres::shared();
+    postgres.execute("postgres", "CREATE ROLE scarce LOGIN PASSWORD 'secret' CONNECTION LIMIT 1").await;
+    let file = format!("upstream = \"{}\"\n[timeouts]\nserver_down = \"300ms\"\n", postgres.direct().user("scarce").url());
+    let _other = postgres.direct().user("scarce").client().await;
+    let sidepool = Sidepool::launch(&[], &file).unwrap();
+    sidepool.log_has(
+        "too many connections for role \"scarce\" (SQLSTATE 53300); Close connections there, or raise its max_connections or the user's limit.",
+    );
+    let endpoint = sidepool.transaction().user("scarce");
+    let told = match endpoint.try_client().await {
+        Err(error) => error,
+        Ok(client) => client.batch_execute("SELECT 1").await.unwrap_err(),
+    };
+    let told = told.as_db_error().unwrap_or_else(|| panic!("{told:?}"));
+    assert_eq!((told.code(), told.message()), (&SqlState::TOO_MANY_CONNECTIONS, "too many connections for role \"scarce\""));
+}
+
+#[test]
+fn a_misspelt_variable() {
+    let (variable, file) = (("SIDEPOOL_POOL_SICE", "3"), format!("upstream = \"{}\"\n", Postgres::shared().direct().url()));
+    let sidepool = Sidepool::launch_in(&[variable], &[], &[], &file).unwrap();
+    sidepool.log_has("note: the variable SIDEPOOL_POOL_SICE is unknown and has no effect; did you mean SIDEPOOL_POOL_SIZE?");
 }
 
 #[test]

@@ -59,6 +59,8 @@ struct Found {
     tls: Option<TlsFacts>,
     /// Or why it would not tell.
     facts: Result<Facts, String>,
+    /// Whether it is a pooler, and what follows from that.
+    shared: Option<ConfigError>,
     /// Whether clients can log in that are not listed.
     verifiers: String,
 }
@@ -80,8 +82,9 @@ impl Found {
         let version = version.map_or_else(|| "of unknown version".to_owned(), |(_, version)| version.clone());
         let (auth, tls) = (connected.auth, connected.tls);
         let facts = Facts::ask(probe, &project.upstream, connected).await;
+        let shared = probe.shares_servers(&project.upstream, context).await?.then(|| probe::shared(project));
         let verifiers = verifiers(probe, project, context).await;
-        Ok(Self { version, auth, tls, facts, verifiers })
+        Ok(Self { version, auth, tls, facts, shared, verifiers })
     }
 
     fn lines(&self, project: &Project) -> Vec<String> {
@@ -104,7 +107,8 @@ impl Found {
     }
 
     fn warnings(&self, project: &Project) -> Vec<String> {
-        self.facts.as_ref().map(|facts| facts.warnings(project)).unwrap_or_default()
+        let limits = self.facts.as_ref().map(|facts| facts.warnings(project)).unwrap_or_default();
+        self.shared.iter().map(ToString::to_string).chain(limits).collect()
     }
 }
 

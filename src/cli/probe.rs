@@ -9,7 +9,10 @@ use crate::config::{ConfigError, Host, Project, Settings, Timeouts, Upstream};
 use crate::error::SqlState;
 use crate::net::tls::TlsContext;
 use crate::server::StartError;
-use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential, Lookup};
+use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Conversation, Credential, Lookup};
+
+/// How often two connections to a pooler are looked at: somebody else may be given a server in between.
+const LOOKS: usize = 3;
 
 /// What the logins of one run share.
 pub struct Probe {
@@ -50,6 +53,35 @@ impl Probe {
         let connecting = upstream::connect(&spec);
         tokio::time::timeout(self.limit, connecting).await.unwrap_or_else(|_| Err(silent(upstream)))
     }
+
+    /// Whether the upstream is a pooler that gives its connections away for a transaction at a time. PostgreSQL is known by
+    /// the process id that it tells at login; of others two connections are asked in turn which process they have.
+    ///
+    /// # Errors
+    /// As [`Probe::connect`].
+    pub async fn shares_servers(&self, upstream: &Upstream, tls: &TlsContext) -> Result<bool, ConnectError> {
+        let connected = self.connect(upstream, tls).await?;
+        let told = connected.key.pid.to_string();
+        let mut one = Conversation::new(connected, place(upstream));
+        if self.backend(&mut one, upstream).await? == told {
+            one.end().await;
+            return Ok(false);
+        }
+        let mut other = Conversation::new(self.connect(upstream, tls).await?, place(upstream));
+        let mut is_shared = false;
+        for _ in 0..LOOKS {
+            let pid = self.backend(&mut one, upstream).await?;
+            is_shared |= pid == self.backend(&mut other, upstream).await?;
+        }
+        tokio::join!(one.end(), other.end());
+        Ok(is_shared)
+    }
+
+    async fn backend(&self, server: &mut Conversation, upstream: &Upstream) -> Result<String, ConnectError> {
+        let asking = server.ask("SELECT pg_catalog.pg_backend_pid()");
+        let rows = tokio::time::timeout(self.limit, asking).await.unwrap_or_else(|_| Err(silent(upstream)))?;
+        Ok(rows.into_iter().flatten().flatten().next().unwrap_or_default())
+    }
 }
 
 /// `host:port`, or the socket.
@@ -68,8 +100,10 @@ pub async fn warn_of_dead_ends(settings: Arc<Settings>) {
     for project in &settings.projects {
         // That it can be read is known: the listeners were not started without.
         let Ok(tls) = TlsContext::load(&project.upstream.tls) else { continue };
-        if let Err(error) = probe.connect(&project.upstream, &tls).await {
-            tracing::warn!("{}", explain(project, &error));
+        match probe.shares_servers(&project.upstream, &tls).await {
+            Ok(true) => tracing::warn!("{}", shared(project)),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("{}", explain(project, &error)),
         }
     }
 }
@@ -102,6 +136,17 @@ pub fn explain(project: &Project, error: &ConnectError) -> ConfigError {
     ConfigError::new(format!("project `{}`: {place}{what}", project.name), hint(error))
 }
 
+/// What may be wrong with an upstream that is a pooler in transaction mode.
+pub fn shared(project: &Project) -> ConfigError {
+    let message = format!(
+        "project `{}`: {} gives one server process to several connections, as a pooler in transaction mode does: what one \
+         client sets or prepares, another may meet",
+        project.name,
+        place(&project.upstream)
+    );
+    ConfigError::new(message, "Give the database's own address, or that pooler's session port.")
+}
+
 pub fn silent(upstream: &Upstream) -> ConnectError {
     ConnectError::Unreachable { target: place(upstream), error: io::ErrorKind::TimedOut.into() }
 }
@@ -122,7 +167,7 @@ fn hint_for(state: Option<SqlState>) -> &'static str {
         "28P01" => "Correct user and password in the upstream's URL.",
         "28000" => "Correct the user in the upstream's URL, or let it in by the server's pg_hba.conf.",
         "3D000" => "Correct the database in the upstream's URL.",
-        "53300" => "Close connections there, or raise its max_connections.",
+        "53300" => "Close connections there, or raise its max_connections or the user's limit.",
         "57P03" => "It is starting or stopping: try again in a moment.",
         _ => "Look at the upstream's URL, and at the server's log.",
     }

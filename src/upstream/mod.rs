@@ -15,4 +15,4 @@ pub use connect::{AuthMethod, BackendKey, ConnectSpec, Connected, Credential, co
 pub use derive::derive_keys;
 pub use error::{ConnectError, ServerError};
 pub use lookup::{Answer, Lookup, LookupError, Nobody, RoleSecret};
-pub use query::{Row, queries, query};
+pub use query::{Conversation, Row, queries, query};

@@ -25,15 +25,36 @@ pub async fn query(server: Connected, target: String, sql: &str) -> Result<Vec<R
 /// # Errors
 /// As [`query`]; the first ends it.
 pub async fn queries(server: Connected, target: String, all: &[impl AsRef<str>]) -> Result<Vec<Vec<Row>>, ConnectError> {
-    let mut intake = Intake::new(server.stream, target);
+    let mut conversation = Conversation::new(server, target);
     let mut answers = Vec::with_capacity(all.len());
     for sql in all {
-        intake.send(&simple_query(sql.as_ref())).await?;
-        answers.push(answer(&mut intake).await?);
+        answers.push(conversation.ask(sql.as_ref()).await?);
     }
-    // It has answered: whether it hears the rest changes nothing.
-    let _ = intake.send(b"X\0\0\0\x04").await;
+    conversation.end().await;
     Ok(answers)
+}
+
+/// The same, one question at a time, for as long as the caller likes.
+pub struct Conversation(Intake);
+
+impl Conversation {
+    /// `target` is its address, for errors.
+    pub fn new(server: Connected, target: String) -> Self {
+        Self(Intake::new(server.stream, target))
+    }
+
+    /// # Errors
+    /// As [`query`].
+    pub async fn ask(&mut self, sql: &str) -> Result<Vec<Row>, ConnectError> {
+        self.0.send(&simple_query(sql)).await?;
+        answer(&mut self.0).await
+    }
+
+    /// Says good-bye.
+    pub async fn end(mut self) {
+        // It has answered: whether it hears the rest changes nothing.
+        let _ = self.0.send(b"X\0\0\0\x04").await;
+    }
 }
 
 fn simple_query(sql: &str) -> BytesMut {
