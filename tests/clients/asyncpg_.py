@@ -97,20 +97,18 @@ async def copy_both_ways():
 
 
 async def a_pool_of_sessions():
-    # In transaction mode the settings that the server reports follow the client; SHOW work_mem is for session mode.
     size = 50 if MODE == "transaction" else 8
-    setting, default = ("application_name", "") if MODE == "transaction" else ("work_mem", "4MB")
     async with asyncpg.create_pool(URL, min_size=size, max_size=size, max_inactive_connection_lifetime=0) as pool:
 
         async def one(i):
             async with pool.acquire() as connection:
-                await connection.execute(f"SET {setting} = '{i + 1}MB'")
+                await connection.execute(f"SET work_mem = '{i + 1}MB'")
                 async with connection.transaction():
                     equal(await connection.fetchval("SELECT $1::int", i), i)
-                equal(await connection.fetchval(f"SHOW {setting}"), f"{i + 1}MB")
+                equal(await connection.fetchval("SHOW work_mem"), f"{i + 1}MB")
 
         await asyncio.gather(*(one(i) for i in range(200)))
-        equal({await pool.fetchval(f"SHOW {setting}") for _ in range(20)}, {default})
+        equal({await pool.fetchval("SHOW work_mem") for _ in range(20)}, {"4MB"})
 
 
 async def startup_parameters():
@@ -182,8 +180,7 @@ run(
     copy_both_ways,
     a_pool_of_sessions,
     startup_parameters,
-    # On the transaction port a LISTEN is not carried along yet.
-    *([listeners] if MODE == "session" else []),
+    listeners,
     a_timeout_cancels,
     a_changed_table_is_noticed,
     a_session_that_vanishes,

@@ -5,9 +5,6 @@ export const URL = process.env.DATABASE_URL;
 export const MODE = process.env.MODE;
 const LIMIT_MS = Number(process.env.LIMIT_MS ?? 90_000);
 
-// Cases that need a session of one's own. On the transaction port LISTEN is not carried along yet.
-export const inSessionMode = (cases) => (MODE === 'session' ? cases : {});
-
 export async function run(cases) {
   let current = 'nothing';
   const alarm = setTimeout(() => fail(current, new Error(`not done after ${LIMIT_MS} ms`)), LIMIT_MS);

@@ -7,7 +7,7 @@ import pg from 'pg';
 import copy from 'pg-copy-streams';
 import Cursor from 'pg-cursor';
 import QueryStream from 'pg-query-stream';
-import { MODE, URL, range, refusal, run, until, inSessionMode } from './check.mjs';
+import { MODE, URL, range, refusal, run, until } from './check.mjs';
 
 async function connected(use, options = {}) {
   const client = new pg.Client({ connectionString: URL, ...options });
@@ -141,15 +141,13 @@ await run({
       { application_name: 'mine', statement_timeout: 20000 },
     ),
 
-  ...inSessionMode({
-    'listen and notify': () =>
-      connected(async (client) => {
-        const heard = new Promise((resolve) => client.on('notification', resolve));
-        await client.query('LISTEN here');
-        await connected((other) => other.query("NOTIFY here, 'hello'"));
-        equal((await heard).payload, 'hello');
-      }),
-  }),
+  'listen and notify': () =>
+    connected(async (client) => {
+      const heard = new Promise((resolve) => client.on('notification', resolve));
+      await client.query('LISTEN here');
+      await connected((other) => other.query("NOTIFY here, 'hello'"));
+      equal((await heard).payload, 'hello');
+    }),
 
   'a large value there and back': () =>
     connected(async (client) => {

@@ -4,7 +4,7 @@ import { deepEqual, equal } from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import postgres from 'postgres';
-import { MODE, URL, range, refusal, run, until, inSessionMode } from './check.mjs';
+import { MODE, URL, range, refusal, run, until } from './check.mjs';
 
 const plain = { max: 1, onnotice: () => {} };
 
@@ -107,17 +107,15 @@ await run({
       one.release();
     }),
 
-  ...inSessionMode({
-    'listen and notify': () =>
-      using({}, async (sql) => {
-        let hear;
-        const heard = new Promise((resolve) => (hear = resolve));
-        const { unlisten } = await sql.listen('here', hear);
-        await sql.notify('here', 'hello');
-        equal(await heard, 'hello');
-        await unlisten();
-      }),
-  }),
+  'listen and notify': () =>
+    using({}, async (sql) => {
+      let hear;
+      const heard = new Promise((resolve) => (hear = resolve));
+      const { unlisten } = await sql.listen('here', hear);
+      await sql.notify('here', 'hello');
+      equal(await heard, 'hello');
+      await unlisten();
+    }),
 
   'two hundred sessions': async () => {
     // In transaction mode all of them are there before the first one asks again.

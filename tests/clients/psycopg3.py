@@ -206,8 +206,7 @@ run(
     copy_both_ways,
     server_side_cursors,
     what_belongs_to_a_session,
-    # On the transaction port a LISTEN is not carried along yet.
-    *([notifications] if MODE == "session" else []),
+    notifications,
     cancel,
     many_sessions,
     *([the_console] if CONSOLE_URL else []),
