@@ -4,13 +4,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+
 use super::probe::{self, Probe};
 use super::{report, serve};
 use crate::config::{ConfigError, Loaded, Project, SslMode, Upstream};
 use crate::net::stream::TlsFacts;
 use crate::net::tls::TlsContext;
 use crate::server::StartError;
-use crate::upstream::{self, AuthMethod, ConnectError, Connected, Row};
+use crate::upstream::{self, AuthMethod, ConnectError, Connected, Row, Shortcut};
 
 /// Everything in one row. `pg_stat_database` counts for everybody; `pg_stat_activity` hides most from those who are no superuser.
 const FACTS: &str = "SELECT current_setting('max_connections'), \
@@ -63,6 +66,8 @@ struct Found {
     shared: Option<ConfigError>,
     /// Whether clients can log in that are not listed.
     verifiers: String,
+    /// How server connections go; `None` where the URL alone decides.
+    way: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +89,8 @@ impl Found {
         let facts = Facts::ask(probe, &project.upstream, connected).await;
         let shared = probe.shares_servers(&project.upstream, context).await?.then(|| probe::shared(project));
         let verifiers = verifiers(probe, project, context).await;
-        Ok(Self { version, auth, tls, facts, shared, verifiers })
+        let way = way(probe, &project.upstream, context).await;
+        Ok(Self { version, auth, tls, facts, shared, verifiers, way })
     }
 
     fn lines(&self, project: &Project) -> Vec<String> {
@@ -100,6 +106,7 @@ impl Found {
             Ok(facts) => lines.extend(facts.lines()),
             Err(reason) => lines.push(format!("  connections  unknown: {}", reason.escape_debug())),
         }
+        lines.extend(self.way.as_ref().map(|way| format!("  way          {}", way.escape_debug())));
         lines.push(format!("  verifiers    {}", self.verifiers));
         let (size, most) = (project.pool_size, project.max_server_connections);
         lines.push(format!("  pools        up to {size} each, {most} together"));
@@ -173,6 +180,21 @@ impl Facts {
         }
         Vec::new()
     }
+}
+
+/// Tried as the first server connection of a pool is.
+async fn way(probe: &Probe, upstream: &Upstream, tls: &TlsContext) -> Option<String> {
+    let shortcut = Shortcut::of(upstream);
+    if !shortcut.is_sought() {
+        return None;
+    }
+    // What is found is told here, and not in a log.
+    let connecting = probe.connect_nearest(upstream, tls, &shortcut).with_subscriber(NoSubscriber::default());
+    Some(match (connecting.await, shortcut.verdict()) {
+        (Ok(_), Ok(path)) => format!("the Unix socket {}, which leads to the same server", path.display()),
+        (Ok(_), Err(why)) => format!("TCP: {why}"),
+        (Err(error), _) => format!("unknown: {error}"),
+    })
 }
 
 /// Asked as a login would ask, about the upstream's own user.

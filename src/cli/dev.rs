@@ -16,7 +16,7 @@ use super::{report, serve, urls};
 use crate::admin;
 use crate::config::{
     AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Log, Password, Prepared, Settings, Sources, SslMode, Upstream,
-    UpstreamTls,
+    UpstreamSocket, UpstreamTls,
 };
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
 use crate::http;
@@ -190,6 +190,7 @@ fn upstream(postgres: &Place, password: Option<Password>) -> Upstream {
         password,
         database: DATABASE.to_owned(),
         tls: UpstreamTls::new(SslMode::Disable),
+        socket: UpstreamSocket::Off,
     }
 }
 

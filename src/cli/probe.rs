@@ -9,7 +9,7 @@ use crate::config::{ConfigError, Host, Project, Settings, Timeouts, Upstream};
 use crate::error::SqlState;
 use crate::net::tls::TlsContext;
 use crate::server::StartError;
-use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Conversation, Credential, Lookup};
+use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Conversation, Credential, Lookup, Shortcut};
 
 /// How often two connections to a pooler are looked at: somebody else may be given a server in between.
 const LOOKS: usize = 3;
@@ -40,16 +40,8 @@ impl Probe {
     /// # Errors
     /// As [`upstream::connect`]; [`ConnectError::Unreachable`] too when it takes longer than [`Probe::limit`].
     pub async fn connect(&self, upstream: &Upstream, tls: &TlsContext) -> Result<Connected, ConnectError> {
-        let credential = upstream.password.clone().map_or(Credential::None, Credential::Password);
-        let spec = ConnectSpec {
-            upstream,
-            tls,
-            keys: &self.keys,
-            user: &upstream.user,
-            database: &upstream.database,
-            credential: &credential,
-            parameters: &[],
-        };
+        let credential = credential(upstream);
+        let spec = self.spec(upstream, tls, &credential);
         let connecting = upstream::connect(&spec);
         tokio::time::timeout(self.limit, connecting).await.unwrap_or_else(|_| Err(silent(upstream)))
     }
@@ -82,6 +74,29 @@ impl Probe {
         let rows = tokio::time::timeout(self.limit, asking).await.unwrap_or_else(|_| Err(silent(upstream)))?;
         Ok(rows.into_iter().flatten().flatten().next().unwrap_or_default())
     }
+
+    /// The same, as a pool's first server connection is opened.
+    ///
+    /// # Errors
+    /// As [`Probe::connect`].
+    pub async fn connect_nearest(
+        &self,
+        upstream: &Upstream,
+        tls: &TlsContext,
+        shortcut: &Shortcut,
+    ) -> Result<Connected, ConnectError> {
+        let credential = credential(upstream);
+        upstream::connect_nearest(&self.spec(upstream, tls, &credential), shortcut, None, self.limit).await
+    }
+
+    fn spec<'a>(&'a self, upstream: &'a Upstream, tls: &'a TlsContext, credential: &'a Credential) -> ConnectSpec<'a> {
+        let (user, database) = (&upstream.user, &upstream.database);
+        ConnectSpec { upstream, tls, keys: &self.keys, user, database, credential, parameters: &[] }
+    }
+}
+
+fn credential(upstream: &Upstream) -> Credential {
+    upstream.password.clone().map_or(Credential::None, Credential::Password)
 }
 
 /// `host:port`, or the socket.

@@ -17,6 +17,7 @@ use crate::config::{ConfigError, Loaded, Log, LogFormat, Settings, Sources, load
 use crate::http;
 use crate::pool::PoolMode;
 use crate::server::{self, Handed, Notify, Predecessor, Reloader, Running, Signal, Signals, Source, StartError};
+use crate::upstream::Shortcut;
 
 /// Whether another process is to be relieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +159,9 @@ pub fn announce(running: &Running, http: Option<SocketAddr>, settings: &Settings
     for project in &settings.projects {
         let upstream = &project.upstream;
         let place = probe::place(upstream);
-        println!("  project    {:<11}  {place}, database {}, user {}", project.name, upstream.database, upstream.user);
+        let socket = Shortcut::of(upstream).candidate().map(|path| format!(" (or {}, if it is the same server)", path.display()));
+        let socket = socket.unwrap_or_default();
+        println!("  project    {:<11}  {place}{socket}, database {}, user {}", project.name, upstream.database, upstream.user);
     }
     let ways = [PoolMode::Session, PoolMode::Transaction].map(|m| running.port(m).is_some());
     if ways == [false, false] {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::probe::{Probe, explain_console};
 use super::urls::Endpoint;
 use super::{dev, report, serve};
-use crate::config::{Prepared, SslMode, Upstream, UpstreamTls};
+use crate::config::{Prepared, SslMode, Upstream, UpstreamSocket, UpstreamTls};
 use crate::net::tls::TlsContext;
 use crate::server::StartError;
 use crate::upstream::{self, ConnectError, Row};
@@ -80,6 +80,7 @@ impl Console {
             database: "sidepool".to_owned(),
             // To ourselves, with a certificate of ours.
             tls: UpstreamTls::new(SslMode::Prefer),
+            socket: UpstreamSocket::Off,
         };
         let tls = TlsContext::load(&upstream.tls)
             .map_err(|error| StartError::new(error.to_string(), "Look at the system's certificates."))?;

@@ -188,7 +188,7 @@ pub(super) fn check_loop(listen: &Listen, project: &Project, place: &str) -> Res
 }
 
 /// Only what is certain without a resolver.
-fn addresses(host: &str) -> Vec<IpAddr> {
+pub(super) fn addresses(host: &str) -> Vec<IpAddr> {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     if name == "localhost" || name.ends_with(".localhost") {
         return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     ClientAuth, ClientCert, Console, ErrorTexts, Limits, Lint, Listen, Log, LogFormat, Logins, Password, Profile,
-    SessionOverflow, Shown, StartupParameters, Timeouts,
+    SessionOverflow, Shown, StartupParameters, Timeouts, UpstreamSocket,
 };
 use crate::wire::exchange::{Isolation, NamedStatements};
 
@@ -14,6 +14,7 @@ use crate::wire::exchange::{Isolation, NamedStatements};
 pub(crate) struct Draft {
     /// The URL as it was written. It is read last: `sidepool dev` brings an upstream of its own.
     pub(crate) upstream: Option<Password>,
+    pub(crate) upstream_socket: UpstreamSocket,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) watch: bool,
     /// `None` is `auto`.
@@ -55,6 +56,7 @@ impl Draft {
     pub(super) fn blank() -> Self {
         Self {
             upstream: None,
+            upstream_socket: UpstreamSocket::Off,
             state_dir: None,
             watch: false,
             workers: None,

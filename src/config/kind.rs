@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::draft::Draft;
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{AuthQuery, ConfigError, Network, Password};
+use super::{AuthQuery, ConfigError, Network, Password, UpstreamSocket};
 use crate::auth::username::is_valid_name;
 
 /// The longest piece of a wrong value that is shown, in characters.
@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Secret(Place<Option<Password>>),
     /// `true`, `false` or SQL.
     Query(Place<AuthQuery>),
+    /// `auto`, `off` or a directory.
+    UpstreamSocket(Place<UpstreamSocket>),
     /// Names of users, with commas between them or as a list.
     Names(Place<Vec<String>>),
     /// Ranges of IP addresses, with commas between them or as a list.
@@ -108,6 +110,7 @@ impl Kind {
             Self::Text(_) => "TEXT",
             Self::Secret(_) => "PASSWORD",
             Self::Query(_) => "BOOL|SQL",
+            Self::UpstreamSocket(_) => "auto|off|PATH",
             Self::Names(_) => "NAME,…",
             Self::Networks(_) => "NETWORK,…",
         }
@@ -144,6 +147,7 @@ impl Kind {
             Self::Text(_) => "a text".to_owned(),
             Self::Secret(_) => "a password".to_owned(),
             Self::Query(_) => "true, false or a query with $1 for the user's name".to_owned(),
+            Self::UpstreamSocket(_) => "auto, off or the absolute path of a directory".to_owned(),
             Self::Names(_) => "a name or several, each once, of 1 to 63 bytes".to_owned(),
             Self::Networks(_) => "addresses and networks, such as 10.0.0.0/8,::1, or all".to_owned(),
         }
@@ -214,6 +218,7 @@ impl Kind {
             Self::Url(place) => *place(draft) = Some(Password::new(text)),
             Self::Text(place) => *place(draft) = Some(text.to_owned()),
             Self::Query(place) => *place(draft) = query(text)?,
+            Self::UpstreamSocket(place) => *place(draft) = UpstreamSocket::parse(text)?,
         }
         Some(())
     }

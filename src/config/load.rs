@@ -172,7 +172,7 @@ impl Prepared {
             self.upstream = self.database_url.take().map(|url| (url, "DATABASE_URL".to_owned()));
             self.source.extend(self.upstream.is_some().then(|| "DATABASE_URL".to_owned()));
         }
-        let (limits, logins) = (self.draft.limits.clone(), self.draft.logins.clone());
+        let (limits, logins, socket) = (self.draft.limits.clone(), self.draft.logins.clone(), self.draft.upstream_socket.clone());
         if let Some((url, url_place)) = self.upstream.take() {
             match self.default_project() {
                 Some(spec) => (spec.url, spec.url_place) = (url, url_place),
@@ -183,6 +183,7 @@ impl Prepared {
                         server_name: None,
                         url,
                         url_place,
+                        socket,
                         limits,
                         logins,
                         users,
@@ -293,8 +294,9 @@ impl Prepared {
 }
 
 fn read_project(spec: ProjectSpec, draft: &Draft, notes: &mut Vec<String>) -> Result<Project, ConfigError> {
-    let ProjectSpec { name, server_name, url, url_place, limits, logins, users, disabled } = spec;
+    let ProjectSpec { name, server_name, url, url_place, socket, limits, logins, users, disabled } = spec;
     let (upstream, url_notes) = url::parse(url.reveal()).map_err(|error| error.within(&url_place))?;
+    let upstream = Upstream { socket, ..upstream };
     notes.extend(url_notes.into_iter().map(|note| format!("{url_place}: {note}")));
     if limits.pool_size > limits.max_server_connections {
         let (size, max) = (limits.pool_size, limits.max_server_connections);

@@ -17,6 +17,7 @@ pub mod reference;
 mod settings;
 mod stamp;
 pub mod units;
+mod upstream_socket;
 pub mod url;
 
 pub use environment::Env;
@@ -30,6 +31,7 @@ pub use settings::{
     SslMode, StartupParameters, Timeouts, Upstream, UpstreamTls, User,
 };
 pub use stamp::Stamp;
+pub use upstream_socket::UpstreamSocket;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::file::{ConfigFile, Table, given, shown, table, unknown_key};
 use super::nearest::nearest;
 use super::options::Opt;
-use super::{ConfigError, Limits, Logins, Password, Secret, User, options};
+use super::{ConfigError, Limits, Logins, Password, Secret, UpstreamSocket, User, options};
 
 /// PostgreSQL's NAMEDATALEN less one; Supabase's project refs have 20.
 const NAME_BYTES_MAX: usize = 63;
@@ -24,6 +24,7 @@ pub(super) struct ProjectSpec {
     pub(super) url: Password,
     /// Where the URL stands, for messages.
     pub(super) url_place: String,
+    pub(super) socket: UpstreamSocket,
     pub(super) limits: Limits,
     pub(super) logins: Logins,
     pub(super) users: Vec<User>,
@@ -32,6 +33,8 @@ pub(super) struct ProjectSpec {
 
 /// The keys of `[projects.NAME]` that override the limit of the same name.
 const OVERRIDES: [&str; 3] = ["pool_size", "min_pool_size", "max_server_connections"];
+/// The one that overrides a general option.
+const SOCKET: &str = "upstream_socket";
 
 /// The projects in the file, in its order; users without a project belong to every one that does not list the name itself.
 pub(super) fn projects(file: &ConfigFile, draft: &Draft) -> Result<Vec<ProjectSpec>, ConfigError> {
@@ -72,6 +75,7 @@ fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Re
                     unknown,
                     OVERRIDES.into_iter().chain(options::LOGINS.options.iter().map(Opt::name)).chain([
                         "upstream",
+                        SOCKET,
                         "users",
                         "server_name",
                         "disabled",
@@ -92,6 +96,7 @@ fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Re
         server_name,
         url: Password::new(url),
         url_place,
+        socket: own.upstream_socket,
         limits: own.limits,
         logins: own.logins,
         users: own_users,
@@ -103,7 +108,8 @@ fn project(file: &ConfigFile, name: &str, settings: &Table, draft: &Draft) -> Re
 fn overridable(name: &str) -> Option<&'static Opt> {
     let limit = || options::all().find(|option| option.key.strip_prefix("limits.") == Some(name));
     let login = options::LOGINS.options.iter().find(|option| option.name() == name);
-    login.or_else(|| OVERRIDES.contains(&name).then(limit).flatten())
+    let socket = || options::all().find(|option| option.key == SOCKET && name == SOCKET);
+    login.or_else(|| OVERRIDES.contains(&name).then(limit).flatten()).or_else(socket)
 }
 
 fn take_override(file: &ConfigFile, key: &str, own_name: &str, value: &Value, own: &mut Draft) -> Result<(), ConfigError> {

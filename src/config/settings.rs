@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Network, options};
+use super::{Network, UpstreamSocket, options};
 pub use crate::error::hosted::ErrorTexts;
 use crate::wire::exchange::{Isolation, NamedStatements};
 
@@ -382,6 +382,8 @@ pub struct Upstream {
     /// The default database.
     pub database: String,
     pub tls: UpstreamTls,
+    /// What may be taken in the place of a loopback address.
+    pub socket: UpstreamSocket,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::nearest::nearest;
-use super::{CertificateFiles, ChannelBinding, ConfigError, Host, Password, SslMode, Upstream, UpstreamTls};
+use super::{CertificateFiles, ChannelBinding, ConfigError, Host, Password, SslMode, Upstream, UpstreamSocket, UpstreamTls};
 
 /// The longest URL that is looked at, in bytes. A startup packet holds 10 000.
 const URL_BYTES_MAX: usize = 8192;
@@ -219,6 +219,8 @@ impl Parts {
             user,
             password: self.password,
             tls,
+            // An option, and no part of a URL.
+            socket: UpstreamSocket::Off,
         };
         let notes = match self.unused.as_slice() {
             [] => Vec::new(),

@@ -12,7 +12,7 @@ use crate::telemetry::{Count, Kind, Page, PoolName, Tally};
 type Counter = (&'static str, &'static str, fn(&Tally) -> &Count);
 type Gauge = (&'static str, &'static str, fn(&PoolView) -> usize);
 
-const COUNTERS: [Counter; 14] = [
+const COUNTERS: [Counter; 15] = [
     ("sidepool_client_logins_total", "Clients let into the pool.", |t| &t.logins),
     ("sidepool_transactions_total", "Transactions that ended.", |t| &t.transactions),
     ("sidepool_queries_total", "Requests answered: simple queries, and batches up to their Sync.", |t| &t.queries),
@@ -23,6 +23,7 @@ const COUNTERS: [Counter; 14] = [
     ("sidepool_replays_total", "Servers that had to be cleaned or set up for their new client.", |t| &t.replays),
     ("sidepool_unforeseen_states_total", "Transactions that left session state which no text had shown.", |t| &t.unforeseen),
     ("sidepool_upstream_connects_total", "Server connections opened.", |t| &t.connects),
+    ("sidepool_upstream_shortcuts_total", "Server connections opened over a Unix socket in the place of TCP.", |t| &t.shortcuts),
     ("sidepool_upstream_connect_failures_total", "Attempts to open a server connection that failed.", |t| &t.connect_failures),
     ("sidepool_servers_lost_total", "Server connections that ended while a client used them.", |t| &t.servers_lost),
     ("sidepool_notifications_total", "Notifications that the listener heard for clients.", |t| &t.notifications),

@@ -172,6 +172,14 @@ impl Socket {
         UnixStream::connect(path).await.map(Self::unix)
     }
 
+    /// The user that the process at the other end runs as: of a connection that we made over a Unix socket, the one that listens there.
+    pub fn peer_user(&self) -> Option<u32> {
+        match &self.io {
+            Io::Tcp(_) => None,
+            Io::Unix(stream) => Some(stream.peer_cred().ok()?.uid()),
+        }
+    }
+
     pub fn peer(&self) -> Peer {
         self.peer
     }

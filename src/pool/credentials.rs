@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use super::Refusal;
-use crate::upstream::Credential;
+use crate::upstream::{AuthMethod, Credential};
 
 /// How this pool's user logs in upstream: what the last client that logged in proved.
 #[derive(Debug)]
@@ -14,7 +14,8 @@ pub(super) struct Credentials(Mutex<(Credential, Standing)>);
 pub(super) enum Standing {
     /// Not tried yet: one login alone finds out, so that a wrong one is one failure upstream (trap 69).
     Untried,
-    Accepted,
+    /// By what it asked for.
+    Accepted(AuthMethod),
     /// The password was changed since a client proved it. What is connected stays, as in PostgreSQL; nothing more is
     /// opened with it until a client proves another.
     Refused(Refusal),
@@ -42,6 +43,14 @@ impl Credentials {
 
     pub(super) fn get(&self) -> Credential {
         self.0.lock().0.clone()
+    }
+
+    /// How it was accepted, if this is still the one.
+    pub(super) fn accepted(&self, used: &Credential) -> Option<AuthMethod> {
+        match &*self.0.lock() {
+            (current, Standing::Accepted(method)) if current == used => Some(*method),
+            _ => None,
+        }
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -78,9 +87,11 @@ mod tests {
         assert!(matches!(credentials.standing(), Standing::Refused(_)));
         credentials.set(password("old"));
         assert!(matches!(credentials.standing(), Standing::Untried));
-        credentials.judge(&password("old"), Standing::Accepted);
+        credentials.judge(&password("old"), Standing::Accepted(AuthMethod::ScramSha256));
         credentials.set(password("old"));
-        assert!(matches!(credentials.standing(), Standing::Accepted), "proving the same again changes nothing");
+        let accepted = credentials.accepted(&password("old"));
+        assert_eq!(accepted, Some(AuthMethod::ScramSha256), "proving the same again changes nothing");
+        assert_eq!(credentials.accepted(&password("new")), None, "of another nothing is known");
     }
 
     #[test]

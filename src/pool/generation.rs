@@ -45,6 +45,7 @@ impl Pool {
             idle.server.close();
         }
         self.opener.credential.doubt();
+        self.terms().shortcut.forget();
         self.listener.end();
         self.ask_all_holders();
         self.open_soon();

@@ -14,7 +14,7 @@ use crate::config::ErrorTexts;
 use crate::error::hosted::{self, Hosted};
 use crate::error::{PgError, SqlState};
 use crate::telemetry::log_connection;
-use crate::upstream::{self, ConnectError, ConnectSpec, Connected, Credential};
+use crate::upstream::{self, Address, ConnectError, ConnectSpec, Connected, Credential};
 use crate::wire::exchange::ServerSide;
 use crate::wire::frame::HEADER_BYTES;
 use crate::wire::params::Params;
@@ -93,7 +93,7 @@ impl Pool {
     fn parallel_logins(&self, state: &State) -> usize {
         match (self.opener.credential.standing(), &state.health) {
             (Standing::Refused(_), _) => 0,
-            (Standing::Accepted, Health::Up) => state.terms.settings.limits.parallel_logins,
+            (Standing::Accepted(_), Health::Up) => state.terms.settings.limits.parallel_logins,
             (Standing::Untried, _) | (_, Health::Down { .. }) => 1,
         }
     }
@@ -162,26 +162,28 @@ impl Pool {
             parameters,
         };
         let limit = terms.settings.timeouts.server_connect;
-        match tokio::time::timeout(limit, upstream::connect(&spec)).await {
-            Ok(result) => {
-                let tally = &self.tally;
-                if result.is_ok() { &tally.connects } else { &tally.connect_failures }.one();
-                self.judge(credential, &result);
-                result
+        // Until the credential has been accepted over TCP, that is where it is tried.
+        let accepted = self.opener.credential.accepted(credential);
+        let result = upstream::connect_nearest(&spec, &terms.shortcut, accepted, limit).await;
+        let tally = &self.tally;
+        match &result {
+            Ok(connected) => {
+                tally.connects.one();
+                if matches!(connected.key.address, Some(Address::Unix(_))) {
+                    tally.shortcuts.one();
+                }
             }
-            Err(_) => {
-                self.tally.connect_failures.one();
-                let target = format!("{:?}", terms.project.upstream.host);
-                Err(ConnectError::Unreachable { target, error: std::io::ErrorKind::TimedOut.into() })
-            }
+            Err(_) => tally.connect_failures.one(),
         }
+        self.judge(credential, &result);
+        result
     }
 
     /// A configured password is tried again: whoever runs the upstream may be about to set it there. What a client proved is
     /// wrong for ever once it is wrong.
     fn judge(&self, used: &Credential, result: &Result<Connected, ConnectError>) {
         match result {
-            Ok(_) => self.opener.credential.judge(used, Standing::Accepted),
+            Ok(connected) => self.opener.credential.judge(used, Standing::Accepted(connected.auth)),
             Err(error) if is_wrong_password(error) && !self.is_configured(used) => {
                 self.opener.credential.judge(used, Standing::Refused(refusal(error, self.terms().settings.error_texts)));
             }

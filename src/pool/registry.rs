@@ -17,7 +17,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
 use crate::telemetry::Telemetry;
-use crate::upstream::Credential;
+use crate::upstream::{Credential, Shortcut};
 use crate::wire::exchange::{Catalog, Isolation, NamedStatements};
 
 /// How often the keeper sweeps.
@@ -74,11 +74,16 @@ impl Registry {
         let mut next = HashMap::new();
         for (project, tls) in settings.projects.iter().zip(tls) {
             let limit = project.max_server_connections;
-            let known = upstreams.get(&project.name).map(|known| Arc::clone(&known.budget));
+            let before = upstreams.get(&project.name);
+            let known = before.map(|known| Arc::clone(&known.budget));
             // One that was gone for a moment may have servers yet.
             let left = || self.all().iter().find(|pool| pool.key.project == project.name).map(|pool| Arc::clone(&pool.budget));
             let budget = known.or_else(left).unwrap_or_else(|| Budget::new(limit));
-            let terms = Arc::new(Terms::new(settings, project, tls));
+            // What was found out of it counts while it is the same.
+            let same = before.filter(|known| known.terms.project.upstream == project.upstream);
+            let shortcut =
+                same.map_or_else(|| Arc::new(Shortcut::of(&project.upstream)), |same| Arc::clone(&same.terms.shortcut));
+            let terms = Arc::new(Terms::new(settings, project, tls, shortcut));
             next.insert(project.name.clone(), Upstream { budget, terms });
         }
         *upstreams = next;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Pool, State};
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
-use crate::upstream::Credential;
+use crate::upstream::{Credential, Shortcut};
 
 /// The configuration as far as one project's pools go by it.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Terms {
     pub settings: Arc<Settings>,
     pub project: Arc<Project>,
     pub tls: Arc<TlsContext>,
+    /// Of the project's upstream.
+    pub shortcut: Arc<Shortcut>,
     /// The most servers a pool may have (PgBouncer: `pool_size`). None for a project that is disabled or gone.
     pub size: usize,
     /// Kept open while there are clients.
@@ -20,12 +22,13 @@ pub struct Terms {
 }
 
 impl Terms {
-    pub fn new(settings: &Arc<Settings>, project: &Arc<Project>, tls: &Arc<TlsContext>) -> Self {
+    pub fn new(settings: &Arc<Settings>, project: &Arc<Project>, tls: &Arc<TlsContext>, shortcut: Arc<Shortcut>) -> Self {
         let has_room = project.disabled.is_none();
         Self {
             settings: Arc::clone(settings),
             project: Arc::clone(project),
             tls: Arc::clone(tls),
+            shortcut,
             size: if has_room { project.pool_size } else { 0 },
             min_size: if has_room { project.min_pool_size } else { 0 },
         }
@@ -33,13 +36,16 @@ impl Terms {
 
     /// The same, for a project that is there no more.
     fn of_nobody(&self) -> Self {
-        Self { size: 0, min_size: 0, ..Self::new(&self.settings, &self.project, &self.tls) }
+        Self { size: 0, min_size: 0, ..Self::new(&self.settings, &self.project, &self.tls, Arc::clone(&self.shortcut)) }
     }
 
     /// Whether servers of `user` that were opened by these are what `next` would open.
     fn opens_as(&self, next: &Self, user: &str) -> bool {
         let (one, other) = (&self.project, &next.project);
-        let place = |project: &Project| (project.upstream.host.clone(), project.upstream.port);
+        let place = |project: &Project| {
+            let upstream = &project.upstream;
+            (upstream.host.clone(), upstream.port, upstream.socket.clone())
+        };
         place(one) == place(other) && Arc::ptr_eq(&self.tls, &next.tls) && one.password_of(user) == other.password_of(user)
     }
 }

@@ -101,6 +101,8 @@ pub struct Tally {
     /// Bind messages of clients (PgBouncer: bind_count).
     pub binds: Count,
     pub connects: Count,
+    /// Of these, over a Unix socket in the place of TCP.
+    pub shortcuts: Count,
     pub connect_failures: Count,
     /// Server connections that ended while a client used them.
     pub servers_lost: Count,

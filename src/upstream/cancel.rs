@@ -7,9 +7,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::Upstream;
+use crate::net::stream::Stream;
 use crate::net::tls::TlsContext;
-use crate::upstream::BackendKey;
+use crate::upstream::connect::{Address, BackendKey};
 use crate::upstream::dial::Dial;
+use crate::upstream::error::ConnectError;
 use crate::wire::request;
 
 /// PgBouncer's `cancel_wait_timeout`.
@@ -26,9 +28,8 @@ pub async fn cancel(upstream: &Upstream, tls: &TlsContext, key: &BackendKey) -> 
     if key.secret.is_empty() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the server gave no key to cancel with"));
     }
-    let dial = Dial { upstream, tls, address: key.address };
     let sent = async {
-        let mut stream = dial.open().await.map_err(|error| io::Error::other(error.to_string()))?;
+        let mut stream = open(upstream, tls, key).await.map_err(|error| io::Error::other(error.to_string()))?;
         let mut packet = BytesMut::new();
         request::cancel(&mut packet, key.pid, &key.secret);
         stream.write_all(&packet).await?;
@@ -39,4 +40,13 @@ pub async fn cancel(upstream: &Upstream, tls: &TlsContext, key: &BackendKey) -> 
         }
     };
     tokio::time::timeout(CANCEL_TIMEOUT, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The way that the connection went. A socket that was taken in the place of TCP may have gone since; the server has not.
+async fn open(upstream: &Upstream, tls: &TlsContext, key: &BackendKey) -> Result<Stream, ConnectError> {
+    let address = key.address.as_ref();
+    match (Dial { upstream, tls, address }.open().await, address) {
+        (Err(ConnectError::Unreachable { .. }), Some(Address::Unix(_))) => Dial { upstream, tls, address: None }.open().await,
+        (opened, _) => opened,
+    }
 }

@@ -1,6 +1,7 @@
 //! From nothing to a server that is ready for queries: dial, say who, prove it, hear what the server has to tell.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -67,8 +68,16 @@ pub struct BackendKey {
     pub pid: i32,
     /// 4 to 256 bytes, or none from a server that cannot cancel.
     pub secret: Bytes,
-    /// The one server that knows the key, where a name leads to several.
-    pub address: Option<SocketAddr>,
+    /// Where the one server is that knows the key, if the URL does not say just that.
+    pub address: Option<Address>,
+}
+
+/// What was connected to: one of several that a name leads to, or the socket in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// The socket itself.
+    Unix(PathBuf),
 }
 
 /// How the server let us in.
@@ -89,16 +98,30 @@ pub enum AuthMethod {
 pub async fn connect(spec: &ConnectSpec<'_>) -> Result<Connected, ConnectError> {
     let dial = Dial { upstream: spec.upstream, tls: spec.tls, address: None };
     let stream = dial.open().await?;
-    let (peer, tls) = (stream.peer(), stream.tls_facts());
-    let mut intake = Intake::new(stream, dial.target());
-    intake.send(&startup_packet(spec)?).await?;
-    let auth = authenticate(&mut intake, spec).await?;
-    let told = until_ready(&mut intake).await?;
-    let (stream, notices) = intake.finish();
-    let address = match peer {
-        Peer::Tcp(address) => Some(address),
+    let address = match stream.peer() {
+        Peer::Tcp(address) => Some(Address::Tcp(address)),
         Peer::Unix { .. } => None,
     };
+    log_in(Entry { stream, target: dial.target(), address }, spec, None).await
+}
+
+/// A connection on which nothing has been said but about TLS.
+pub(super) struct Entry {
+    pub(super) stream: Stream,
+    /// What errors call it.
+    pub(super) target: String,
+    pub(super) address: Option<Address>,
+}
+
+/// `only`: give no other proof than this one.
+pub(super) async fn log_in(entry: Entry, spec: &ConnectSpec<'_>, only: Option<AuthMethod>) -> Result<Connected, ConnectError> {
+    let Entry { stream, target, address } = entry;
+    let tls = stream.tls_facts();
+    let mut intake = Intake::new(stream, target);
+    intake.send(&startup_packet(spec)?).await?;
+    let auth = authenticate(&mut intake, spec, only).await?;
+    let told = until_ready(&mut intake).await?;
+    let (stream, notices) = intake.finish();
     let key = BackendKey { pid: told.pid, secret: told.secret, address };
     Ok(Connected { stream, parameters: told.parameters, key, notices, auth, tls })
 }

@@ -1,18 +1,18 @@
 //! The way to an upstream: a socket, and TLS over it as `sslmode` says.
 
 use std::io;
-use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::{Host, Upstream};
-use crate::net::socket::{Socket, TcpOptions};
+use crate::net::socket::{Peer, Socket, TcpOptions};
 use crate::net::stream::Stream;
 use crate::net::tls::{TlsContext, UpstreamConfig, handshake, has_alpn};
-use crate::upstream::ConnectError;
-use crate::upstream::error::NO_TLS;
+use crate::upstream::connect::Address;
+use crate::upstream::error::{ConnectError, NO_TLS};
 use crate::wire::request::SSL_REQUEST;
 
 /// Addresses of one name that are tried, one after another.
@@ -25,14 +25,14 @@ pub(crate) struct Dial<'a> {
     pub(crate) upstream: &'a Upstream,
     pub(crate) tls: &'a TlsContext,
     /// Go there and nowhere else the name may lead to (a cancel key is good for one server).
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) address: Option<&'a Address>,
 }
 
 impl Dial<'_> {
     /// Not bounded in time: whoever calls this is.
     pub(crate) async fn open(&self) -> Result<Stream, ConnectError> {
         let socket = self.connect().await?;
-        let Host::Tcp(host) = &self.upstream.host else {
+        let (Host::Tcp(host), Peer::Tcp(_)) = (&self.upstream.host, socket.peer()) else {
             // libpq, too, has no TLS over a Unix socket, whatever sslmode says.
             return Ok(Stream::Plain(socket));
         };
@@ -55,10 +55,11 @@ impl Dial<'_> {
     }
 
     async fn connect(&self) -> Result<Socket, ConnectError> {
-        let connected = match (&self.upstream.host, self.address) {
-            (Host::Unix(directory), _) => Socket::connect_unix(&directory.join(format!(".s.PGSQL.{}", self.upstream.port))).await,
-            (Host::Tcp(_), Some(address)) => Socket::connect_tcp(address, &TcpOptions::UPSTREAM).await,
-            (Host::Tcp(host), None) => connect_to_any(host, self.upstream.port).await,
+        let connected = match (self.address, &self.upstream.host) {
+            (Some(Address::Tcp(address)), _) => Socket::connect_tcp(*address, &TcpOptions::UPSTREAM).await,
+            (Some(Address::Unix(path)), _) => Socket::connect_unix(path).await,
+            (None, Host::Unix(directory)) => Socket::connect_unix(&socket_in(directory, self.upstream.port)).await,
+            (None, Host::Tcp(host)) => connect_to_any(host, self.upstream.port).await,
         };
         connected.map_err(|error| self.unreachable(error))
     }
@@ -101,12 +102,20 @@ impl Dial<'_> {
 
     /// What errors and logs call this upstream.
     pub(crate) fn target(&self) -> String {
-        match &self.upstream.host {
-            Host::Tcp(host) if host.contains(':') => format!("[{host}]:{}", self.upstream.port),
-            Host::Tcp(host) => format!("{host}:{}", self.upstream.port),
-            Host::Unix(directory) => format!("{}/.s.PGSQL.{}", directory.display(), self.upstream.port),
+        Self::target_of(self.upstream)
+    }
+
+    pub(crate) fn target_of(upstream: &Upstream) -> String {
+        match &upstream.host {
+            Host::Tcp(host) if host.contains(':') => format!("[{host}]:{}", upstream.port),
+            Host::Tcp(host) => format!("{host}:{}", upstream.port),
+            Host::Unix(directory) => socket_in(directory, upstream.port).display().to_string(),
         }
     }
+}
+
+fn socket_in(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
 }
 
 enum Answer {

@@ -21,10 +21,19 @@ const BINDING_HINT: &str =
     "Let the server ask for scram-sha-256 over TLS (hostssl in its pg_hba.conf), or leave channel_binding out of the URL.";
 const NO_PASSWORD_HINT: &str = "Put the password into the upstream's URL: postgres://user:password@host/database.";
 
-/// Answers what the server asks, up to and with its AuthenticationOk.
-pub(super) async fn authenticate(intake: &mut Intake, spec: &ConnectSpec<'_>) -> Result<AuthMethod, ConnectError> {
+/// Answers what the server asks, up to and with its AuthenticationOk. `only`: if it is this that it asks for.
+pub(super) async fn authenticate(
+    intake: &mut Intake,
+    spec: &ConnectSpec<'_>,
+    only: Option<AuthMethod>,
+) -> Result<AuthMethod, ConnectError> {
     let message = intake.next().await?;
     let asked = parse(&message)?;
+    if let Some(expected) = only
+        && !is_for(&asked, expected)
+    {
+        return Err(another_method(&asked, expected));
+    }
     if spec.upstream.tls.channel_binding == ChannelBinding::Require && !matches!(asked, Authentication::Sasl(_)) {
         return Err(unbound("the server wants no SCRAM login"));
     }
@@ -49,6 +58,16 @@ pub(super) async fn authenticate(intake: &mut Intake, spec: &ConnectSpec<'_>) ->
         }
         Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => Err(out_of_order()),
         Authentication::Other(code) => Err(unknown_method(&format!("authentication method {code}"))),
+    }
+}
+
+/// Whether to answer is to give this proof. SCRAM is one, bound to a certificate or not.
+fn is_for(asked: &Authentication<'_>, expected: AuthMethod) -> bool {
+    match expected {
+        AuthMethod::Trust => matches!(asked, Authentication::Ok),
+        AuthMethod::CleartextPassword => matches!(asked, Authentication::CleartextPassword),
+        AuthMethod::Md5 => matches!(asked, Authentication::Md5Password(_)),
+        AuthMethod::ScramSha256 | AuthMethod::ScramSha256Plus => matches!(asked, Authentication::Sasl(_)),
     }
 }
 
@@ -164,6 +183,26 @@ fn unbound(why: &str) -> ConnectError {
 
 fn missing(asked: &str) -> ConnectError {
     ConnectError::Credential { reason: format!("the server asks for {asked}, and none is configured"), hint: NO_PASSWORD_HINT }
+}
+
+fn another_method(asked: &Authentication<'_>, expected: AuthMethod) -> ConnectError {
+    let asked = match asked {
+        Authentication::Ok => "lets the user in without a proof",
+        Authentication::CleartextPassword => "asks for a password in clear",
+        Authentication::Md5Password(_) => "asks for an md5 password",
+        Authentication::Sasl(_) => "asks for a SCRAM password",
+        Authentication::SaslContinue(_) | Authentication::SaslFinal(_) | Authentication::Other(_) => "asks for another proof",
+    };
+    let expected = match expected {
+        AuthMethod::Trust => "no proof",
+        AuthMethod::CleartextPassword => "a password in clear",
+        AuthMethod::Md5 => "an md5 password",
+        AuthMethod::ScramSha256 | AuthMethod::ScramSha256Plus => "a SCRAM password",
+    };
+    ConnectError::Credential {
+        reason: format!("the server {asked}, and over TCP it asks for {expected}"),
+        hint: "Give the user the same method in the lines local and host of its pg_hba.conf.",
+    }
 }
 
 fn unknown_method(asked: &str) -> ConnectError {

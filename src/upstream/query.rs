@@ -46,8 +46,7 @@ impl Conversation {
     /// # Errors
     /// As [`query`].
     pub async fn ask(&mut self, sql: &str) -> Result<Vec<Row>, ConnectError> {
-        self.0.send(&simple_query(sql)).await?;
-        answer(&mut self.0).await
+        ask(&mut self.0, sql).await
     }
 
     /// Says good-bye.
@@ -55,6 +54,12 @@ impl Conversation {
         // It has answered: whether it hears the rest changes nothing.
         let _ = self.0.send(b"X\0\0\0\x04").await;
     }
+}
+
+/// One question, and all of its answer.
+pub(super) async fn ask(intake: &mut Intake, sql: &str) -> Result<Vec<Row>, ConnectError> {
+    intake.send(&simple_query(sql)).await?;
+    answer(intake).await
 }
 
 fn simple_query(sql: &str) -> BytesMut {

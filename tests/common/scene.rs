@@ -19,11 +19,22 @@ impl Sidepool {
 
     /// The status that `/readyz` answers with.
     pub async fn readyz(&self) -> u16 {
+        let answer = self.http_get("/readyz").await;
+        answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status")
+    }
+
+    /// `/metrics`, with the head of the answer.
+    pub async fn metrics(&self) -> String {
+        self.http_get("/metrics").await
+    }
+
+    async fn http_get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port())).await.expect("it listens");
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it reads");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("it answers");
-        answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status")
+        answer
     }
 }
 

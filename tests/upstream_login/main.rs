@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use sidepool::auth::key_cache::KeyCache;
 use sidepool::auth::keys::ScramKeys;
 use sidepool::auth::verifier::Verifier;
-use sidepool::config::{ChannelBinding, Host, Password, SslMode, Upstream, UpstreamTls};
+use sidepool::config::{ChannelBinding, Host, Password, SslMode, Upstream, UpstreamSocket, UpstreamTls};
 use sidepool::error::SqlState;
 use sidepool::net::tls::TlsContext;
 use sidepool::upstream::{AuthMethod, ConnectError, ConnectSpec, Connected, Credential, cancel, connect};
@@ -37,6 +37,7 @@ impl Bed {
             password: None,
             database: "postgres".into(),
             tls: UpstreamTls::new(SslMode::Disable),
+            socket: UpstreamSocket::Off,
         };
         Self { postgres, upstream, keys: Arc::new(KeyCache::new().unwrap()) }
     }

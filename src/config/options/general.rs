@@ -22,6 +22,23 @@ pub(super) const GENERAL: &[Opt] = &[
               line can be seen in the list of processes: prefer the variable or the file.",
     },
     Opt {
+        key: "upstream_socket",
+        flag: "upstream-socket",
+        env: "SIDEPOOL_UPSTREAM_SOCKET",
+        default: "auto",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::UpstreamSocket(|d| &mut d.upstream_socket),
+        doc: "Whether server connections take the Unix socket where the upstream's host is localhost or another loopback \
+              address. It costs about half of what TCP costs. `auto` looks for `.s.PGSQL.PORT` in /run/postgresql, \
+              /var/run/postgresql and /tmp; a directory is looked into instead; `off` stays with TCP. A pool's first login is \
+              over TCP in any case; the socket is taken from then on if the very same server is behind it, asks for the same \
+              proof there, and runs as the directory's owner, root or Sidepool's own user (in a directory that everybody may \
+              write to: as one of the last two). TCP stays where sslmode insists on TLS, and for passwords that are tried for \
+              clients. A project may have its own.",
+    },
+    Opt {
         key: "client_auth",
         flag: "client-auth",
         env: "SIDEPOOL_CLIENT_AUTH",

@@ -191,3 +191,20 @@ fn an_own_upstream_takes_the_default_projects_place() {
     assert_eq!(loaded.settings.projects[0].users, [user("app", "x"), user("root", "own")]);
     assert_eq!(loaded.notes, ["upstream (from SIDEPOOL_UPSTREAM) has no effect: the upstream is Sidepool's own PostgreSQL"]);
 }
+
+#[test]
+fn a_project_may_have_its_own_way_to_the_socket() {
+    let settings = Try::default()
+        .file(
+            "upstream_socket = \"off\"\n\
+             [projects.a]\nupstream = \"postgres://localhost:7000\"\nupstream_socket = \"/srv/pg\"\n\
+             [projects.b]\nupstream = \"postgres://localhost:7000\"\n",
+        )
+        .settings();
+    let sockets: Vec<_> = settings.projects.iter().map(|project| &project.upstream.socket).collect();
+    assert_eq!(sockets, [&UpstreamSocket::In("/srv/pg".into()), &UpstreamSocket::Off]);
+    let usual = Try::default().flag("upstream", "postgres://localhost:7000").settings();
+    assert_eq!(usual.projects[0].upstream.socket, UpstreamSocket::Auto);
+    let (message, _) = Try::default().file("[projects.a]\nupstream = \"postgres://h\"\nupstream_socket = \"srv/pg\"\n").hinted();
+    assert!(message.contains("must be auto, off or the absolute path of a directory"), "{message}");
+}

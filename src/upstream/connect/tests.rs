@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::auth::scram::server::{self, Binding, Candidate, Rejection};
 use crate::auth::verifier::Verifier;
-use crate::config::{ChannelBinding, Host, SslMode, UpstreamTls};
+use crate::config::{ChannelBinding, Host, SslMode, UpstreamSocket, UpstreamTls};
 use crate::error::{PgError, SqlState};
 use crate::upstream::cancel;
 use crate::wire::authentication::Authentication;
@@ -43,7 +43,8 @@ impl Fake {
         });
         let tls = UpstreamTls::new(SslMode::Disable);
         let host = Host::Tcp("127.0.0.1".into());
-        let upstream = Upstream { host, port, user: "ann".into(), password: None, database: "shop".into(), tls };
+        let (user, database, socket) = ("ann".into(), "shop".into(), UpstreamSocket::Off);
+        let upstream = Upstream { host, port, user, password: None, database, tls, socket };
         Self { upstream, keys: Arc::new(KeyCache::new().unwrap()), credential: Credential::None }
     }
 
@@ -132,7 +133,8 @@ async fn the_startup_packet_says_who_and_what() {
     let connected = fake.connect().await.unwrap();
     assert_eq!((connected.auth, connected.tls), (AuthMethod::Trust, None));
     assert_eq!((connected.key.pid, &connected.key.secret[..]), (77, &b"four"[..]));
-    assert_eq!(connected.key.address.map(|address| address.port()), Some(fake.upstream.port));
+    let address = format!("127.0.0.1:{}", fake.upstream.port).parse().unwrap();
+    assert_eq!(connected.key.address, Some(Address::Tcp(address)));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(connected.parameters, [pair("TimeZone", "UTC"), pair("server_version", "15.0")]);
 }

@@ -33,6 +33,7 @@ pub(crate) fn project(name: &str, user: &str) -> Project {
         password: Some(Password::new(PASSWORD)),
         database: "postgres".into(),
         tls,
+        socket: UpstreamSocket::Off,
     };
     Project {
         disabled: None,
