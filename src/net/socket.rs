@@ -17,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::coop::has_budget_remaining;
 
 /// How a dead peer is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +108,12 @@ impl Armed {
         task != 0 && self.0.load(Ordering::Relaxed) == task
     }
 
-    /// The reactor has been asked for an event, and has none to tell (`waits`), or has one.
+    /// The reactor has been asked for an event, and has none to tell (`waits`), or has one. A task whose budget is used up is
+    /// told to wait by tokio, which wakes it itself, before the reactor has been asked anything.
     ///
     /// ## (Nobody | Somebody) => (Nobody | Somebody)
     fn note(&self, cx: &Context<'_>, waits: bool) {
-        self.set(if waits { cx.waker().data().addr() } else { 0 });
+        self.set(if waits && has_budget_remaining() { cx.waker().data().addr() } else { 0 });
     }
 
     /// An event of the reactor's is being used up: it has let go of the waker.
@@ -439,6 +441,26 @@ mod tests {
             assert_eq!(recv(&socket).await, b"x");
             assert!(!socket.readable_now());
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_looked_when_its_budget_was_used_up_is_woken_all_the_same() {
+        let (socket, mut client) = tcp_pair(&TcpOptions::CLIENT).await;
+        let (looked, has_looked) = tokio::sync::oneshot::channel();
+        let waits = tokio::spawn(async move {
+            while has_budget_remaining() {
+                tokio::task::coop::consume_budget().await;
+            }
+            assert_eq!(look(&socket).await, None);
+            tokio::task::yield_now().await;
+            assert_eq!(look(&socket).await, None);
+            looked.send(()).unwrap();
+            recv(&socket).await
+        });
+        has_looked.await.unwrap();
+        client.write_all(b"a").await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(20), waits).await;
+        assert_eq!(heard.expect("it is woken").unwrap(), b"a");
     }
 
     /// The window between an event's being told and its waker's being taken is too short for a test to hit (not in 600 000
