@@ -369,8 +369,8 @@ async fn a_pause_holds_until_it_is_resumed() {
     assert_eq!((status, none.lines().next()), (409, Some("the pooler is not paused")));
     assert_eq!(command(&sidepool, "POST /api/pause?database=nowhere", MEANT).await.0, 404);
     assert_eq!(command(&sidepool, "POST /api/pause?project=nobodys", MEANT).await.0, 404);
-    sidepool.log_has("command over HTTP command=\"PAUSE\" about=");
-    sidepool.log_has("command over HTTP failed command=\"RESUME\" about=");
+    sidepool.log_has("command over HTTP command=\"PAUSE\" about=\"project=%2A&database=postgres\" peer=127.0.0.1:");
+    sidepool.log_has("command over HTTP failed command=\"RESUME\" about=\"\" peer=127.0.0.1:");
 }
 
 #[tokio::test]

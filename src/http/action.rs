@@ -57,7 +57,8 @@ impl Action {
         let Some(target) = self.takes.read(query) else {
             return self.refused(Answer::plain(400, self.takes.usage()), peer);
         };
-        let (command, about) = (self.command, format!("{target:?}"));
+        // As it was asked: the way back to who asked it.
+        let (command, about) = (self.command, query);
         match remote.command(command, target).await {
             Ok(notice) => {
                 tracing::info!(command, about, %peer, "command over HTTP");
