@@ -26,6 +26,7 @@ mod vacancy;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -203,20 +204,12 @@ impl Pool {
     }
 
     /// Queues for a server; one is opened if there is room. What comes of it is in the ticket.
-    pub fn queue(self: &Arc<Self>, ticket: &Arc<Ticket>, startup: &StartupKey, waker: &std::task::Waker) {
-        let waiter =
-            Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
-        let (has_room, has_holders, idle) = {
-            let mut state = self.state.lock();
-            if ticket.queue(waker) {
-                state.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, ticket));
-            }
-            state.waiters.push_back(waiter);
-            let at = state.idle.iter().position(|idle| self.suits(&idle.server, startup));
-            let idle = at.and_then(|at| state.idle.remove(at));
-            (self.may_have_room(&state), !state.held.is_empty(), idle)
+    pub fn queue(self: &Arc<Self>, ticket: &Arc<Ticket>, startup: &StartupKey, waker: &Waker) {
+        let came_back = |state: &mut State| {
+            let at = state.idle.iter().position(|idle| self.suits(&idle.server, startup))?;
+            state.idle.remove(at)
         };
-        if let Some(Idle { mut server, .. }) = idle {
+        if let Some(Idle { mut server, .. }) = self.line_up(ticket, startup, waker, came_back) {
             // It came back, on another thread, between the client's look at the idle ones and this: as long as anybody waits,
             // nobody would look there again.
             match server.hear_idle(&self.catalog) {
@@ -224,12 +217,40 @@ impl Pool {
                 false => self.discard(server),
             }
         }
+    }
+
+    /// The same for one that is opened for this client, or comes back: those that are idle it does not want.
+    pub fn queue_for_another(self: &Arc<Self>, ticket: &Arc<Ticket>, startup: &StartupKey, waker: &Waker) {
+        self.line_up(ticket, startup, waker, |_| None);
+    }
+
+    fn line_up(
+        self: &Arc<Self>,
+        ticket: &Arc<Ticket>,
+        startup: &StartupKey,
+        waker: &Waker,
+        look: impl FnOnce(&mut State) -> Option<Idle>,
+    ) -> Option<Idle> {
+        let waiter =
+            Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
+        let (idle, has_room, has_holders) = {
+            let mut state = self.state.lock();
+            if ticket.queue(waker) {
+                state.waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, ticket));
+            }
+            state.waiters.push_back(waiter);
+            (look(&mut state), self.may_have_room(&state), !state.held.is_empty())
+        };
+        if idle.is_some() {
+            return idle;
+        }
         if has_room {
             self.open_soon();
         }
         if has_holders {
             self.ask_holders();
         }
+        None
     }
 
     /// Not where every place is taken, by far the most often when somebody has to wait. In session mode an idle server with

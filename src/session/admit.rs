@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -28,7 +28,7 @@ use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::pool::{
-    Home, Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Unavailable, Want,
+    Home, Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Ticket, Unavailable, Want,
 };
 use crate::telemetry::fault_of;
 use crate::wire::exchange::{Bounds, Broken, ClientSide, Startup};
@@ -160,6 +160,9 @@ struct Arriving {
     early: Vec<u8>,
 }
 
+/// For any server, or for another than the idle ones.
+type Queue = fn(&Arc<Pool>, &Arc<Ticket>, &StartupKey, &Waker);
+
 struct Admitted {
     side: ClientSide,
     startup: StartupKey,
@@ -221,7 +224,7 @@ impl Arriving {
         let id = self.membership.handle().id;
         let mut home = self.pool.find_home(id);
         if home.is_none() && self.pool.has_room() {
-            let server = self.queued_server(&StartupKey::default()).await?;
+            let server = self.queued_server(&StartupKey::default(), Pool::queue_for_another).await?;
             home = Home::claim(&server, id);
             self.pool.release(server);
         }
@@ -270,16 +273,16 @@ impl Arriving {
     async fn first_server(&mut self, want: Want<'_>) -> Result<Box<Server>, End> {
         match self.pool.try_lease(want) {
             Some(server) => Ok(server),
-            None => self.queued_server(want.startup).await,
+            None => self.queued_server(want.startup, Pool::queue).await,
         }
     }
 
-    async fn queued_server(&mut self, startup: &StartupKey) -> Result<Box<Server>, End> {
+    async fn queued_server(&mut self, startup: &StartupKey, queue: Queue) -> Result<Box<Server>, End> {
         let mut queued = false;
         std::future::poll_fn(|cx| {
             if !std::mem::replace(&mut queued, true) {
                 self.membership.handle().watch(cx.waker());
-                self.pool.queue(&self.membership.handle().ticket, startup, cx.waker());
+                queue(&self.pool, &self.membership.handle().ticket, startup, cx.waker());
             }
             self.poll_first_server(cx)
         })
