@@ -369,6 +369,76 @@ async fn trap_29_names_in_a_query_of_several_statements_are_postgresqls_in_every
     }
 }
 
+/// PostgreSQL looks a name up when the text is run; a statement is prepared once and run often.
+#[tokio::test]
+async fn trap_29_names_in_prepared_texts_are_looked_up_when_those_are_run() {
+    let sidepool = Sidepool::with_one_server();
+    let parse = |name, sql| [wire::parse(name, sql), wire::sync()].concat();
+    let run = |name: &str| run_statement(name, &[]);
+    let twice = |sql| [wire::parse("", sql), run("").repeat(2)].concat();
+    let in_one_batch =
+        |sql| [wire::parse("", sql), [wire::bind("", "", &[]), wire::execute("", 0)].concat().repeat(2), wire::sync()].concat();
+    let sql = |text: &str| wire::query(text);
+    let scripts = [
+        vec![parse("x", "SELECT 1"), [unnamed("DEALLOCATE x"), wire::sync()].concat(), run("")],
+        vec![parse("x", "SELECT 1"), twice("DEALLOCATE x")],
+        vec![parse("x", "SELECT 1"), in_one_batch("DEALLOCATE x"), run("x")],
+        vec![parse("x", "SELECT 1"), parse("d", "DEALLOCATE x"), sql("DEALLOCATE x"), run("d"), parse("x", "SELECT 3")],
+        vec![parse("x", "SELECT 1"), parse("d", "DEALLOCATE x"), run("d"), parse("x", "SELECT 3"), run("d"), run("x"), run("d")],
+        vec![parse("e", "EXECUTE x"), run("e"), parse("x", "SELECT 1"), run("e"), sql("EXECUTE e"), sql("SELECT 1; EXECUTE e")],
+        vec![parse("x", "SELECT 1"), parse("e", "EXECUTE x"), sql("DEALLOCATE x"), run("e"), parse("x", "SELECT 'a'"), run("e")],
+        vec![parse("e", "EXECUTE x"), sql("PREPARE x AS SELECT 2"), run("e"), sql("DEALLOCATE x"), run("e"), sql("EXECUTE e")],
+        vec![
+            parse("p", "PREPARE x AS SELECT 2"),
+            parse("x", "SELECT 1"),
+            run("p"),
+            sql("DEALLOCATE x"),
+            run("p"),
+            sql("EXECUTE x"),
+        ],
+        vec![
+            parse("d", "DEALLOCATE x"),
+            sql("PREPARE x AS SELECT 2"),
+            run("d"),
+            run("d"),
+            parse("x", "SELECT 1"),
+            run("d"),
+            run("x"),
+        ],
+        vec![
+            parse("x", "SELECT 1"),
+            parse("d", "DEALLOCATE x"),
+            sql("BEGIN"),
+            sql("SELECT 1/0"),
+            run("d"),
+            sql("ROLLBACK"),
+            run("x"),
+        ],
+    ];
+    let readies = |messages: &[u8]| {
+        messages.iter().zip(&messages[1..]).filter(|(tag, length)| matches!((**tag, **length), (b'S' | b'Q', 0))).count()
+    };
+    for script in scripts {
+        let said = String::from_utf8_lossy(&script.concat()).into_owned();
+        // One after the other, and all in a pipeline.
+        for sent in [script.clone(), vec![script.concat()]] {
+            let (mut direct, mut pooled) = (Postgres::shared().direct().wire().await, sidepool.transaction().wire().await);
+            let (mut told, mut expected) = (Vec::new(), Vec::new());
+            for messages in &sent {
+                for (wire, heard) in [(&mut direct, &mut expected), (&mut pooled, &mut told)] {
+                    wire.send(messages).await;
+                    for _ in 0..readies(messages) {
+                        heard.push(show_in_full(&wire.until(b'Z').await));
+                    }
+                }
+            }
+            assert_eq!(told, expected, "{said}");
+            drop(pooled);
+            change_owner(&sidepool.transaction()).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_17_a_failed_parse_is_forgotten() {
     let sidepool = Sidepool::with_one_server();

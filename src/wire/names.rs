@@ -6,6 +6,7 @@
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -31,22 +32,47 @@ pub const KNOWN: u64 = u64::MAX;
 pub enum About {
     #[default]
     Nothing,
-    /// `EXECUTE name`; `PREPARE name`, which is in use
-    Executes(Arc<Named>),
-    /// `DEALLOCATE name`
-    Forgets(Arc<Named>),
+    /// Its text names one.
+    Names(Arc<Naming>),
     /// `DEALLOCATE ALL`, `DISCARD ALL`
     ForgetsAll,
 }
 
 impl About {
-    /// The statement whose server-side name stands in the text.
-    pub fn statement(&self) -> Option<&Arc<Statement>> {
+    pub fn naming(&self) -> Option<&Arc<Naming>> {
         match self {
-            Self::Executes(named) | Self::Forgets(named) => Some(&named.statement),
+            Self::Names(naming) => Some(naming),
             Self::Nothing | Self::ForgetsAll => None,
         }
     }
+
+    /// The statement whose server-side name stands in the text.
+    pub fn statement(&self) -> Option<&Arc<Statement>> {
+        Some(&self.naming()?.target.as_ref()?.statement)
+    }
+}
+
+/// A text that names a prepared statement, with the name that it had on the server when the text was sent.
+#[derive(Debug)]
+pub struct Naming {
+    pub does: Does,
+    /// The name as the client wrote it.
+    pub written: Box<[u8]>,
+    /// Where the server's name stands in the text.
+    pub place: Range<usize>,
+    /// What the client had under the name. `None`: nothing that it prepared by protocol message.
+    pub target: Option<Arc<Named>>,
+}
+
+/// What a text does with the statement that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// `EXECUTE name`, `EXPLAIN … EXECUTE name`
+    Executes,
+    /// `PREPARE name`
+    Prepares,
+    /// `DEALLOCATE name`
+    Forgets,
 }
 
 /// One client's names. Behind a pointer, because most clients that are idle in great number have none.

@@ -9,11 +9,12 @@ mod prepared;
 mod unleased;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
-use super::super::names::{About, ClientNames, Displaced, KNOWN, Unnamed};
+use super::super::names::{About, ClientNames, Displaced, Does, KNOWN, Naming, Unnamed};
 use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
 use super::super::sql::{self, Effects, Leaves, Scan, Verb};
 use super::super::statement::SERVER_NAME_PREFIX;
@@ -21,7 +22,7 @@ use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
 pub(super) use noted::Noted;
-use prepared::{Naming, estranged};
+use prepared::estranged;
 pub use unleased::Unleased;
 
 /// What one turn over a client's bytes came to.
@@ -283,8 +284,8 @@ impl Walk<'_, '_> {
                 let note = self.clear_names();
                 self.pass_query(header, note)
             }
-            Verb::Deallocate(name) => self.query_naming(header, &name, Naming::Deallocate),
-            Verb::Execute(name) => self.query_naming(header, &name, Naming::Execute),
+            Verb::Deallocate(name) => self.query_naming(header, &name, Does::Forgets),
+            Verb::Execute(name) => self.query_naming(header, &name, Does::Executes),
             Verb::Mentions => self.query_mentioning(header, text),
             verb => {
                 self.note_verb(verb);
@@ -347,8 +348,13 @@ impl Walk<'_, '_> {
 
     fn execute(&mut self, header: Header) -> bool {
         let waits = match &self.client.bound {
-            About::Nothing | About::Executes(_) => false,
-            About::Forgets(named) => self.must_wait(self.client.names.batch_of(&named.name)),
+            About::Nothing => false,
+            About::Names(naming) => match &**naming {
+                Naming { does: Does::Forgets, target: Some(named), .. } => {
+                    self.must_wait(self.client.names.batch_of(&named.name))
+                }
+                _ => false,
+            },
             About::ForgetsAll => self.must_wait_for_all(),
         };
         if waits {
@@ -356,8 +362,12 @@ impl Walk<'_, '_> {
         }
         let note = match std::mem::take(&mut self.client.bound) {
             About::Nothing => Note::None,
-            About::Executes(named) => Note::Uses(named),
-            About::Forgets(named) => self.forget(named),
+            About::Names(naming) => match (naming.does, &naming.target) {
+                (Does::Forgets, Some(named)) => self.forget(Arc::clone(named)),
+                (Does::Forgets, None) => Note::Own,
+                (Does::Executes | Does::Prepares, Some(named)) => Note::Uses(Arc::clone(named)),
+                (Does::Executes | Does::Prepares, None) => Note::None,
+            },
             About::ForgetsAll => self.clear_names(),
         };
         self.server.plan.push(Entry::forward(Kind::Execute).noting(note));

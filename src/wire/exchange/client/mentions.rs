@@ -8,9 +8,9 @@ use super::Walk;
 use super::prepared::{estranged, is_ours, quoted};
 use crate::wire::extended::write_message;
 use crate::wire::frame::Header;
-use crate::wire::names::{About, Named};
+use crate::wire::names::{About, Does, Named};
 use crate::wire::plan::{Entry, InTurn, Kind, Note};
-use crate::wire::sql::{self, Backslash, Mention};
+use crate::wire::sql::{self, Backslash, Effects, Mention};
 use crate::wire::statement::SERVER_NAME_PREFIX;
 use crate::wire::tag::client as tag;
 
@@ -22,15 +22,8 @@ enum Step {
     Collides(Range<usize>, Arc<Named>),
     Forgets(Range<usize>, Arc<Named>),
     /// It is about the text's own, or about nothing.
-    Own(Range<usize>, Vec<u8>, Naming),
+    Own(Range<usize>, Vec<u8>, Does),
     ForgetsAll,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
-    Prepares,
-    Executes,
-    Forgets,
 }
 
 impl Walk<'_, '_> {
@@ -40,7 +33,15 @@ impl Walk<'_, '_> {
         if mentions.iter().any(|mention| self.mention_must_wait(text, mention)) {
             return false;
         }
-        let steps = self.steps(text, mentions);
+        let mut steps = self.steps(text, mentions);
+        for step in &mut steps {
+            if let Step::Uses(_, named) = step {
+                match self.current(Arc::clone(named)) {
+                    Some(now) => *named = now,
+                    None => return false,
+                }
+            }
+        }
         self.prepare_for(&steps);
         let displaced = self.displace_unnamed(None);
         let mut written = rewritten(text, &steps);
@@ -82,14 +83,14 @@ impl Walk<'_, '_> {
     fn steps(&self, text: &[u8], mentions: Vec<Mention>) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::with_capacity(mentions.len());
         for mention in mentions {
-            let (range, naming) = match mention {
+            let (range, does) = match mention {
                 Mention::All => {
                     steps.push(Step::ForgetsAll);
                     continue;
                 }
-                Mention::Prepare(range) => (range, Naming::Prepares),
-                Mention::Execute(range) => (range, Naming::Executes),
-                Mention::Deallocate(range) => (range, Naming::Forgets),
+                Mention::Prepare(range) => (range, Does::Prepares),
+                Mention::Execute(range) => (range, Does::Executes),
+                Mention::Deallocate(range) => (range, Does::Forgets),
             };
             let name = sql::identifier(&text[range.clone()]);
             let is_gone = |step: &Step| match step {
@@ -98,11 +99,11 @@ impl Walk<'_, '_> {
                 Step::Uses(..) | Step::Collides(..) | Step::Own(..) => false,
             };
             let held = self.client.names.get(&name).filter(|_| !steps.iter().any(is_gone));
-            steps.push(match (held, naming) {
-                (Some(named), Naming::Prepares) => Step::Collides(range, Arc::clone(named)),
-                (Some(named), Naming::Executes) => Step::Uses(range, Arc::clone(named)),
-                (Some(named), Naming::Forgets) => Step::Forgets(range, Arc::clone(named)),
-                (None, _) => Step::Own(range, name, naming),
+            steps.push(match (held, does) {
+                (Some(named), Does::Prepares) => Step::Collides(range, Arc::clone(named)),
+                (Some(named), Does::Executes) => Step::Uses(range, Arc::clone(named)),
+                (Some(named), Does::Forgets) => Step::Forgets(range, Arc::clone(named)),
+                (None, _) => Step::Own(range, name, does),
             });
         }
         steps
@@ -126,6 +127,8 @@ impl Walk<'_, '_> {
                     self.write_stand_in(&stand_in(forgotten));
                     sent = true;
                 }
+                // Prepared in SQL: what its text would do was noted then, and not what it does now.
+                Step::Own(.., Does::Executes) => self.server.note_effects(self.client, &Effects::anything()),
                 Step::Own(..) | Step::ForgetsAll => {}
             }
         }
@@ -160,9 +163,9 @@ impl Walk<'_, '_> {
                     self.client.names.remove(&named.name, self.server.plan.batch());
                     notes.push_back(Note::Unnames(named));
                 }
-                Step::Own(.., Naming::Forgets) => notes.push_back(Note::Own),
+                Step::Own(.., Does::Forgets) => notes.push_back(Note::Own),
                 Step::ForgetsAll => notes.push_back(self.clear_names()),
-                Step::Uses(_, named) if matches!(named.about, About::Forgets(_) | About::ForgetsAll) => {
+                Step::Uses(_, named) if forgets(&named.about) => {
                     notes.push_back(Note::Uses(named));
                 }
                 Step::Uses(..) | Step::Collides(..) | Step::Own(..) => {}
@@ -170,6 +173,11 @@ impl Walk<'_, '_> {
         }
         InTurn { forgets: notes, uses }
     }
+}
+
+/// Whether running it answers as DEALLOCATE does.
+fn forgets(about: &About) -> bool {
+    matches!(about, About::ForgetsAll) || about.naming().is_some_and(|naming| naming.does == Does::Forgets)
 }
 
 /// The text with the server's names in it.

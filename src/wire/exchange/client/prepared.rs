@@ -14,22 +14,25 @@ use crate::error::hosted::{ErrorTexts, Hosted};
 use crate::wire::exchange::{Intake, Mode, SCANNED_BYTES};
 use crate::wire::extended::{BindNames, Parse, Target, bound_value, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header, cstr};
-use crate::wire::names::{About, Held, Holds, KNOWN, Named};
+use crate::wire::names::{About, Does, Held, Holds, KNOWN, Named, Naming};
 use crate::wire::plan::{Entry, Kind, Note, Synthetic};
 use crate::wire::sql::{self, Effects, Leaves, Scan, Verb};
 use crate::wire::statement::{SERVER_NAME_PREFIX, Statement};
 use crate::wire::tag::client as tag;
 
-/// What a text does with the statement it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
-    Execute,
-    Deallocate,
+/// What a name in a text means when that is run.
+enum Meaning {
+    /// It is still to be seen.
+    Waits,
+    /// What it meant when the text was sent.
+    Same,
+    /// Another statement, or none that was prepared by protocol message.
+    Other(Option<Arc<Named>>),
 }
 
 impl Walk<'_, '_> {
     /// `EXECUTE s0`, `DEALLOCATE s0` about a statement prepared by protocol message: with the server's name for it.
-    pub(super) fn query_naming(&mut self, header: Header, name: &Range<usize>, naming: Naming) -> bool {
+    pub(super) fn query_naming(&mut self, header: Header, name: &Range<usize>, does: Does) -> bool {
         let start = self.at + HEADER_BYTES;
         let body = &self.input[start..start + header.body as usize];
         let client_name = sql::identifier(&body[name.clone()]);
@@ -37,9 +40,9 @@ impl Walk<'_, '_> {
             return false;
         }
         let Some(named) = self.client.names.get(&client_name).cloned() else {
-            let note = if naming == Naming::Deallocate { Note::Own } else { Note::None };
+            let note = if does == Does::Forgets { Note::Own } else { Note::None };
             if !is_ours(&client_name) {
-                if naming == Naming::Execute {
+                if does == Does::Executes {
                     // Prepared in SQL: what its text would do was noted then, and not what it does now.
                     self.note_effects(&Effects::anything());
                 }
@@ -51,15 +54,22 @@ impl Walk<'_, '_> {
             self.at += header.message_bytes();
             return true;
         };
+        let named = match does {
+            Does::Executes => match self.current(named) {
+                Some(named) => named,
+                None => return false,
+            },
+            Does::Prepares | Does::Forgets => named,
+        };
         let in_batch = self.server.plan.is_in_batch();
         if self.ensure_named(&named) && !in_batch {
             self.sync();
         }
         let displaced = self.displace_unnamed(None);
         self.write_query(&[&body[..name.start], named.statement.name.as_bytes(), &body[name.end..]]);
-        let note = match naming {
-            Naming::Deallocate => self.forget(named),
-            Naming::Execute => {
+        let note = match does {
+            Does::Forgets => self.forget(named),
+            Does::Executes | Does::Prepares => {
                 self.note_effects(&named.statement.scan.effects);
                 self.client.ran(text_of(&named.statement.rest));
                 Note::Uses(named)
@@ -121,10 +131,10 @@ impl Walk<'_, '_> {
         let Some(parse) = Parse::read(&input[start..start + header.body as usize]) else { return Err(malformed("Parse")) };
         let scan = sql::scan(parse.text);
         let named = match &scan.verb {
-            Verb::Deallocate(name) => Some((name.clone(), About::Forgets as fn(Arc<Named>) -> About)),
-            Verb::Execute(name) => Some((name.clone(), About::Executes as _)),
+            Verb::Deallocate(name) => Some((name.clone(), Does::Forgets)),
+            Verb::Execute(name) => Some((name.clone(), Does::Executes)),
             // PREPARE of a name that is in use: it is to be refused when it is run.
-            Verb::Mentions => self.name_prepared_in(parse.text).map(|name| (name, About::Executes as _)),
+            Verb::Mentions => self.name_prepared_in(parse.text).map(|name| (name, Does::Prepares)),
             _ => None,
         };
         if let Some((name, _)) = &named
@@ -138,7 +148,7 @@ impl Walk<'_, '_> {
             return Ok(false);
         }
         let (rest, about) = match (&scan.verb, named) {
-            (_, Some((name, about))) => self.with_server_name(&parse, name, about),
+            (_, Some((name, does))) => self.with_server_name(&parse, &name, does),
             (Verb::DeallocateAll | Verb::ForgetsAll, None) => (Cow::Borrowed(parse.rest), About::ForgetsAll),
             _ => (Cow::Borrowed(parse.rest), About::Nothing),
         };
@@ -153,22 +163,45 @@ impl Walk<'_, '_> {
     }
 
     /// The Parse with the server's name for the client's statement in its text, which is made sure of.
-    fn with_server_name<'p>(
-        &mut self,
-        parse: &Parse<'p>,
-        name: Range<usize>,
-        about: fn(Arc<Named>) -> About,
-    ) -> (Cow<'p, [u8]>, About) {
-        let client_name = sql::identifier(&parse.text[name.clone()]);
-        let with = |name_sent: &[u8]| [&parse.rest[..name.start], name_sent, &parse.rest[name.end..]].concat().into();
-        match self.client.names.get(&client_name).cloned() {
-            Some(named) => {
-                self.ensure_named(&named);
-                (with(named.statement.name.as_bytes()), about(named))
-            }
-            None if is_ours(&client_name) => (with(&quoted(&estranged(&client_name))), About::Nothing),
-            None => (Cow::Borrowed(parse.rest), About::Nothing),
+    fn with_server_name<'p>(&mut self, parse: &Parse<'p>, name: &Range<usize>, does: Does) -> (Cow<'p, [u8]>, About) {
+        let target = self.client.names.get(&sql::identifier(&parse.text[name.clone()])).cloned();
+        if let Some(named) = &target {
+            self.ensure_named(named);
         }
+        let (rest, naming) = with_name_of(target, parse.rest, name, &parse.text[name.clone()], does);
+        (rest, About::Names(Arc::new(naming)))
+    }
+
+    /// The statement as it is run now. `None`: that is still to be seen.
+    pub(super) fn current(&mut self, named: Arc<Named>) -> Option<Arc<Named>> {
+        let (About::Names(naming), meaning) = (&named.about, self.meaning(&named.about)) else { return Some(named) };
+        let now = match meaning {
+            Meaning::Waits => return None,
+            Meaning::Same => return Some(named),
+            Meaning::Other(target) => self.with_target(&named.name, &named.statement.rest, naming, target),
+        };
+        (!self.statements_must_wait(&now.statement, &now.about)).then_some(now)
+    }
+
+    /// PostgreSQL looks up a name in a text when it runs that, not when it is prepared.
+    fn meaning(&mut self, about: &About) -> Meaning {
+        let About::Names(naming) = about else { return Meaning::Same };
+        let name = sql::identifier(&naming.written);
+        if self.name_must_wait(&name) {
+            return Meaning::Waits;
+        }
+        match (self.client.names.get(&name), &naming.target) {
+            (Some(now), Some(then)) if Arc::ptr_eq(now, then) => Meaning::Same,
+            (None, None) => Meaning::Same,
+            (now, _) => Meaning::Other(now.cloned()),
+        }
+    }
+
+    /// A statement whose text names another one than it did, for one run.
+    fn with_target(&self, name: &[u8], rest: &[u8], naming: &Naming, target: Option<Arc<Named>>) -> Arc<Named> {
+        let (rest, naming) = with_name_of(target, rest, &naming.place, &naming.written, naming.does);
+        let statement = self.client.catalog.statements.intern(&rest, || sql::scan(text_of(&rest)));
+        Arc::new(Named { name: name.into(), statement, about: About::Names(Arc::new(naming)), batch: KNOWN })
     }
 
     fn parse_as(&mut self, header: Header, name: &[u8], rest: Cow<'_, [u8]>, scan: Scan, about: About) -> Result<bool, PgError> {
@@ -311,19 +344,7 @@ impl Walk<'_, '_> {
             };
         };
         if names.statement.is_empty() {
-            if self.unnamed_must_wait() {
-                return Ok(false);
-            }
-            let effects = self.client.unnamed.effects.clone();
-            if !self.client.channels.is_here() && effects.is_about_channels() && !self.bring_home(None) {
-                return Ok(false);
-            }
-            self.ensure_unnamed();
-            self.client.blame_unnamed(&effects);
-            self.note_unnamed();
-            self.note_bound(&effects, &input[start..start + here]);
-            self.client.bound = self.client.unnamed.about.clone();
-            return Ok(self.pass(header, Kind::Bind));
+            return Ok(self.bind_unnamed(header, names, &input[start..start + here]));
         }
         if self.name_must_wait(names.statement) {
             return Ok(false);
@@ -331,18 +352,64 @@ impl Walk<'_, '_> {
         let Some(named) = self.client.names.get(names.statement).cloned() else {
             return Ok(self.bind_unknown(header, names));
         };
+        let Some(named) = self.current(named) else { return Ok(false) };
+        Ok(self.bind_named(header, names, &named, &input[start..start + here]))
+    }
+
+    fn bind_unnamed(&mut self, header: Header, names: BindNames<'_>, body: &[u8]) -> bool {
+        if self.unnamed_must_wait() {
+            return false;
+        }
+        let about = self.client.unnamed.about.clone();
+        if let (About::Names(naming), Some(rest)) = (&about, &self.client.unnamed.rest) {
+            let rest = rest.clone();
+            match self.meaning(&about) {
+                Meaning::Waits => return false,
+                Meaning::Same => {}
+                Meaning::Other(target) => {
+                    let named = self.with_target(b"", &rest, naming, target);
+                    let waits = self.statements_must_wait(&named.statement, &named.about);
+                    return !waits && self.bind_named(header, names, &named, body);
+                }
+            }
+        }
+        let effects = self.client.unnamed.effects.clone();
+        if !self.client.channels.is_here() && effects.is_about_channels() && !self.bring_home(None) {
+            return false;
+        }
+        self.ensure_unnamed();
+        self.client.blame_unnamed(&effects);
+        self.note_unnamed();
+        self.note_bound(&effects, body);
+        self.note_run(&about);
+        self.client.bound = about;
+        self.pass(header, Kind::Bind)
+    }
+
+    fn bind_named(&mut self, header: Header, names: BindNames<'_>, named: &Arc<Named>, body: &[u8]) -> bool {
         let is_about_channels = named.statement.scan.effects.is_about_channels();
         if !self.client.channels.is_here() && is_about_channels && !self.bring_home(None) {
-            return Ok(false);
+            return false;
         }
-        self.ensure_named(&named);
+        self.ensure_named(named);
         self.client.blame(text_of(&named.statement.rest), &named.statement.scan.effects);
         self.client.note_text(text_of(&named.statement.rest));
-        self.note_bound(&named.statement.scan.effects, &input[start..start + here]);
+        self.note_bound(&named.statement.scan.effects, body);
         self.note_verb(named.statement.scan.verb.clone());
+        self.note_run(&named.about);
         self.client.bound = named.about.clone();
-        self.bind_as(header, names, named.statement.name.as_bytes(), Note::Uses(Arc::clone(&named)));
-        Ok(self.at < self.input.len())
+        self.bind_as(header, names, named.statement.name.as_bytes(), Note::Uses(Arc::clone(named)));
+        self.at < self.input.len()
+    }
+
+    /// What PREPARE made is run: what its text would do was noted then, and not what it does now.
+    fn note_run(&mut self, about: &About) {
+        if let About::Names(naming) = about
+            && naming.does == Does::Executes
+            && naming.target.is_none()
+        {
+            self.note_effects(&Effects::anything());
+        }
     }
 
     fn note_unnamed(&mut self) {
@@ -461,6 +528,28 @@ pub(super) fn text_of(rest: &[u8]) -> &[u8] {
 /// A client's own name that looks like one of ours.
 pub(super) fn is_ours(name: &[u8]) -> bool {
     name.starts_with(SERVER_NAME_PREFIX.as_bytes())
+}
+
+/// A text with the server's name for what it names, and how the client has it.
+fn with_name_of<'r>(
+    target: Option<Arc<Named>>,
+    rest: &'r [u8],
+    place: &Range<usize>,
+    written: &[u8],
+    does: Does,
+) -> (Cow<'r, [u8]>, Naming) {
+    let own = sql::identifier(written);
+    let name: Cow<'_, [u8]> = match &target {
+        Some(named) => named.statement.name.as_bytes().into(),
+        None if is_ours(&own) => quoted(&estranged(&own)).into(),
+        None => written.into(),
+    };
+    let rest = match rest[place.clone()] == *name {
+        true => rest.into(),
+        false => [&rest[..place.start], &name, &rest[place.end..]].concat().into(),
+    };
+    let place = place.start..place.start + name.len();
+    (rest, Naming { does, written: written.into(), place, target })
 }
 
 /// A name no server has, from which the client's own is found again.

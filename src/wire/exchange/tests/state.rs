@@ -68,6 +68,22 @@ fn what_is_there_stays_a_reason_and_what_is_not_goes() {
     });
 }
 
+/// What was noted when it was prepared has been asked about since, and what it calls may do something else each time.
+#[test]
+fn what_was_prepared_in_sql_may_leave_anything_each_time_it_is_run() {
+    for run in ["Q(execute p)", "Q(select 1; execute p)", "P(,execute p) B(,) E S", "P(e,execute p) B(,e) E S"] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.round(a, "Q(prepare p as select set_config('work_mem', '1MB', false))", "C(PREPARE) Z(I)");
+            rig.probe(a, s);
+            rig.probe_answered(a, &[["p", "", ""]]);
+            assert_eq!(held(rig, a, s), Leaves::STATEMENTS);
+            rig.ask_bytes(a, &super::notation::from_client(run)).expect("a client in order");
+            assert!(rig.server_side(s).may_have(Leaves::SETTINGS), "{run}");
+        });
+    }
+}
+
 #[test]
 fn what_came_behind_the_question_is_in_doubt_again() {
     in_pieces(|rig| {

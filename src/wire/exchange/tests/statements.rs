@@ -698,6 +698,48 @@ fn execute_by_extended_query() {
 }
 
 #[test]
+fn a_name_in_a_prepared_text_means_what_it_means_when_that_is_run() {
+    in_pieces(|rig| {
+        let (a, s) = prepared(rig);
+        rig.ask(
+            a,
+            "P(,deallocate s1) B(,) E B(,) E S",
+            "P(,deallocate sidepool_1) B(,) E P(sidepool_2,deallocate s1) B(,sidepool_2) E S",
+            "",
+        );
+        let unknown = "E(26000 prepared statement \"s1\" does not exist) Z(I)";
+        rig.answer(a, &format!("1 2 C(DEALLOCATE) 1 2 {unknown}"), &format!("1 2 C(DEALLOCATE) 2 {unknown}"));
+        // Prepared before there is anything to run, and run when there is.
+        rig.ask(a, "P(e,execute s1) S", "P(sidepool_3,execute s1) S", "");
+        rig.answer_through(a, "1 Z(I)");
+        prepares(rig, a, "s1", "select 4", "sidepool_4");
+        rig.ask(a, "B(,e) E S", "P(sidepool_5,execute sidepool_4) B(,sidepool_5) E S", "");
+        rig.answer(a, "1 2 D(4) C(SELECT 1) Z(I)", "2 D(4) C(SELECT 1) Z(I)");
+        rig.round_as(a, "Q(execute e)", "Q(execute sidepool_5)", "T D(4) C(SELECT 1) Z(I)");
+        // And not any more when there is none.
+        rig.round_as(a, "Q(deallocate s1)", "Q(deallocate sidepool_4)", "C(DEALLOCATE) Z(I)");
+        rig.ask(a, "B(,e) E S", "B(,sidepool_3) E S", "");
+        rig.answer_through(a, &format!("2 {unknown}"));
+        rig.is_idle(s);
+    });
+}
+
+#[test]
+fn a_name_in_a_prepared_text_waits_for_what_decides_it() {
+    in_pieces(|rig| {
+        let (a, s) = prepared(rig);
+        rig.ask(a, "P(d,deallocate s1) S", "P(sidepool_2,deallocate sidepool_1) S", "");
+        rig.answer_through(a, "1 Z(I)");
+        rig.ask(a, "Q(select error) P(,select 0) B(,d) E S B(,d) E S", "Q(select error) P(,select 0) B(,sidepool_2) E S", "");
+        rig.answer_through(a, "E(22012 no) Z(I) 1 2 C(DEALLOCATE) Z(I)");
+        rig.go_on(a, "P(sidepool_3,deallocate s1) B(,sidepool_3) E S", "");
+        let unknown = "E(26000 prepared statement \"s1\" does not exist) Z(I)";
+        rig.answer(a, &format!("1 2 {unknown}"), &format!("2 {unknown}"));
+        rig.is_idle(s);
+    });
+}
+
+#[test]
 fn a_name_as_long_as_ours_is_replaced_too() {
     in_pieces(|rig| {
         let (a, _) = rig.pair();
