@@ -352,6 +352,10 @@ async fn trap_29_names_in_a_query_of_several_statements_are_postgresqls_in_every
         "DO $$ BEGIN; EXECUTE 'SELECT 1'; END $$; EXECUTE u",
         "BEGIN; SELECT 1/0; DEALLOCATE t",
         "DEALLOCATE never; DEALLOCATE t",
+        "SELECT 1; EXECUTE t(no)",
+        "EXECUTE t(1); DEALLOCATE u; EXECUTE \"T\"; SELECT no",
+        "/* \u{e4}\u{f6} */ EXECUTE t(1); EXECUTE u; SELECT no",
+        "EXECUTE u; EXECUTE never; SELECT no",
     ] {
         let mut told = Vec::new();
         for wire in [&mut direct, &mut pooled] {
@@ -434,6 +438,45 @@ async fn trap_29_names_in_prepared_texts_are_looked_up_when_those_are_run() {
             }
             assert_eq!(told, expected, "{said}");
             drop(pooled);
+            change_owner(&sidepool.transaction()).await;
+        }
+    }
+}
+
+/// psql points at a place in what it sent, and drivers quote what stands there.
+#[tokio::test]
+async fn error_positions_count_in_the_clients_text() {
+    let sidepool = Sidepool::with_one_server();
+    let (mut direct, mut pooled) = (Postgres::shared().direct().wire().await, sidepool.transaction().wire().await);
+    let long = "t_as_long_as_no_name_of_ours";
+    let prepares = [
+        wire::parse("t", "SELECT $1::int"),
+        wire::parse(long, "SELECT $1::int"),
+        wire::parse("T \u{e4}", "SELECT $1::int"),
+        wire::sync(),
+    ];
+    for name in ["t", "T", long, "\"T \u{e4}\""] {
+        for text in [
+            format!("EXECUTE {name}(no)"),
+            format!("EXECUTE\n{name} (1, 2, no)"),
+            format!("EXECUTE {name}(1) at all"),
+            format!("EXPLAIN (COSTS OFF) EXECUTE {name}(no)"),
+            format!("/* \u{e4}\u{20ac} */ EXECUTE {name}(no)"),
+            format!("DEALLOCATE {name} at all"),
+            format!("PREPARE {name} AS SELECT no"),
+            format!("EXECUTE {name}(1); SELECT no"),
+            format!("DEALLOCATE {name}; SELECT no"),
+        ] {
+            let mut told = Vec::new();
+            for wire in [&mut direct, &mut pooled] {
+                let mut said = show_in_full(&wire.exchange(&prepares).await);
+                said += &show_in_full(&wire.exchange(&[wire::query(&text)]).await);
+                said += &show_in_full(&wire.exchange(&[unnamed(&text), wire::sync()]).await);
+                said += &show_in_full(&wire.exchange(&[wire::parse("e", &text), run_statement("e", &[])]).await);
+                wire.run("DEALLOCATE ALL").await;
+                told.push(said);
+            }
+            assert_eq!(told[1], told[0], "{text}");
             change_owner(&sidepool.transaction()).await;
         }
     }

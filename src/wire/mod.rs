@@ -12,6 +12,7 @@ pub mod options;
 pub mod params;
 pub mod password;
 pub mod plan;
+pub mod position;
 pub mod probe;
 pub(crate) mod reader;
 pub mod reply;

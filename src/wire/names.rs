@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::position::Shift;
 use super::sql::Effects;
 use super::statement::{IdHasher, Statement};
 
@@ -60,6 +61,7 @@ pub struct Naming {
     pub written: Box<[u8]>,
     /// Where the server's name stands in the text.
     pub place: Range<usize>,
+    pub shift: Shift,
     /// What the client had under the name. `None`: nothing that it prepared by protocol message.
     pub target: Option<Arc<Named>>,
 }

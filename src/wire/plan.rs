@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::names::{ClientNames, Displaced, Named};
+use super::position::Shift;
 use super::tag::server;
 use copies::End;
 
@@ -95,6 +96,8 @@ pub enum Note {
     None,
     /// About the shared statement of this name: errors may carry the server's name for it.
     Uses(Arc<Named>),
+    /// It is run by a text that names it, otherwise than the client does.
+    Runs(Arc<Named>, Shift),
     /// Injected Parse, in this batch: the server has the statement only if this succeeds.
     Learns { id: u64, batch: u64 },
     /// The client's Parse of a statement that the server has.
@@ -110,7 +113,7 @@ pub enum Note {
     /// Parse of the client's unnamed statement of this number, by the client or injected; or our Close of another's.
     Unnamed(u64),
     /// `DEALLOCATE name`: forgotten when it was sent, and remembered if it was not done.
-    Forgets(Arc<Named>),
+    Forgets(Arc<Named>, Shift),
     /// `DEALLOCATE ALL`, `DISCARD ALL`: likewise.
     Clears(Box<Cleared>),
     /// `DEALLOCATE name` of what the server knows under that name.
@@ -142,6 +145,8 @@ pub struct InTurn {
     pub forgets: VecDeque<Note>,
     /// What it runs, in order, up to the one whose name it wants to PREPARE: that is an error.
     pub uses: Vec<Arc<Named>>,
+    /// Names of ours in the text, in order.
+    pub shifts: Vec<Shift>,
 }
 
 /// What a client and its server knew before everything was deallocated.

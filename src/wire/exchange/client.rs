@@ -363,9 +363,9 @@ impl Walk<'_, '_> {
         let note = match std::mem::take(&mut self.client.bound) {
             About::Nothing => Note::None,
             About::Names(naming) => match (naming.does, &naming.target) {
-                (Does::Forgets, Some(named)) => self.forget(Arc::clone(named)),
+                (Does::Forgets, Some(named)) => self.forget(Arc::clone(named), naming.shift),
                 (Does::Forgets, None) => Note::Own,
-                (Does::Executes | Does::Prepares, Some(named)) => Note::Uses(Arc::clone(named)),
+                (Does::Executes | Does::Prepares, Some(named)) => Note::Runs(Arc::clone(named), naming.shift),
                 (Does::Executes | Does::Prepares, None) => Note::None,
             },
             About::ForgetsAll => self.clear_names(),

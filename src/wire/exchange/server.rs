@@ -10,9 +10,10 @@ use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header};
 use super::super::listen::{Marker, Notification};
-use super::super::names::{KNOWN, Named};
+use super::super::names::{About, KNOWN, Named};
 use super::super::params::{self, Params};
 use super::super::plan::{Entry, Fate, InTurn, Kind, Note, Plan, Reply, Status, Unexpected};
+use super::super::position::{Shift, in_clients_text};
 use super::super::reply;
 use super::super::sql::{Effects, Leaves};
 use super::super::statement::SERVER_NAME_PREFIX;
@@ -290,7 +291,7 @@ impl Walk<'_, '_> {
                 self.adopt_params();
             }
             // Still there: no tag said that it was done.
-            Note::Forgets(_) | Note::Clears(_) | Note::InTurn(_) => {
+            Note::Forgets(..) | Note::Clears(_) | Note::InTurn(_) => {
                 _ = undo(done, Fate::Failed, Account { statements, unnamed }, self.client)
             }
             Note::Introduces(named) => named.statement.prove(),
@@ -380,7 +381,11 @@ impl Walk<'_, '_> {
                 self.client.catalog.statements.schema_changed();
             }
             Effect::Deallocate => match take_note(plan) {
-                Note::Forgets(named) => statements.remove_unless_sure(named.statement.id),
+                Note::Forgets(named, shift) => {
+                    statements.remove_unless_sure(named.statement.id);
+                    // More of its text may follow.
+                    put_back(plan, Note::Runs(named, shift));
+                }
                 // One that stood in for a statement of ours, or the client's own.
                 Note::Unnames(_) | Note::Own => {}
                 note => {
@@ -441,7 +446,7 @@ impl Walk<'_, '_> {
         self.turn.fatal |= facts.fatal;
         self.turn.database_in_use |= facts.code == b"55006";
         self.mark_stale(&facts);
-        let renamed = self.refused(&facts).or_else(|| self.renamed(&body, &facts));
+        let reworded = self.refused(&facts).or_else(|| self.reworded(&body, &facts));
         let ServerSide { plan, statements, unnamed, .. } = &mut *self.server;
         let client = &mut *self.client;
         let mut corrections = Vec::new();
@@ -450,7 +455,7 @@ impl Walk<'_, '_> {
         if reply == Reply::Forward {
             self.turn.errors.push(facts.code.try_into().unwrap_or(*b"XX000"));
         }
-        let more = match renamed {
+        let more = match reworded {
             Some(message) if reply == Reply::Forward => {
                 self.out.insert(&message);
                 self.pass(header, Reply::Swallow)
@@ -466,7 +471,7 @@ impl Walk<'_, '_> {
         if facts.code != b"0A000" || facts.routine != b"RevalidateCachedQuery" {
             return;
         }
-        if let Some(Entry { note: Note::Uses(named), .. }) = self.server.plan.head() {
+        if let Some(Entry { note: Note::Uses(named) | Note::Runs(named, _), .. }) = self.server.plan.head() {
             named.statement.mark_stale();
         }
     }
@@ -479,16 +484,31 @@ impl Walk<'_, '_> {
         (facts.code == b"26000").then(|| message.to_vec())
     }
 
-    /// The error with the client's name for the statement in place of ours.
-    fn renamed(&self, body: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
+    /// The error with the client's name for the statement in place of ours, and its position in the client's text.
+    fn reworded(&self, body: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
         if self.client.mode == Mode::Session {
             return None;
         }
+        let mut changes: Vec<_> = self.renamed(body, facts).into_iter().chain(self.moved(body, facts)).collect();
+        changes.sort_unstable_by_key(|(place, _)| place.start);
+        let (mut parts, mut from) = (Vec::new(), 0);
+        for (place, text) in &changes {
+            parts.extend([&body[from..place.start], text]);
+            from = place.end;
+        }
+        parts.push(&body[from..]);
+        let mut message = Vec::with_capacity(body.len() + 2 * HEADER_BYTES);
+        write_message(tag::ERROR, &parts, 0, &mut message);
+        (!changes.is_empty()).then_some(message)
+    }
+
+    /// Where our name for a statement stands, and the client's.
+    fn renamed(&self, body: &[u8], facts: &Facts<'_>) -> Option<(Range<usize>, Vec<u8>)> {
         let at = memchr::memmem::find(facts.message, SERVER_NAME_PREFIX.as_bytes())?;
         let name = facts.message[at..].split(|b| *b == b'"').next()?;
         let client_name = match (name.strip_suffix(b"?"), self.server.plan.head()) {
             (Some(own), _) => own,
-            (None, Some(Entry { note: Note::Uses(named) | Note::Forgets(named), .. }))
+            (None, Some(Entry { note: Note::Uses(named) | Note::Runs(named, _) | Note::Forgets(named, _), .. }))
                 if named.statement.name.as_bytes() == name =>
             {
                 &named.name
@@ -497,11 +517,30 @@ impl Walk<'_, '_> {
             _ => self.client.names.client_name_of(name)?,
         };
         let offset = memchr::memmem::find(body, name)?;
-        let mut message = Vec::with_capacity(body.len() + client_name.len() + HEADER_BYTES);
-        let parts = [&body[..offset], client_name, &body[offset + name.len()..]];
-        write_message(tag::ERROR, &parts, 0, &mut message);
-        Some(message)
+        Some((offset..offset + name.len(), client_name.to_vec()))
     }
+
+    /// Where the position stands, and the one that it is in the client's text.
+    fn moved(&self, body: &[u8], facts: &Facts<'_>) -> Option<(Range<usize>, Vec<u8>)> {
+        let sent = std::str::from_utf8(&body[facts.position.clone()]).ok()?.parse().ok()?;
+        let moved = in_clients_text(sent, self.shifts())?;
+        Some((facts.position.clone(), moved.to_string().into_bytes()))
+    }
+
+    /// Names of ours in the text that is being answered.
+    fn shifts(&self) -> &[Shift] {
+        match self.server.plan.head().map(|head| &head.note) {
+            Some(Note::Runs(_, shift) | Note::Forgets(_, shift)) => std::slice::from_ref(shift),
+            Some(Note::InTurn(notes)) => &notes.shifts,
+            Some(Note::Introduces(named) | Note::Names(named)) => shift_in(&named.about),
+            Some(Note::Unnamed(number)) if *number == self.client.unnamed.number => shift_in(&self.client.unnamed.about),
+            _ => &[],
+        }
+    }
+}
+
+fn shift_in(about: &About) -> &[Shift] {
+    about.naming().map_or(&[], |naming| std::slice::from_ref(&naming.shift))
 }
 
 /// The note of what is done now: of a query of several statements, the next one's.

@@ -10,6 +10,7 @@ use crate::wire::extended::write_message;
 use crate::wire::frame::Header;
 use crate::wire::names::{About, Does, Named};
 use crate::wire::plan::{Entry, InTurn, Kind, Note};
+use crate::wire::position::Shift;
 use crate::wire::sql::{self, Backslash, Effects, Mention};
 use crate::wire::statement::SERVER_NAME_PREFIX;
 use crate::wire::tag::client as tag;
@@ -44,10 +45,10 @@ impl Walk<'_, '_> {
         }
         self.prepare_for(&steps);
         let displaced = self.displace_unnamed(None);
-        let mut written = rewritten(text, &steps);
+        let (mut written, shifts) = rewritten(text, &steps);
         written.push(b'\0');
         self.write_query(&[&written]);
-        let notes = self.notes(steps);
+        let notes = InTurn { shifts, ..self.notes(steps) };
         let is_nothing = notes.forgets.is_empty() && notes.uses.is_empty();
         let note = if is_nothing { Note::None } else { Note::InTurn(Box::new(notes)) };
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
@@ -171,7 +172,7 @@ impl Walk<'_, '_> {
                 Step::Uses(..) | Step::Collides(..) | Step::Own(..) => {}
             }
         }
-        InTurn { forgets: notes, uses }
+        InTurn { forgets: notes, uses, shifts: Vec::new() }
     }
 }
 
@@ -180,11 +181,13 @@ fn forgets(about: &About) -> bool {
     matches!(about, About::ForgetsAll) || about.naming().is_some_and(|naming| naming.does == Does::Forgets)
 }
 
-/// The text with the server's names in it.
-fn rewritten(text: &[u8], steps: &[Step]) -> Vec<u8> {
+/// The text with the server's names in it, and where.
+fn rewritten(text: &[u8], steps: &[Step]) -> (Vec<u8>, Vec<Shift>) {
     let (mut written, mut from, mut forgotten) = (Vec::with_capacity(text.len() + 32), 0, 0);
+    let mut shifts = Vec::new();
     let mut replace = |range: &Range<usize>, name: &[u8]| {
         written.extend_from_slice(&text[from..range.start]);
+        shifts.push(Shift::new(&written, &text[range.clone()], name));
         written.extend_from_slice(name);
         from = range.end;
     };
@@ -200,7 +203,7 @@ fn rewritten(text: &[u8], steps: &[Step]) -> Vec<u8> {
         }
     }
     written.extend_from_slice(&text[from..]);
-    written
+    (written, shifts)
 }
 
 /// The server's name for what is deallocated in place of the text's nth statement that is forgotten. Ids of ours begin at 1.

@@ -16,6 +16,7 @@ use crate::wire::extended::{BindNames, Parse, Target, bound_value, write_message
 use crate::wire::frame::{HEADER_BYTES, Header, cstr};
 use crate::wire::names::{About, Does, Held, Holds, KNOWN, Named, Naming};
 use crate::wire::plan::{Entry, Kind, Note, Synthetic};
+use crate::wire::position::Shift;
 use crate::wire::sql::{self, Effects, Leaves, Scan, Verb};
 use crate::wire::statement::{SERVER_NAME_PREFIX, Statement};
 use crate::wire::tag::client as tag;
@@ -66,13 +67,15 @@ impl Walk<'_, '_> {
             self.sync();
         }
         let displaced = self.displace_unnamed(None);
-        self.write_query(&[&body[..name.start], named.statement.name.as_bytes(), &body[name.end..]]);
+        let sent = named.statement.name.as_bytes();
+        let shift = Shift::new(&body[..name.start], &body[name.clone()], sent);
+        self.write_query(&[&body[..name.start], sent, &body[name.end..]]);
         let note = match does {
-            Does::Forgets => self.forget(named),
+            Does::Forgets => self.forget(named, shift),
             Does::Executes | Does::Prepares => {
                 self.note_effects(&named.statement.scan.effects);
                 self.client.ran(text_of(&named.statement.rest));
-                Note::Uses(named)
+                Note::Runs(named, shift)
             }
         };
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
@@ -111,12 +114,12 @@ impl Walk<'_, '_> {
 
     /// A statement of the client is about to be deallocated. Taken for done at once, because what the client sends next
     /// counts on it.
-    pub(super) fn forget(&mut self, named: Arc<Named>) -> Note {
+    pub(super) fn forget(&mut self, named: Arc<Named>, shift: Shift) -> Note {
         if self.client.names.get(&named.name).is_some_and(|now| Arc::ptr_eq(now, &named)) {
             self.client.names.remove(&named.name, self.server.plan.batch());
         }
         self.server.statements.doubt(named.statement.id);
-        Note::Forgets(named)
+        Note::Forgets(named, shift)
     }
 
     pub(super) fn parse(&mut self, header: Header) -> Result<bool, PgError> {
@@ -544,12 +547,13 @@ fn with_name_of<'r>(
         None if is_ours(&own) => quoted(&estranged(&own)).into(),
         None => written.into(),
     };
+    let shift = Shift::new(&rest[..place.start], written, &name);
     let rest = match rest[place.clone()] == *name {
         true => rest.into(),
         false => [&rest[..place.start], &name, &rest[place.end..]].concat().into(),
     };
     let place = place.start..place.start + name.len();
-    (rest, Naming { does, written: written.into(), place, target })
+    (rest, Naming { does, written: written.into(), place, shift, target })
 }
 
 /// A name no server has, from which the client's own is found again.

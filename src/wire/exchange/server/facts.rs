@@ -1,5 +1,7 @@
 //! What the server's words tell: tags of commands, fields of errors.
 
+use std::ops::Range;
+
 use crate::wire::frame::cstr;
 use crate::wire::sql::Leaves;
 
@@ -38,11 +40,13 @@ pub(super) struct Facts<'a> {
     pub(super) code: &'a [u8],
     pub(super) message: &'a [u8],
     pub(super) routine: &'a [u8],
+    /// Where the body has the position in the text; nowhere: empty.
+    pub(super) position: Range<usize>,
 }
 
 impl<'a> Facts<'a> {
     pub(super) fn read(mut body: &'a [u8]) -> Self {
-        let mut facts = Self::default();
+        let (mut facts, whole) = (Self::default(), body.len());
         while let Some((&kind, rest)) = body.split_first()
             && kind != 0
             && let Some((value, rest)) = cstr(rest)
@@ -52,6 +56,10 @@ impl<'a> Facts<'a> {
                 b'C' => facts.code = value,
                 b'M' => facts.message = value,
                 b'R' => facts.routine = value,
+                b'P' => {
+                    let start = whole - body.len() + 1;
+                    facts.position = start..start + value.len();
+                }
                 _ => {}
             }
             body = rest;

@@ -20,7 +20,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             client.names.take_back(&named);
         }
         Note::Names(named) => client.names.take_back(&named),
-        Note::Unnames(named) | Note::Forgets(named) => client.names.restore(named),
+        Note::Unnames(named) | Note::Forgets(named, _) => client.names.restore(named),
         Note::Evicts(id) => server.statements.reopen(id),
         Note::Doubts(id) => server.statements.doubt(id),
         Note::Clears(cleared) => client.names.restore_all(cleared.names),
@@ -42,7 +42,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             Note::Clears(cleared) => client.names.restore_all(cleared.names),
             _ => {}
         }),
-        Note::None | Note::Uses(_) | Note::Own | Note::Refuses(_) | Note::Replay | Note::Probe | Note::Asks => {}
+        Note::None | Note::Uses(_) | Note::Runs(..) | Note::Own | Note::Refuses(_) | Note::Replay | Note::Probe | Note::Asks => {}
         Note::Departs | Note::Departed | Note::Returns | Note::Hushes => {}
     }
     let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;
