@@ -389,6 +389,7 @@ async fn trap_29_names_in_prepared_texts_are_looked_up_when_those_are_run() {
         vec![parse("x", "SELECT 1"), in_one_batch("DEALLOCATE x"), run("x")],
         vec![parse("x", "SELECT 1"), parse("d", "DEALLOCATE x"), sql("DEALLOCATE x"), run("d"), parse("x", "SELECT 3")],
         vec![parse("x", "SELECT 1"), parse("d", "DEALLOCATE x"), run("d"), parse("x", "SELECT 3"), run("d"), run("x"), run("d")],
+        vec![parse("x", "SELECT 1"), parse("d", "DEALLOCATE x"), sql("EXECUTE d"), sql("EXECUTE x"), sql("EXECUTE d")],
         vec![parse("e", "EXECUTE x"), run("e"), parse("x", "SELECT 1"), run("e"), sql("EXECUTE e"), sql("SELECT 1; EXECUTE e")],
         vec![parse("x", "SELECT 1"), parse("e", "EXECUTE x"), sql("DEALLOCATE x"), run("e"), parse("x", "SELECT 'a'"), run("e")],
         vec![parse("e", "EXECUTE x"), sql("PREPARE x AS SELECT 2"), run("e"), sql("DEALLOCATE x"), run("e"), sql("EXECUTE e")],
@@ -480,6 +481,22 @@ async fn error_positions_count_in_the_clients_text() {
             change_owner(&sidepool.transaction()).await;
         }
     }
+}
+
+#[tokio::test]
+async fn error_positions_in_what_execute_runs_are_that_texts() {
+    let postgres = Postgres::shared();
+    postgres.execute("postgres", "CREATE TABLE positions_gone (a int)").await;
+    let sidepool = Sidepool::with_one_server();
+    let mut told = Vec::new();
+    for mut wire in [postgres.direct().wire().await, sidepool.transaction().wire().await] {
+        wire.shown_batch(&[wire::parse("s", "SELECT   a FROM positions_gone WHERE a = $1"), wire::sync()], 1).await;
+        wire.run("BEGIN; DROP TABLE positions_gone").await;
+        told.push(show_in_full(&wire.query("EXECUTE s(1)").await));
+        wire.run("ROLLBACK").await;
+    }
+    assert!(told[0].ends_with("| 17) Z(E)"), "{}", told[0]);
+    assert_eq!(told[1], told[0]);
 }
 
 #[tokio::test]

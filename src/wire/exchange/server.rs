@@ -10,7 +10,7 @@ use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header};
 use super::super::listen::{Marker, Notification};
-use super::super::names::{About, KNOWN, Named};
+use super::super::names::{About, Does, KNOWN, Named, Naming};
 use super::super::params::{self, Params};
 use super::super::plan::{Entry, Fate, InTurn, Kind, Note, Plan, Reply, Status, Unexpected};
 use super::super::position::{Shift, in_clients_text};
@@ -389,6 +389,12 @@ impl Walk<'_, '_> {
                 // One that stood in for a statement of ours, or the client's own.
                 Note::Unnames(_) | Note::Own => {}
                 note => {
+                    // Run by EXECUTE behind other statements.
+                    if let Note::Uses(named) = &note
+                        && let Some(Naming { does: Does::Forgets, target: Some(target), .. }) = named.about.naming().map(|n| &**n)
+                    {
+                        self.client.names.take_back(target);
+                    }
                     put_back(plan, note);
                     statements.doubt_all();
                 }

@@ -184,10 +184,10 @@ fn forgets(about: &About) -> bool {
 /// The text with the server's names in it, and where.
 fn rewritten(text: &[u8], steps: &[Step]) -> (Vec<u8>, Vec<Shift>) {
     let (mut written, mut from, mut forgotten) = (Vec::with_capacity(text.len() + 32), 0, 0);
-    let mut shifts = Vec::new();
+    let mut places = Vec::new();
     let mut replace = |range: &Range<usize>, name: &[u8]| {
         written.extend_from_slice(&text[from..range.start]);
-        shifts.push(Shift::new(&written, &text[range.clone()], name));
+        places.push((range.clone(), written.len()..written.len() + name.len()));
         written.extend_from_slice(name);
         from = range.end;
     };
@@ -203,6 +203,10 @@ fn rewritten(text: &[u8], steps: &[Step]) -> (Vec<u8>, Vec<Shift>) {
         }
     }
     written.extend_from_slice(&text[from..]);
+    let shifts = places
+        .into_iter()
+        .map(|(name, place)| Shift::new(&written[..place.start], &text[name], &written[place.clone()], &written[place.end..]));
+    let shifts = shifts.collect();
     (written, shifts)
 }
 

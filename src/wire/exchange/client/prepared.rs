@@ -68,14 +68,15 @@ impl Walk<'_, '_> {
         }
         let displaced = self.displace_unnamed(None);
         let sent = named.statement.name.as_bytes();
-        let shift = Shift::new(&body[..name.start], &body[name.clone()], sent);
+        let shift =
+            Shift::new(&body[..name.start], &body[name.clone()], sent, cstr(&body[name.end..]).map_or(b"", |(text, _)| text));
         self.write_query(&[&body[..name.start], sent, &body[name.end..]]);
         let note = match does {
             Does::Forgets => self.forget(named, shift),
             Does::Executes | Does::Prepares => {
                 self.note_effects(&named.statement.scan.effects);
                 self.client.ran(text_of(&named.statement.rest));
-                Note::Runs(named, shift)
+                self.runs(named, shift)
             }
         };
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
@@ -120,6 +121,17 @@ impl Walk<'_, '_> {
         }
         self.server.statements.doubt(named.statement.id);
         Note::Forgets(named, shift)
+    }
+
+    /// What EXECUTE runs may itself be a DEALLOCATE.
+    pub(super) fn runs(&mut self, named: Arc<Named>, shift: Shift) -> Note {
+        let is_held = |named: &Arc<Named>| self.client.names.get(&named.name).is_some_and(|now| Arc::ptr_eq(now, named));
+        match named.about.naming().map(|naming| &**naming) {
+            Some(Naming { does: Does::Forgets, target: Some(forgotten), .. }) if is_held(forgotten) => {
+                self.forget(Arc::clone(forgotten), shift)
+            }
+            _ => Note::Runs(named, shift),
+        }
     }
 
     pub(super) fn parse(&mut self, header: Header) -> Result<bool, PgError> {
@@ -547,7 +559,7 @@ fn with_name_of<'r>(
         None if is_ours(&own) => quoted(&estranged(&own)).into(),
         None => written.into(),
     };
-    let shift = Shift::new(&rest[..place.start], written, &name);
+    let shift = Shift::new(&rest[..place.start], written, &name, text_of(&rest[place.end..]));
     let rest = match rest[place.clone()] == *name {
         true => rest.into(),
         false => [&rest[..place.start], &name, &rest[place.end..]].concat().into(),
