@@ -6,8 +6,8 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::wire::Wire;
-use common::{Endpoint, Postgres, Sidepool};
+use common::wire::{self, Wire};
+use common::{Endpoint, Postgres, Sidepool, unnamed};
 
 /// Another client takes the only server, and leaves again; what it sees of `sql`.
 async fn seen_by_another(endpoint: &Endpoint, sql: &str) -> String {
@@ -100,6 +100,95 @@ async fn roles_follow_their_client_and_nobody_else() {
     assert_eq!(one.value(who).await, "postgres/postgres");
     assert_eq!(seen_by_another(&other, who).await, "postgres/postgres");
     assert_eq!(one.value(who).await, "postgres/postgres");
+}
+
+/// Message for message as on a connection of one's own; only that a reported parameter is told of twice.
+#[tokio::test]
+async fn reset_within_transactions_returns_to_what_the_client_asked_for() {
+    let sidepool = Sidepool::with_one_server();
+    let asked = |endpoint: Endpoint| {
+        endpoint.parameter("TimeZone", "Asia/Tokyo").parameter("options", "-c work_mem=3MB -c app.x=start -c lock_timeout=5s")
+    };
+    const SHOW: &str = "SELECT current_setting('work_mem'), current_setting('app.x'), current_setting('TimeZone'), \
+        current_setting('lock_timeout'), current_setting('statement_timeout')";
+    let sets = "SET work_mem = '9MB'; SET app.x = 'mine'; SET TimeZone = 'UTC'; SET statement_timeout = '7s'";
+    let batch = |texts: &[&str]| {
+        let runs = texts.iter().map(|text| unnamed(text));
+        [runs.collect::<Vec<_>>().concat(), wire::sync()].concat()
+    };
+    let sql = |text: &str| wire::query(text);
+    let scripts = [
+        vec![sql(sets), sql("BEGIN"), sql("RESET work_mem"), sql(SHOW), sql("COMMIT")],
+        vec![sql(sets), sql("BEGIN"), sql("RESET work_mem"), sql(SHOW), sql("ROLLBACK")],
+        vec![sql(sets), sql("BEGIN"), sql("RESET ALL"), sql(SHOW), sql("ROLLBACK")],
+        vec![sql(sets), sql("BEGIN"), sql("RESET ALL"), sql(SHOW), sql("COMMIT")],
+        vec![
+            sql(sets),
+            sql("BEGIN"),
+            sql("SET TimeZone TO DEFAULT"),
+            sql(SHOW),
+            sql("SET TIME ZONE 'UTC'"),
+            sql("RESET app.x"),
+            sql(SHOW),
+        ],
+        vec![sql(sets), sql("BEGIN; SAVEPOINT s"), sql("RESET ALL"), sql(SHOW), sql("ROLLBACK TO s"), sql(SHOW), sql("COMMIT")],
+        vec![sql(sets), sql("BEGIN; SAVEPOINT s; RESET ALL"), sql(SHOW), sql("SELECT 1/0"), sql("ROLLBACK TO s"), sql(SHOW)],
+        vec![sql(sets), sql("BEGIN"), sql("RESET work_mem"), sql("SET LOCAL work_mem = '2MB'"), sql(SHOW), sql("COMMIT")],
+        vec![sql(sets), sql("BEGIN; RESET work_mem; SET work_mem = '2MB'"), sql(SHOW), sql("COMMIT")],
+        vec![sql(sets), sql("BEGIN; SET LOCAL work_mem = '2MB'"), sql("RESET work_mem"), sql(SHOW), sql("COMMIT")],
+        vec![sql(sets), sql("BEGIN"), sql("SELECT 1/0"), sql("RESET ALL"), sql("ROLLBACK")],
+        vec![
+            sql("RESET statement_timeout; RESET app.x"),
+            sql(SHOW),
+            sql("RESET no_such_parameter"),
+            sql("RESET ALL; SELECT 1/0"),
+        ],
+        vec![sql(sets), batch(&["RESET work_mem", SHOW]), batch(&["BEGIN", "RESET ALL", SHOW]), sql(SHOW), sql("ROLLBACK")],
+        vec![sql(sets), batch(&["RESET ALL", SHOW, "SELECT 1/0"]), sql(SHOW), batch(&["SET work_mem TO DEFAULT"]), sql(SHOW)],
+        vec![
+            sql("DO $$ BEGIN RESET work_mem; SET app.x TO DEFAULT; END $$"),
+            sql(SHOW),
+            sql("BEGIN; DO 'BEGIN RESET ALL; END'"),
+            sql(SHOW),
+        ],
+    ];
+    // Whether something has to be set again once more is known by the answer.
+    let failing = vec![sql(sets), sql("BEGIN; RESET ALL; SAVEPOINT s; SELECT 1/0"), sql("ROLLBACK TO s; COMMIT")];
+    for (script, may_be_piped) in scripts.into_iter().map(|script| (script, true)).chain([(failing, false)]) {
+        let said = String::from_utf8_lossy(&script.concat()).into_owned();
+        let script = [script, vec![sql("ROLLBACK"), sql(SHOW), sql("DISCARD ALL"), sql(SHOW)]].concat();
+        let mut direct = asked(Postgres::shared().direct()).wire().await;
+        let mut pooled = asked(sidepool.transaction()).wire().await;
+        for messages in &script {
+            let mut told = Vec::new();
+            for wire in [&mut direct, &mut pooled] {
+                let mut replies = wire.exchange(std::slice::from_ref(messages)).await;
+                replies.retain(|reply| reply.tag != b'S');
+                told.push(wire::show_in_full(&replies));
+            }
+            assert_eq!(told[1], told[0], "{said}");
+        }
+        assert_eq!(seen_by_another(&sidepool.transaction(), "SHOW work_mem").await, "4MB", "{said}");
+        if !may_be_piped {
+            continue;
+        }
+        // All of it at once, but for DISCARD ALL, which is known by its answer.
+        let (mut direct, mut pooled) =
+            (asked(Postgres::shared().direct()).wire().await, asked(sidepool.transaction()).wire().await);
+        let (piped, mut told) = (&script[..script.len() - 2], Vec::new());
+        for wire in [&mut direct, &mut pooled] {
+            wire.send(&piped.concat()).await;
+            let mut replies = Vec::new();
+            for _ in piped {
+                replies.extend(wire.until(b'Z').await);
+            }
+            replies.retain(|reply| reply.tag != b'S');
+            told.push(wire::show_in_full(&replies));
+        }
+        assert_eq!(told[1], told[0], "at once: {said}");
+        let known = |wire: &Wire| wire.parameters.iter().rfind(|(name, _)| name == "TimeZone").cloned();
+        assert_eq!(known(&pooled), known(&direct), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -339,7 +428,7 @@ async fn an_idle_client_may_be_told_to_go_when_others_want_its_server() {
     let mut two = sidepool.transaction().wire().await;
     assert_eq!(two.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 18").await, "0");
     let last = one.until_closed().await;
-    assert!(common::wire::show(&last).contains("E(57P05)"), "{last:?}");
+    assert!(wire::show(&last).contains("E(57P05)"), "{last:?}");
 }
 
 #[tokio::test]
@@ -356,7 +445,7 @@ async fn a_pool_keeps_room_for_those_who_pin_nothing() {
     let mut waiting = Box::pin(four.query("SELECT 1"));
     assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await.is_err());
     let told = one.until_closed().await;
-    assert_eq!(common::wire::show(&told), "E(53400)");
+    assert_eq!(wire::show(&told), "E(53400)");
     assert_eq!(told[0].field(b'D').as_deref(), Some("This client would keep one more, for: advisory locks."));
     assert_eq!(two.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").await, "1");
     three.run("COMMIT").await;
@@ -381,10 +470,10 @@ async fn a_client_with_a_home_is_told_the_process_that_it_runs_on() {
     let mut three = endpoint.wire().await;
     assert!(![one.pid(), two.pid()].contains(&three.pid()));
     let pid = three.backend().await;
-    three.send(&common::wire::query("SELECT pg_sleep(1000)")).await;
+    three.send(&wire::query("SELECT pg_sleep(1000)")).await;
     Postgres::shared().sleeps(&pid).await;
     three.cancel().await;
-    assert_eq!(common::wire::show(&three.until(b'Z').await), "T E(57014) Z(I)");
+    assert_eq!(wire::show(&three.until(b'Z').await), "T E(57014) Z(I)");
     // A home is free again when its client has left.
     let left = one.pid();
     drop(one);

@@ -1,5 +1,6 @@
 //! What a client sends.
 
+mod defaults;
 mod held;
 mod home;
 mod lint;
@@ -115,7 +116,7 @@ impl Walk<'_, '_> {
             tag::PARSE => self.parse(header),
             tag::BIND => self.bind(header),
             tag::DESCRIBE | tag::CLOSE => self.describe_or_close(header),
-            tag::EXECUTE => Ok(self.execute(header)),
+            tag::EXECUTE => self.execute(header),
             tag::SYNC => {
                 self.rejoin_in_batch();
                 Ok(self.pass(header, Kind::Sync))
@@ -270,6 +271,9 @@ impl Walk<'_, '_> {
             if rejoins {
                 self.rejoin();
             }
+            if self.has_reset() && is_whole {
+                self.restore_defaults(text);
+            }
         }
         Ok(more)
     }
@@ -346,7 +350,11 @@ impl Walk<'_, '_> {
         Note::Clears(Box::new(Cleared { names: self.client.names.take(self.server.plan.batch()), moment }))
     }
 
-    fn execute(&mut self, header: Header) -> bool {
+    fn execute(&mut self, header: Header) -> Result<bool, PgError> {
+        let has_reset = self.has_reset();
+        if has_reset && !self.ends_here(header)? {
+            return Ok(false);
+        }
         let waits = match &self.client.bound {
             About::Nothing => false,
             About::Names(naming) => match &**naming {
@@ -358,20 +366,24 @@ impl Walk<'_, '_> {
             About::ForgetsAll => self.must_wait_for_all(),
         };
         if waits {
-            return false;
+            return Ok(false);
         }
         let note = match std::mem::take(&mut self.client.bound) {
             About::Nothing => Note::None,
             About::Names(naming) => match (naming.does, &naming.target) {
                 (Does::Forgets, Some(named)) => self.forget(Arc::clone(named), naming.shift),
                 (Does::Forgets, None) => Note::Own,
-                (Does::Executes | Does::Prepares, Some(named)) => Note::Runs(Arc::clone(named), naming.shift),
+                (Does::Executes | Does::Prepares, Some(named)) => self.runs(Arc::clone(named), naming.shift),
                 (Does::Executes | Does::Prepares, None) => Note::None,
             },
             About::ForgetsAll => self.clear_names(),
         };
         self.server.plan.push(Entry::forward(Kind::Execute).noting(note));
-        self.forward(header)
+        let more = self.forward(header);
+        if has_reset {
+            self.restore_defaults_in_batch();
+        }
+        Ok(more)
     }
 
     /// What came of an earlier batch decides what the next message means, and is not known yet: it waits for the answers,

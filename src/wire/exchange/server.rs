@@ -290,6 +290,7 @@ impl Walk<'_, '_> {
                 self.turn.replayed = true;
                 self.adopt_params();
             }
+            Note::Restores => self.adopt_params(),
             // Still there: no tag said that it was done.
             Note::Forgets(..) | Note::Clears(_) | Note::InTurn(_) => {
                 _ = undo(done, Fate::Failed, Account { statements, unnamed }, self.client)
@@ -447,6 +448,9 @@ impl Walk<'_, '_> {
         }
         if let Some(Entry { note: Note::Probe, .. }) = self.server.plan.head() {
             self.server.probe_failed();
+        }
+        if let Some(Entry { note: Note::Restores, .. }) = self.server.plan.head() {
+            self.server.restoring_failed(self.client);
         }
         let facts = Facts::read(&body);
         self.turn.fatal |= facts.fatal;

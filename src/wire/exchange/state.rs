@@ -35,7 +35,7 @@ impl ServerSide {
             add(&mut client.account().touched, names);
         }
         if let Some(names) = &effects.resets {
-            add(&mut client.account().reset, names);
+            add(&mut client.account().bare, names);
         }
     }
 
@@ -154,7 +154,7 @@ impl ServerSide {
         // Its startup parameters are set again before anybody else comes.
         self.settings = Arc::clone(&client.initial_settings);
         client.settings = Arc::clone(&client.initial_settings);
-        client.account = Some(Box::new(Account { touched: None, reset: Some(Touched::any()) }));
+        client.account = Some(Box::new(Account { reset: Some(Touched::any()), ..Account::default() }));
     }
 
     /// What RESET took away comes back, if the client has startup parameters: they are its session's defaults, and not the
@@ -165,15 +165,19 @@ impl ServerSide {
         }
         self.leaves = self.leaves.without(Leaves::RESETS);
         let Some(sql) = client.take_reset().and_then(|reset| defaults(&client.startup, &reset)) else { return false };
-        write_message(tag::QUERY, &[&sql], 0, to_server);
-        self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
-        self.unnamed = Holds::Nothing;
+        self.say(&sql, Note::Replay, to_server);
         true
+    }
+
+    /// What was to set them again did not: that is done when the transaction has ended.
+    pub(super) fn restoring_failed(&mut self, client: &mut ClientSide) {
+        self.leaves |= Leaves::RESETS;
+        client.note_reset(&Touched::any());
     }
 }
 
 /// Sets each startup parameter that was reset, unless that was undone or it was set again since.
-fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
+pub(super) fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
     let was_reset = |name: &str| reset.scope == Scope::Any || reset.names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let mut sql = b"SELECT pg_catalog.set_config(n,v,false) FROM (VALUES ".to_vec();
     let mut separator: &[u8] = b"(";
@@ -189,7 +193,7 @@ fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
         b") AS startup(n,v) WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
           AND pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower(n)) \
           AND (pg_catalog.strpos(n,'.') OPERATOR(pg_catalog.=) 0 \
-          OR COALESCE(pg_catalog.current_setting(n,true),'') OPERATOR(pg_catalog.=) '')\0",
+          OR COALESCE(pg_catalog.current_setting(n,true),'') OPERATOR(pg_catalog.=) '')",
     );
     (separator == b",(").then_some(sql)
 }
@@ -201,6 +205,8 @@ pub(super) struct Account {
     touched: Option<Touched>,
     /// Those that were reset since its startup parameters were last made sure of.
     reset: Option<Touched>,
+    /// The same, and nothing behind the text has set them again.
+    bare: Option<Touched>,
 }
 
 impl ClientSide {
@@ -213,14 +219,30 @@ impl ClientSide {
     }
 
     fn take_reset(&mut self) -> Option<Touched> {
+        if let Some(bare) = self.take_bare() {
+            self.note_reset(&bare);
+        }
         self.take_from_account(|account| &mut account.reset)
+    }
+
+    pub(super) fn take_bare(&mut self) -> Option<Touched> {
+        self.take_from_account(|account| &mut account.bare)
+    }
+
+    pub(super) fn note_reset(&mut self, reset: &Touched) {
+        add(&mut self.account().reset, reset);
+    }
+
+    /// At the end of the transaction.
+    pub(super) fn owes_defaults(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.reset.is_some() || account.bare.is_some())
     }
 
     /// The account costs nothing while it is empty.
     fn take_from_account(&mut self, part: fn(&mut Account) -> &mut Option<Touched>) -> Option<Touched> {
         let account = self.account.as_deref_mut()?;
         let taken = part(account).take();
-        if account.touched.is_none() && account.reset.is_none() {
+        if account.touched.is_none() && account.reset.is_none() && account.bare.is_none() {
             self.account = None;
         }
         taken

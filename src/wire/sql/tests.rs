@@ -56,6 +56,15 @@ fn names_behind_other_statements_are_for_an_exact_look() {
 }
 
 #[test]
+fn a_block_that_resets_is_known_to() {
+    let resets = |text: &str| scan(text.as_bytes()).effects.leaves.has(Leaves::RESETS);
+    for text in ["DO $$ BEGIN RESET work_mem; END $$", "do 'begin set work_mem to default; end'"] {
+        assert!(resets(text), "{text}");
+    }
+    assert!(!resets("DO $$ BEGIN SET work_mem = '1MB'; END $$"));
+}
+
+#[test]
 fn databases_that_must_be_empty() {
     let empties = |text: &str| match verb(text) {
         Verb::EmptiesDatabase(name) => Some(String::from_utf8_lossy(&name).into_owned()),

@@ -30,8 +30,7 @@ pub(super) fn effects(statement: &[u8]) -> Effects {
         b'l' if is(b"listen") => leaving(Leaves::LISTEN).about_channels(),
         b'l' if is(b"load") => leaving(Leaves::LIBRARY),
         b'd' if is(b"declare") && has_word(statement, b"hold") => leaving(Leaves::CURSORS),
-        b'd' if is(b"do") && names_listen(statement) => Effects::anything().about_channels(),
-        b'd' if is(b"do") => Effects::anything(),
+        b'd' if is(b"do") => block(statement),
         b'd' if is(b"drop") => Effects::freeing(Leaves::TEMP),
         b'd' if is(b"discard") => discard(&mut words),
         b'd' if is(b"deallocate") => Effects::freeing(Leaves::STATEMENTS),
@@ -57,6 +56,13 @@ pub(super) fn effects_anywhere(text: &[u8]) -> Effects {
     let is_suspect = SUSPECTS.iter().any(|word| has_word(text, word));
     let effects = if is_suspect { Effects::anything() } else { Effects::leaving(Leaves::SEQUENCES) };
     if names_listen(text) { effects.about_channels() } else { effects }
+}
+
+/// DO
+fn block(statement: &[u8]) -> Effects {
+    let resets = has_word(statement, b"reset") || has_word(statement, b"default");
+    let effects = if resets { Effects::anything().resetting(Touched::any()) } else { Effects::anything() };
+    if names_listen(statement) { effects.about_channels() } else { effects }
 }
 
 fn names_listen(text: &[u8]) -> bool {

@@ -26,7 +26,7 @@ impl Walk<'_, '_> {
         if self.server.plan.is_in_batch() {
             moved.write_return_once(&mut sql);
             self.server.expect_home(&moved);
-            self.write_batched(&sql);
+            self.write_batched(&sql, Note::None);
             self.client.recalls_in(self.server.plan.batch());
             return true;
         }
@@ -64,7 +64,7 @@ impl Walk<'_, '_> {
         if self.client.is_recalled_in(self.server.plan.batch()) && !self.server.plan.is_skipping() {
             let mut sql = Vec::new();
             moved.write_rejoin(&mut sql);
-            self.write_batched(&sql);
+            self.write_batched(&sql, Note::None);
         }
     }
 
@@ -76,22 +76,23 @@ impl Walk<'_, '_> {
         may && !sql::begins_with_rollback(text)
     }
 
-    /// A statement of ours among those of the client's batch, under names of its own.
-    fn write_batched(&mut self, sql: &[u8]) {
-        let name = format!("{SERVER_NAME_PREFIX}0_home");
+    /// A statement of ours among those of the client's batch, under names of its own. The note is of when it is done.
+    pub(super) fn write_batched(&mut self, sql: &[u8], note: Note) {
+        let name = format!("{SERVER_NAME_PREFIX}0_ours");
         let name = name.as_bytes();
-        let messages: [(u8, Kind, &[&[u8]]); 6] = [
+        let messages: [(u8, Kind, &[&[u8]]); 5] = [
             // Left by a batch that failed half-way: that it is not there is no error.
             (tag::CLOSE, Kind::Close, &[b"S", name, b"\0"]),
             (tag::PARSE, Kind::Parse, &[name, b"\0", sql, b"\0\0\0"]),
             (tag::BIND, Kind::Bind, &[name, b"\0", name, b"\0\0\0\0\0\0\0"]),
             (tag::EXECUTE, Kind::Execute, &[name, b"\0\0\0\0\0"]),
             (tag::CLOSE, Kind::Close, &[b"P", name, b"\0"]),
-            (tag::CLOSE, Kind::Close, &[b"S", name, b"\0"]),
         ];
         for (tag, kind, parts) in messages {
             write_message(tag, parts, 0, self.out.settle());
             self.server.plan.push(Entry::swallow(kind));
         }
+        write_message(tag::CLOSE, &[b"S", name, b"\0"], 0, self.out.settle());
+        self.server.plan.push(Entry::swallow(Kind::Close).noting(note));
     }
 }

@@ -42,7 +42,15 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             Note::Clears(cleared) => client.names.restore_all(cleared.names),
             _ => {}
         }),
-        Note::None | Note::Uses(_) | Note::Runs(..) | Note::Own | Note::Refuses(_) | Note::Replay | Note::Probe | Note::Asks => {}
+        Note::None
+        | Note::Uses(_)
+        | Note::Runs(..)
+        | Note::Own
+        | Note::Refuses(_)
+        | Note::Replay
+        | Note::Restores
+        | Note::Probe
+        | Note::Asks => {}
         Note::Departs | Note::Departed | Note::Returns | Note::Hushes => {}
     }
     let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;

@@ -135,20 +135,81 @@ fn sequences_hold_a_server_for_those_who_read_them() {
     });
 }
 
+/// What sets `work_mem` again, if nothing else has.
+fn again() -> String {
+    let startup = [("work_mem".into(), "3MB".into())].into_iter().collect();
+    let sql = crate::wire::exchange::state::defaults(&startup, &crate::wire::sql::Touched::any()).expect("something to set");
+    String::from_utf8(sql).expect("it is ASCII")
+}
+
+/// A client that asked for `work_mem=3MB`, on a server.
+fn asks_for_work_mem(rig: &mut Rig) -> (usize, usize) {
+    let params = std::sync::Arc::clone(&rig.params);
+    let (a, s) = (rig.client_with(params, &[("work_mem", "3MB")]), rig.server());
+    rig.lease(a, s, "Q(SET work_mem='3MB';)", "");
+    rig.answer(a, "C(SET) Z(I)", "");
+    (a, s)
+}
+
 #[test]
-fn startup_parameters_come_back_after_a_reset() {
+fn startup_parameters_come_back_behind_a_reset() {
     in_pieces(|rig| {
-        let params = std::sync::Arc::clone(&rig.params);
-        let (a, s) = (rig.client_with(params, &[("work_mem", "3MB")]), rig.server());
-        rig.lease(a, s, "Q(SET work_mem='3MB';)", "");
-        rig.answer(a, "C(SET) Z(I)", "");
-        rig.round(a, "Q(reset work_mem)", "C(RESET) Z(I)");
-        assert!(rig.restored(a, s).is_some_and(|sql| sql.contains("('work_mem','3MB')")));
-        rig.answer(a, "T D() C(SELECT 1) Z(I)", "");
-        assert_eq!(rig.restored(a, s), None, "once");
+        let (a, s) = asks_for_work_mem(rig);
+        for text in ["reset work_mem", "set work_mem to default;", "reset all"] {
+            rig.ask(a, &format!("Q({text})"), &format!("Q({text}) Q({})", again()), "");
+            rig.answer(a, "C(RESET) Z(I) T D() C(SELECT 1) Z(I)", "C(RESET) Z(I)");
+            assert_eq!(rig.restored(a, s), None, "that is all");
+        }
+        rig.round(a, "Q(reset lock_timeout)", "C(RESET) Z(I)");
+        assert_eq!(rig.restored(a, s), None, "it did not ask for that one");
         let (b, t) = rig.pair();
         rig.round(b, "Q(reset work_mem)", "C(RESET) Z(I)");
         assert_eq!(rig.restored(b, t), None, "its defaults are the server's");
+    });
+}
+
+#[test]
+fn startup_parameters_come_back_in_the_transaction_and_once_more_where_that_is_not_sure() {
+    in_pieces(|rig| {
+        let (a, s) = asks_for_work_mem(rig);
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        rig.ask(a, "Q(reset work_mem) Q(select 1)", &format!("Q(reset work_mem) Q({}) Q(select 1)", again()), "");
+        let told = "C(RESET) Z(T) T D(1) C(SELECT 1) Z(T)";
+        rig.answer(a, "C(RESET) Z(T) T D() C(SELECT 1) Z(T) T D(1) C(SELECT 1) Z(T)", told);
+        rig.round(a, "Q(commit)", "C(COMMIT) Z(I)");
+        assert_eq!(rig.restored(a, s), None);
+        // Something behind it in its text failed, and ours with it.
+        let text = "begin; reset work_mem; savepoint s; select error";
+        rig.ask(a, &format!("Q({text})"), &format!("Q({text}) Q({})", again()), "");
+        let told = "C(BEGIN) C(RESET) C(SAVEPOINT) E(22012 no) Z(E)";
+        rig.answer(a, &format!("{told} E(25P02 aborted) Z(E)"), told);
+        rig.round(a, "Q(rollback to s; commit)", "C(ROLLBACK) C(COMMIT) Z(I)");
+        assert!(rig.restored(a, s).is_some_and(|sql| sql.contains("('work_mem','3MB')")));
+        rig.answer(a, "T D() C(SELECT 1) Z(I)", "");
+        assert_eq!(rig.restored(a, s), None, "once");
+        rig.is_idle(s);
+    });
+}
+
+#[test]
+fn startup_parameters_come_back_within_a_batch() {
+    in_pieces(|rig| {
+        let (a, s) = asks_for_work_mem(rig);
+        let ours = format!(
+            "CS(sidepool_0_ours) P(sidepool_0_ours,{}) B(sidepool_0_ours,sidepool_0_ours) E(sidepool_0_ours) CP(sidepool_0_ours) \
+             CS(sidepool_0_ours)",
+            again()
+        );
+        let batch = ("P(,reset work_mem) B(,) E", "P(,show work_mem) B(,) E S");
+        rig.ask(a, &format!("{} {}", batch.0, batch.1), &format!("{} {ours} {}", batch.0, batch.1), "");
+        rig.answer(
+            a,
+            "1 2 C(RESET) 3 1 2 D(3MB) C(SELECT 1) 3 3 1 2 D(3MB) C(SHOW) Z(I)",
+            "1 2 C(RESET) 1 2 D(3MB) C(SHOW) Z(I)",
+        );
+        assert!(rig.restored(a, s).is_some(), "another portal may have been run");
+        rig.answer(a, "T D() C(SELECT 1) Z(I)", "");
+        rig.is_idle(s);
     });
 }
 
