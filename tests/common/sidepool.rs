@@ -15,6 +15,13 @@ use super::{Endpoint, PATIENCE, Postgres};
 /// How long one look at whether the process has ended may be late.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Set, a Sidepool of the tests looks after each transaction for what the statements did not show, and the test in which there was
+/// any fails: `SIDEPOOL_TEST_VERIFY=1 cargo test --test state`. Those that are about just that (tests/verify.rs) decide for themselves.
+const VERIFY: &str = "SIDEPOOL_TEST_VERIFY";
+
+/// What it says then.
+const MISSED: &str = "that no statement shows";
+
 /// What is logged at the end of a reload.
 const RELOADED: [&str; 2] = ["configuration reloaded", "configuration was not reloaded"];
 
@@ -24,6 +31,8 @@ pub struct Sidepool {
     child: Child,
     output: Arc<Output>,
     ports: Ports,
+    /// Its log is not to have [`MISSED`] in it.
+    is_watched: bool,
     /// Its configuration and its state directory.
     place: tempfile::TempDir,
 }
@@ -111,7 +120,8 @@ impl Sidepool {
         for pipe in pipes.into_iter().flatten() {
             Output::collect(Arc::clone(&output), pipe);
         }
-        let mut sidepool = Self { child, output, ports: Ports::default(), place };
+        let is_watched = is_verified() && !command.get_args().any(|flag| flag.as_encoded_bytes().starts_with(b"--verify"));
+        let mut sidepool = Self { child, output, ports: Ports::default(), is_watched, place };
         sidepool.ports = sidepool.ready()?;
         Ok(sidepool)
     }
@@ -200,6 +210,9 @@ impl Drop for Sidepool {
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("---- Sidepool said:\n{}\n----", self.log());
+        } else if self.is_watched {
+            let missed: Vec<String> = self.output.lines().into_iter().filter(|line| line.contains(MISSED)).collect();
+            assert!(missed.is_empty(), "{VERIFY} found:\n{}", missed.join("\n"));
         }
     }
 }
@@ -236,7 +249,14 @@ fn command(place: &Path, name: &str) -> Command {
     command.arg(name).arg("--config").arg(place.join("sidepool.toml")).current_dir(place);
     command.env_clear().env("HOME", place).env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if is_verified() {
+        command.env("SIDEPOOL_VERIFY", "true");
+    }
     command
+}
+
+fn is_verified() -> bool {
+    std::env::var_os(VERIFY).is_some()
 }
 
 /// On free ports, unless `flags` have others.
