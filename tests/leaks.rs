@@ -88,6 +88,8 @@ const ROWS: &[Row] = &[
     row(&[Bound("SELECT pg_advisory_lock($1::int)", &["750002"])], LOCKS, Keeps),
     row(&[Sql("DECLARE leak CURSOR WITH HOLD FOR SELECT 1")], "SELECT count(*) FROM pg_cursors WHERE name = 'leak'", Keeps),
     row(&[Sql("SELECT nextval('leaks')")], "SELECT lastval()", Ends),
+    row(&[Sql("UPDATE leaks_numbered SET id = DEFAULT")], "SELECT lastval()", Ends),
+    row(&[Sql("EXPLAIN ANALYZE INSERT INTO leaks_numbered DEFAULT VALUES")], "SELECT lastval()", Ends),
     // What it draws after it has read once is kept for it.
     row(
         &[Sql("SELECT setval('leaks_kept', 41)"), Sql("SELECT currval('leaks_kept')"), Sql("SELECT nextval('leaks_kept')")],
@@ -104,6 +106,7 @@ async fn trap_75_each_kind_of_state_is_its_makers_and_nobody_elses() {
     let postgres = Postgres::shared();
     let direct = postgres.new_database("leaks").await;
     let functions = "CREATE SEQUENCE leaks; CREATE SEQUENCE leaks_kept; \
+        CREATE TABLE leaks_numbered (id serial); INSERT INTO leaks_numbered VALUES (1); \
         CREATE PROCEDURE leaks_by_call() LANGUAGE plpgsql AS $$ BEGIN SET statement_timeout = '6s'; END $$; \
         CREATE FUNCTION leaks_in_function() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
         SET statement_timeout = '7s'; PERFORM pg_advisory_lock(750003); RETURN 1; END $$";

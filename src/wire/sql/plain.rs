@@ -19,8 +19,8 @@ fn leaves_nothing(verb: &[u8], rest: &[u8]) -> bool {
         3 => is(b"end"),
         5 => is(b"begin"),
         6 if is(b"select") => !has_into(rest),
-        // That view calls set_config.
-        6 if is(b"update") => !has_word(rest, b"pg_settings"),
+        // That view calls set_config; a column's default may be the next number of its sequence.
+        6 if is(b"update") => !has_word(rest, b"pg_settings") && !has_word(rest, b"default"),
         6 => is(b"delete") || is(b"commit"),
         8 => is(b"rollback"),
         _ => false,

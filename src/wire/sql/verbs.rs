@@ -37,14 +37,17 @@ pub(super) fn effects(statement: &[u8]) -> Effects {
         b'c' if is(b"call") => Effects::anything(),
         b'c' if is(b"create") && has_temp(statement) => leaving(Leaves::TEMP),
         b'c' if is(b"close") => Effects::freeing(Leaves::CURSORS),
-        b'c' if is(b"copy") => leaving(Leaves::SEQUENCES),
+        b'c' if is(b"copy") && (has_word(statement, b"from") || draws(statement)) => leaving(Leaves::SEQUENCES),
         b'i' if is(b"insert") => leaving(Leaves::SEQUENCES),
         b'm' if is(b"merge") => leaving(Leaves::SEQUENCES),
         b'u' if is(b"unlisten") => Effects::freeing(Leaves::LISTEN).about_channels(),
         // It calls set_config.
         b'u' if is(b"update") && has_word(statement, b"pg_settings") => Effects::any_setting(),
+        b'u' if is(b"update") && has_word(statement, b"default") => leaving(Leaves::SEQUENCES),
+        // A column of numbers is filled.
+        b'a' if is(b"alter") && has_word(statement, b"add") => leaving(Leaves::SEQUENCES),
         b'w' if is(b"with") => with(statement),
-        b'e' if is(b"explain") && has_temp(statement) => leaving(Leaves::TEMP),
+        b'e' if is(b"explain") => explain(statement),
         _ => Effects::NOTHING,
     }
 }
@@ -159,8 +162,23 @@ fn discard(words: &mut Words<'_>) -> Effects {
 }
 
 fn with(statement: &[u8]) -> Effects {
-    let temp = has_into(statement) && has_temp(statement);
-    Effects::leaving(if temp { Leaves::TEMP | Leaves::SEQUENCES } else { Leaves::SEQUENCES })
+    let temp = if has_into(statement) && has_temp(statement) { Leaves::TEMP } else { Leaves::NOTHING };
+    Effects::leaving(temp | drawn(statement))
+}
+
+/// With ANALYZE it is done.
+fn explain(statement: &[u8]) -> Effects {
+    let temp = if has_temp(statement) { Leaves::TEMP } else { Leaves::NOTHING };
+    Effects::leaving(temp | drawn(statement))
+}
+
+fn drawn(statement: &[u8]) -> Leaves {
+    if draws(statement) { Leaves::SEQUENCES } else { Leaves::NOTHING }
+}
+
+/// Whether a column may be given the next number of its sequence, somewhere in it: by default, or by `SET a = DEFAULT`.
+fn draws(statement: &[u8]) -> bool {
+    [&b"insert"[..], b"merge", b"default"].iter().any(|word| has_word(statement, word))
 }
 
 fn next_is(words: &mut Words<'_>, keyword: &[u8]) -> bool {
