@@ -60,8 +60,10 @@ struct Writer {
     /// It said at its start that it reads sequences, so that what it draws is kept for it.
     reads_sequences: bool,
     reads_random: bool,
-    /// RESET returns to startup parameters. Inside a transaction it does so at its end only, here: it comes alone.
+    /// RESET returns to startup parameters. In a text of several statements it does so at its end only, here.
     has_defaults: bool,
+    /// The statement that is being written is one of several of its text.
+    is_one_of_several: bool,
 }
 
 pub(crate) fn script(seed: u64) -> Script {
@@ -77,7 +79,8 @@ pub(crate) fn script(seed: u64) -> Script {
             .push(("options", rng.pick(&["-c work_mem=3MB", "-c app.x=start -c search_path=pg_catalog", "-c DateStyle=German"])));
     }
     let has_defaults = !startup.is_empty();
-    let mut writer = Writer { rng, seed, in_transaction: false, reads_sequences, reads_random, has_defaults };
+    let mut writer =
+        Writer { rng, seed, in_transaction: false, reads_sequences, reads_random, has_defaults, is_one_of_several: false };
     let mut steps = Vec::new();
     if reads_sequences {
         steps.push(simple("SELECT lastval()"));
@@ -133,7 +136,9 @@ impl Writer {
 
     fn several_statements(&mut self) -> Step {
         let count = 2 + self.rng.below(3);
+        self.is_one_of_several = true;
         let statements: Vec<String> = (0..count).map(|_| self.statement()).collect();
+        self.is_one_of_several = false;
         simple(&statements.join("; "))
     }
 
@@ -166,19 +171,14 @@ impl Writer {
         match self.rng.below(12) {
             0..=3 => {
                 let sql = self.statement();
-                // Bound once more, it is run once more: the name that it was rewritten for is another's then.
-                let sql = if sql.starts_with("DEALLOCATE s") { "SELECT 2".into() } else { sql };
                 let bytes = [wire::parse("", &sql), wire::bind("", "", &[]), wire::describe_portal(""), wire::execute("", 0)];
                 Part { bytes: bytes.concat(), text: format!("run[{sql}]") }
             }
             4 | 5 => {
                 let sql = self.statement();
-                // It would be one that runs itself.
-                let sql = if (!name.is_empty() && sql.contains(name)) || sql.starts_with("DEALLOCATE s") {
-                    "SELECT 1".into()
-                } else {
-                    sql
-                };
+                // It would be one that runs itself, or that another EXECUTE runs: docs/compatibility.md.
+                let names_another = ["EXECUTE s", "PREPARE s", "DEALLOCATE s"].iter().any(|naming| sql.contains(naming));
+                let sql = if !name.is_empty() && names_another { "SELECT 1".into() } else { sql };
                 Part { bytes: wire::parse(name, &sql), text: format!("Parse({name})[{sql}]") }
             }
             6..=8 => {
@@ -241,10 +241,12 @@ impl Writer {
             0..=4 => format!("SET {name} = {value}"),
             5 => format!("SET SESSION {name} TO {value}"),
             6..=7 => format!("SET LOCAL {name} = {value}"),
-            8..=9 => self.reset_unless_alone(),
+            8..=9 => self.reset_within(),
             10 => format!("SELECT set_config('{name}', '{bare}', false)"),
             11 => format!("SELECT set_config('{name}', '{bare}', true), 1"),
             12 => format!("UPDATE pg_settings SET setting = '{bare}' WHERE name = '{name}'"),
+            // Channels that have moved come back for it, and then it is too late for SET TRANSACTION: docs/compatibility.md.
+            13 if self.in_transaction => "SET TIME ZONE 'UTC'".into(),
             13 => self
                 .rng
                 .pick(&["SET NAMES 'UTF8'", "SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", "SET TIME ZONE 'UTC'"])
@@ -258,8 +260,13 @@ impl Writer {
         }
     }
 
-    fn reset_unless_alone(&mut self) -> String {
-        if self.has_defaults { "SHOW work_mem".into() } else { self.reset() }
+    fn reset_within(&mut self) -> String {
+        match self.has_defaults {
+            true if self.is_one_of_several => "SHOW work_mem".into(),
+            // What it resets is known by its answer, and what is sent at once with it comes before that.
+            true => Some(self.reset()).filter(|text| text != "DISCARD ALL").unwrap_or_else(|| "RESET ALL".into()),
+            false => self.reset(),
+        }
     }
 
     fn reset(&mut self) -> String {
@@ -319,16 +326,16 @@ impl Writer {
         let name = self.rng.pick(&["p1", "p2", "\"P 3\""]);
         let any_name = self.rng.pick(&[name, "s1", "s2"]);
         match self.rng.below(12) {
-            0..=1 => format!("PREPARE {name} AS SELECT '{name}', {}", self.rng.below(9)),
-            2 => format!("PREPARE {name} (int) AS SELECT $1 + 1"),
+            0..=1 => format!("PREPARE {any_name} AS SELECT '{name}', {}", self.rng.below(9)),
+            2 => format!("PREPARE {any_name} (int) AS SELECT $1 + 1"),
             3 => format!(
-                "PREPARE {name} AS {}",
+                "PREPARE {any_name} AS {}",
                 self.rng.pick(&["INSERT INTO t1 VALUES (3)", "SELECT * FROM t1", "VALUES (1), (2)"])
             ),
             4..=6 => format!("EXECUTE {any_name}"),
-            7 => format!("EXECUTE {name}(3)"),
+            7 => format!("EXECUTE {any_name}(3)"),
             8 => format!("DEALLOCATE {any_name}"),
-            9 => format!("EXPLAIN (COSTS OFF) EXECUTE {name}"),
+            9 => format!("EXPLAIN (COSTS OFF) EXECUTE {any_name}"),
             10 => self.rng.pick(&["DEALLOCATE ALL", "DEALLOCATE PREPARE ALL", "DISCARD PLANS"]).into(),
             _ => "SELECT name, statement FROM pg_prepared_statements WHERE from_sql ORDER BY 1".into(),
         }
@@ -400,13 +407,15 @@ impl Writer {
             // To nobody: what a client tells itself may come behind the answer, when its channels have moved (tests/listen.rs).
             4..=5 => "NOTIFY nobody, 'payload'".into(),
             6 => "SELECT pg_notify('nobody', 'by function')".into(),
+            // Of a transaction that began on another server: docs/compatibility.md.
+            _ if self.in_transaction => "NOTIFY nobody".into(),
             _ => "SELECT pg_listening_channels() ORDER BY 1".into(),
         }
     }
 
     fn discard(&mut self) -> String {
         if self.rng.one_in(3) {
-            return self.reset_unless_alone();
+            return self.reset_within();
         }
         self.rng.pick(&["DISCARD TEMP", "DISCARD PLANS", "DISCARD SEQUENCES"]).into()
     }
@@ -432,6 +441,7 @@ impl Writer {
             "DO $$ BEGIN CREATE TEMP TABLE t1 (a int); END $$",
             "DO $$ BEGIN EXECUTE 'PREPARE p1 AS SELECT 1'; END $$",
             "DO 'BEGIN SET LOCAL work_mem = ''8MB''; END'",
+            "DO $$ BEGIN RESET work_mem; END $$",
             "CALL public.sets('9MB')",
             "CALL public.sets('none')",
             "CALL public.commits('35s')",

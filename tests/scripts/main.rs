@@ -181,11 +181,11 @@ async fn answers(client: &mut Wire, ready: usize) -> Vec<Reply> {
     replies
 }
 
-/// A position counts in the text that the server got, where our name for a statement stands in place of the client's.
+/// A position in a warning counts in the text that the server got, where our name for a statement stands in place of the client's.
 fn shown(reply: &Reply, text: &str) -> String {
     let is_renamed = text.contains("EXECUTE") || text.contains("DEALLOCATE");
     match reply.tag {
-        b'E' | b'N' if is_renamed => b"SCMDH".iter().filter_map(|kind| reply.field(*kind)).collect::<Vec<_>>().join(" | "),
+        b'N' if is_renamed => b"SCMDH".iter().filter_map(|kind| reply.field(*kind)).collect::<Vec<_>>().join(" | "),
         _ => reply.in_full(),
     }
 }
