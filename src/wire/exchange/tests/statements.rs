@@ -848,7 +848,7 @@ fn trap_31_a_stale_plan_is_healed_by_preparing_anew() {
 fn trap_31_a_schema_change_ends_sharing() {
     in_pieces(|rig| {
         let (a, s) = prepared(rig);
-        rig.round(a, "Q(alter table t add x int)", "C(ALTER TABLE) Z(I)");
+        rig.round(a, "Q(alter table t drop x)", "C(ALTER TABLE) Z(I)");
         let b = rig.client();
         rig.lease(b, s, "", "");
         prepares(rig, b, "b", "select 1", "sidepool_2");
