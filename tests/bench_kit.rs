@@ -29,10 +29,30 @@ fn the_kit_measures_what_it_lists() {
     }
 }
 
+#[test]
+fn what_there_was_no_time_or_no_program_for_is_named() {
+    if NEEDS.iter().any(|program| !is_there(program)) {
+        return eprintln!("skipped: one of {NEEDS:?} is not installed");
+    }
+    let out = tempfile::tempdir().expect("there is room");
+    let place = out.path().to_str().expect("it is text");
+    let mut kit = command(&["--rounds", "2", "--no-build", "--peers", "sidepool,relay", "--only", "select-1-simple-1,burst"]);
+    kit.args(["--minutes", "0.001", "--out", place]).env("RELAY", "/nowhere/relay");
+    let table = said(&kit.output().expect("python3 is there"));
+    let rows = table.lines().filter(|line| line.starts_with("| sidepool ") && line.contains("not run, the time was up"));
+    assert_eq!(rows.count(), 2, "{table}");
+    assert!(table.contains("Not run for want of it: select-1-simple-1 (2 rounds), burst (2 rounds)."), "{table}");
+    assert!(table.contains("relay is not there; cargo build --release --example relay makes it"), "{table}");
+}
+
 fn kit(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("python3 is there")
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut kit = Command::new("python3");
     kit.arg("benches/run.py").args(arguments).env("SIDEPOOL", env!("CARGO_BIN_EXE_sidepool"));
-    kit.output().expect("python3 is there")
+    kit
 }
 
 fn said(output: &Output) -> String {

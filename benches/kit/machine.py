@@ -6,7 +6,6 @@ import signal
 import subprocess
 from dataclasses import dataclass
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CPUS = os.cpu_count() or 1
 
 
@@ -16,18 +15,55 @@ def stat_fields(pid):
         return stat.read().rsplit(")", 1)[1].split()
 
 
-def cpu_seconds(pid):
-    fields = stat_fields(pid)
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+def cpu_by_thread(pid):
+    """Seconds that each thread has run: the scheduler's own account, in ns, where /proc/PID/stat has hundredths of a second."""
+    used = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as account:
+                used[thread] = int(account.read().split()[0]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return used
+
+
+def sockets(pid):
+    """How many it has open."""
+    count = 0
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            count += os.readlink(f"/proc/{pid}/fd/{entry}").startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return count
 
 
 def rss_kib(pid):
     """Resident memory. Raises `OSError` where the process has ended."""
+    return memory_kib(pid, "VmRSS")
+
+
+def peak_kib(pid):
+    """The most of it that there was."""
+    return memory_kib(pid, "VmHWM")
+
+
+def memory_kib(pid, name):
     with open(f"/proc/{pid}/status") as lines:
         for line in lines:
-            if line.startswith("VmRSS"):
+            if line.startswith(name):
                 return int(line.split()[1])
     raise OSError("the process has ended")
+
+
+def threads_named(pid, name):
+    """Their ids."""
+    return {thread for thread in os.listdir(f"/proc/{pid}/task") if comm(pid, thread) == name}
+
+
+def comm(pid, thread):
+    with open(f"/proc/{pid}/task/{thread}/comm") as name:
+        return name.read().strip()
 
 
 def switches(pid):
@@ -50,16 +86,17 @@ def switches(pid):
 class Usage:
     """What one process used up to now."""
 
-    cpu: float
+    threads: dict
     wanted: int
     forced: int
 
     @classmethod
     def of(cls, pid):
-        return cls(cpu_seconds(pid), *switches(pid))
+        return cls(cpu_by_thread(pid), *switches(pid))
 
-    def since(self, before):
-        return Usage(self.cpu - before.cpu, self.wanted - before.wanted, self.forced - before.forced)
+    def cpu_since(self, before, without=()):
+        """In seconds. What a thread used that has ended meanwhile is not in it: the poolers here end none that carry data."""
+        return sum(used - before.threads.get(thread, 0) for thread, used in self.threads.items() if thread not in without)
 
 
 class Others:
@@ -104,20 +141,36 @@ def own_ticks():
 
 
 class Syscalls:
-    """Counts the syscalls of a process while it lives, if perf is there and may."""
+    """Counts the syscalls of a process from `begin` to `stop`, if perf is there and may."""
 
     def __init__(self, pid, out):
         self.out, self.perf = out, None
-        if shutil.which("perf"):
-            arguments = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", str(pid), "-o", out]
-            self.perf = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if not pid or not shutil.which("perf"):
+            return
+        # It is told by a pipe when to begin, and says that it has: to attach takes it long.
+        read, self.control = os.pipe()
+        self.answers, answer = os.pipe()
+        arguments = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-D", "-1", "--control", f"fd:{read},{answer}"]
+        arguments += ["-p", str(pid), "-o", out]
+        self.perf = subprocess.Popen(arguments, pass_fds=(read, answer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(read)
+        os.close(answer)
+        # It has attached; where it may not, this is the end of the pipe.
+        self.tell(b"ping")
+
+    def begin(self):
+        if self.perf:
+            self.tell(b"enable")
 
     def stop(self):
         """How many; `None` where perf could not count."""
         if self.perf is None:
             return None
+        self.tell(b"disable")
         self.perf.send_signal(signal.SIGINT)
         self.perf.wait(10)
+        os.close(self.control)
+        os.close(self.answers)
         try:
             with open(self.out) as lines:
                 for line in lines:
@@ -126,3 +179,10 @@ class Syscalls:
         except FileNotFoundError:
             pass
         return None
+
+    def tell(self, word):
+        try:
+            os.write(self.control, word + b"\n")
+            os.read(self.answers, 16)
+        except BrokenPipeError:
+            pass

@@ -15,7 +15,7 @@ from .process import Process, free_port, until
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REPOSITORY = os.path.dirname(HERE)
 POOL_SIZE = 20
-CLIENTS_MAX = 15000
+CLIENTS_MAX = 25000
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Variant:
     workers: int = 1
     tls: bool = False
     scram: bool = False
+    metrics: bool = False
 
 
 @dataclass
@@ -37,6 +38,9 @@ class Endpoint:
     pid: int | None
     socket_directory: str
     process: Process | None = None
+    # Where its metrics are, and the thread that answers, if it has one for that.
+    metrics_url: str | None = None
+    metrics_thread: str | None = None
 
     def stop(self):
         if self.process:
@@ -74,14 +78,15 @@ class Peer:
         if "pid_file" in self.data:
             with open(fill(self.data["pid_file"])) as pid_file:
                 pid = int(pid_file.read())
-        return Endpoint(self.name, "127.0.0.1", values["port"], pid, place, process)
+        metrics = fill(self.data.get("metrics_url", ""))
+        return Endpoint(self.name, "127.0.0.1", values["port"], pid, place, process, metrics, self.data.get("metrics_thread"))
 
     def why_not(self, needs):
         """Which of these features it lacks; `None`: it has them all."""
         return next((self.lacks[feature] for feature in needs if feature in self.lacks), None)
 
     def parts(self, variant):
-        for feature in ("tls", "scram"):
+        for feature in ("tls", "scram", "metrics"):
             yield self.data.get("when" if getattr(variant, feature) else "unless", {}).get(feature, {})
         for since, part in self.data.get("since", {}).items():
             if self.version is not None and self.version >= int(since):
@@ -90,7 +95,7 @@ class Peer:
     def values(self, postgres, variant, place):
         certificate, key = postgres.certificate() or ("", "")
         return {
-            "program": self.program, "place": place, "port": free_port(),
+            "program": self.program, "place": place, "port": free_port(), "http_port": free_port(),
             "user": postgres.user, "password": postgres.password, "verifier": postgres.verifier() if variant.scram else "",
             "postgres_host": postgres.place, "postgres_host_url": postgres.place.replace("/", "%2F"),
             "postgres_port": postgres.port, "postgres_socket": f"{postgres.place}/.s.PGSQL.{postgres.port}",
@@ -122,7 +127,7 @@ def find(wanted=None):
             continue
         program = program_of(data)
         if program is None:
-            missing.append(f"{name}: {data['program']} is not there")
+            missing.append(f"{name}: {data['program']} is not there{data.get('hint', '')}")
         else:
             peers.append(checked(name, data, program))
     # Sidepool first among the poolers, whatever the files are called.

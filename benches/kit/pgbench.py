@@ -4,11 +4,16 @@ import glob
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
+
+from .machine import sockets
 
 # Of all transactions, this share is logged: enough for one in a hundred, and little work for pgbench.
 SAMPLED = 0.2
 GRACE_SECONDS = 60
+# How often it is looked whether all clients have connected.
+LOOK_SECONDS = 0.002
 
 
 @dataclass
@@ -23,8 +28,9 @@ class Done:
         return {"tps": self.tps} | known
 
 
-def pgbench(workload, endpoint, run):
-    """Runs it once.
+def pgbench(workload, endpoint, run, begun):
+    """Runs it once. `begun` is called when its clients have logged in: that is not part of a transaction, but where each
+    transaction has a login of its own, and there it is called at the start.
 
     Raises `RuntimeError` with what it said where it failed."""
     place = run.postgres.place
@@ -37,20 +43,40 @@ def pgbench(workload, endpoint, run):
     command += ["--log", f"--log-prefix={log}", f"--sampling-rate={SAMPLED}"]
     command += script(workload, place) + (["-C"] if workload.get("reconnect") else []) + ["postgres"]
     mode = {"PGSSLMODE": "require" if workload.get("tls") else "disable", "PGPASSWORD": run.postgres.password}
+    if workload.get("reconnect"):
+        begun()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | mode, cwd=place)
     try:
-        limit = run.seconds + GRACE_SECONDS
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=os.environ | mode, cwd=place)
+        if not workload.get("reconnect") and logged_in(child, workload["clients"], time.monotonic() + GRACE_SECONDS):
+            begun()
+        said, complained = child.communicate(timeout=run.seconds + GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         raise RuntimeError("pgbench did not end") from None
-    failed = re.search(r"number of failed transactions: ([1-9]\d*)", done.stdout)
-    tps = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
-    if done.returncode or failed or not tps or "aborted" in done.stderr:
-        lines = done.stderr.splitlines()
-        said = [line for line in lines if "error" in line.lower()] or lines
+    finally:
+        child.kill()
+        child.wait()
+    failed = re.search(r"number of failed transactions: ([1-9]\d*)", said)
+    tps = re.search(r"^tps = ([\d.]+)", said, re.MULTILINE)
+    if child.returncode or failed or not tps or "aborted" in complained:
+        lines = complained.splitlines()
+        errors = [line for line in lines if "error" in line.lower()] or lines
         none = "no transaction was done: to connect took all the time"
-        raise RuntimeError("pgbench: " + (failed[0] if failed else said[0] if done.returncode and said else none))
-    count = re.search(r"transactions actually processed: (\d+)", done.stdout)
+        raise RuntimeError("pgbench: " + (failed[0] if failed else errors[0] if child.returncode and errors else none))
+    count = re.search(r"transactions actually processed: (\d+)", said)
     return Done(transactions=int(count[1]), tps=float(tps[1]), latencies_ms=sorted(latencies(log)))
+
+
+def logged_in(child, clients, deadline):
+    """Waits until they have, `False` if it ended before. pgbench connects one client after the other, and begins with the
+    transactions when all have: where the last socket is there, all logins but one are over."""
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            if sockets(child.pid) >= clients:
+                return True
+        except OSError:
+            break
+        time.sleep(LOOK_SECONDS)
+    return False
 
 
 def script(workload, place):

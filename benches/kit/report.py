@@ -26,6 +26,16 @@ FIGURES = [
     ("query_kib", "after a query", 2),
     ("prepared_kib", "after a prepared", 2),
     ("resident_mib", "MiB resident", 1),
+    ("prepared_mib", "after prepared ones", 1),
+    ("before_mib", "MiB before", 1),
+    ("peak_mib", "at most", 1),
+    ("rows_kept_mib", "kept after rows", 1),
+    ("burst_kept_mib", "kept after a burst", 1),
+    ("idle_cpu_share", "% of a core, idle", 3),
+    ("scrape_p50_ms", "scrape p50 ms", 1),
+    ("scrape_p99_ms", "scrape p99 ms", 1),
+    ("scraped_cpu_ms", "CPU ms for each", 2),
+    ("worker_cpu_ms", "of a data worker's", 2),
     ("served", "% served", 1),
     ("all_ms", "all served ms", 0),
 ]
@@ -58,7 +68,10 @@ def section(found, workload):
         if result.rounds:
             spread = next((result.spread(figure) for figure in SPREAD_OF if result.median(figure) is not None), None)
             cells = [number(result.median(figure), digits) for figure, _, digits in figures]
-            rows.append([name, *cells, "" if spread is None else f"{spread:.0%}"])
+            note = "" if not result.unrun else f"{len(result.rounds)} of {len(result.rounds) + result.unrun} rounds"
+            rows.append([name, *cells, note or ("" if spread is None else f"{spread:.0%}")])
+        elif result.unrun:
+            rows.append([name, "n/a: not run, the time was up", *[""] * len(figures)])
         elif result.why_not and result.why_not != "no pooler":
             rows.append([name, f"n/a: {result.why_not}", *[""] * len(figures)])
     own = results.get("sidepool")
@@ -91,8 +104,11 @@ def verdict(found):
     if unsteady:
         named = ", ".join(f"{workload} {name} ({spread:.0%})" for workload, name, _, spread in sorted(unsteady, key=lambda entry: -entry[3])[:8])
         lines.append(f"{len(unsteady)} medians stand on rounds further apart than {SPREAD_MAX:.0%}: {named}{' and more' if len(unsteady) > 8 else ''}.")
-    if found.ran_out:
-        lines.append("The time was up: the last workloads have fewer rounds, or none.")
+    if unrun := found.unrun():
+        named = ", ".join(f"{name} ({count} {'round' if count == 1 else 'rounds'})" for name, count in unrun)
+        lines.append(f"**The time was up.** Not run for want of it: {named}.")
+    if found.machine["missing"]:
+        lines.append(f"Not there: {'; '.join(found.machine['missing'])}.")
     if not any("syscalls" in figures for results in found.results.values() for result in results.values() for figures in result.rounds):
         lines.append("Syscalls were not counted: perf is not there, or may not.")
     return "\n\n".join(lines) or "The machine was quiet, and the rounds agree."
@@ -118,7 +134,7 @@ def ratio(own, other):
 
 def as_json(found):
     results = {
-        workload: {name: {"rounds": result.rounds, "why_not": result.why_not} for name, result in by_name.items()}
+        workload: {name: {"rounds": result.rounds, "why_not": result.why_not, "unrun": result.unrun} for name, result in by_name.items()}
         for workload, by_name in found.results.items()
     }
     noise = [dict(zip(("workload", "candidate", "others", "stolen"), entry)) for entry in found.noise]

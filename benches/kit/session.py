@@ -22,6 +22,8 @@ class Result:
 
     rounds: list = field(default_factory=list)
     why_not: str | None = None
+    # Rounds that there was no time for.
+    unrun: int = 0
 
     def median(self, figure):
         values = [figures[figure] for figures in self.rounds if figures.get(figure) is not None]
@@ -42,13 +44,17 @@ class Found:
     results: dict = field(default_factory=dict)
     # Of each measurement: (workload, candidate, share of others, share stolen).
     noise: list = field(default_factory=list)
-    ran_out: bool = False
     rounds: int = 0
     seconds: float = 0
     machine: dict = field(default_factory=dict)
 
     def noisy(self):
         return [entry for entry in self.noise if entry[2] > OTHERS_MAX or entry[3] > STOLEN_MAX]
+
+    def unrun(self):
+        """Workloads that there was not the time for, or not for all rounds: (name, rounds left out)."""
+        left_out = lambda name: max((result.unrun for result in self.results[name].values()), default=0)
+        return [(workload["name"], left_out(workload["name"])) for workload in self.workloads if left_out(workload["name"])]
 
 
 def measure(chosen, candidates, rounds, seconds, share, deadline):
@@ -59,24 +65,32 @@ def measure(chosen, candidates, rounds, seconds, share, deadline):
         found.machine = {"postgres": postgres.sql("show server_version"), "candidates": {c.name: getattr(c, "version", None) for c in candidates}}
         run = Run(postgres, seconds, share)
         for workload in chosen:
-            if time.monotonic() > deadline:
-                found.ran_out = True
-                break
             results = {candidate.name: Result(why_not=why_not(candidate, workload, postgres)) for candidate in candidates}
             found.workloads.append(workload)
             found.results[workload["name"]] = results
-            for _ in range(workload.get("rounds", rounds)):
-                if time.monotonic() > deadline:
-                    found.ran_out = True
-                    break
-                for candidate in candidates:
-                    one(workload, candidate, results[candidate.name], run, running, found)
+            rounds_of(workload, candidates, results, run, running, found, deadline)
             say(workload, results)
     finally:
         for endpoint in running.values():
             endpoint.stop()
         postgres.stop()
     return found
+
+
+def rounds_of(workload, candidates, results, run, running, found, deadline):
+    """As many rounds as there is time for: one is begun only if it would be over in time, were it as long as the last."""
+    wanted = workload.get("rounds", found.rounds)
+    taking_part = [candidate for candidate in candidates if not results[candidate.name].why_not]
+    longest = len(taking_part) * workload.get("seconds", run.seconds)
+    for at in range(wanted):
+        start = time.monotonic()
+        if start + longest > deadline:
+            for candidate in taking_part:
+                results[candidate.name].unrun = wanted - at
+            return
+        for candidate in candidates:
+            one(workload, candidate, results[candidate.name], run, running, found)
+        longest = time.monotonic() - start
 
 
 def why_not(candidate, workload, postgres):
@@ -104,5 +118,5 @@ def one(workload, candidate, result, run, running, found):
 
 def say(workload, results):
     """That something happens."""
-    done = ", ".join(name if not result.why_not else f"({name})" for name, result in results.items())
+    done = ", ".join(name if result.rounds else f"({name})" for name, result in results.items())
     print(f"{workload['name']}: {done}", flush=True)

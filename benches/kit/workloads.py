@@ -23,4 +23,5 @@ def load(only=None, quick=False):
 
 def variant(workload):
     """How the pooler has to be set up for it."""
-    return Variant(workload.get("workers", 1), workload.get("tls", False), workload.get("scram", False))
+    flags = (workload.get(feature, False) for feature in ("tls", "scram", "metrics"))
+    return Variant(workload.get("workers", 1), *flags)
