@@ -89,7 +89,8 @@ impl Turns {
         let params = catalog.params.intern(Params::from_pairs(pairs));
         let client = |(index, name): (usize, &&str)| {
             let own = catalog.params.change(&params, "application_name", name);
-            ClientSide::new(index as u64 + 1, Mode::Transaction, Arc::clone(&catalog), own, Arc::new([]), BOUNDS)
+            let startup = catalog.startup(Vec::new(), &own);
+            ClientSide::new(index as u64 + 1, Mode::Transaction, Arc::clone(&catalog), own, startup, BOUNDS)
         };
         let clients = names.iter().enumerate().map(client).collect();
         Self { clients, server: ServerSide::new(params, &catalog), to_server: Vec::new(), to_client: Vec::new() }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::pin::Pin;
@@ -75,11 +75,52 @@ impl fmt::Display for Peer {
     }
 }
 
+/// One end of a connection, as it is kept for as long as that lasts: in 16 bytes, where a [`Peer`] has 32. An IPv4 address that
+/// came as an IPv6 one is an IPv4 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+    Unix { pid: Option<i32> },
+}
+
+impl From<Peer> for End {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Tcp(address) => address.into(),
+            Peer::Unix { pid } => Self::Unix { pid },
+        }
+    }
+}
+
+impl From<SocketAddr> for End {
+    fn from(address: SocketAddr) -> Self {
+        match SocketAddr::new(address.ip().to_canonical(), address.port()) {
+            SocketAddr::V4(address) => Self::V4(address),
+            // As it came, with its scope.
+            SocketAddr::V6(canonical) => Self::V6(Box::new(match address {
+                SocketAddr::V6(address) => address,
+                SocketAddr::V4(_) => canonical,
+            })),
+        }
+    }
+}
+
+impl End {
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::V4(address) => Peer::Tcp((*address).into()),
+            Self::V6(address) => Peer::Tcp((**address).into()),
+            Self::Unix { pid } => Peer::Unix { pid: *pid },
+        }
+    }
+}
+
 /// Without TLS; [`crate::net::stream::Stream`] is what the rest of the house holds.
 #[derive(Debug)]
 pub struct Socket {
     io: Io,
-    peer: Peer,
+    peer: End,
     armed: Armed,
 }
 
@@ -158,12 +199,12 @@ impl Socket {
         socket.set_tcp_keepalive(&keepalive)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(options.user_timeout)?;
-        Ok(Self { io: Io::Tcp(stream), peer: Peer::Tcp(peer), armed: Armed::new() })
+        Ok(Self { io: Io::Tcp(stream), peer: peer.into(), armed: Armed::new() })
     }
 
     pub fn unix(stream: UnixStream) -> Self {
         let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
-        Self { io: Io::Unix(stream), peer: Peer::Unix { pid }, armed: Armed::new() }
+        Self { io: Io::Unix(stream), peer: End::Unix { pid }, armed: Armed::new() }
     }
 
     pub async fn connect_tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<Self> {
@@ -183,7 +224,7 @@ impl Socket {
     }
 
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.peer.peer()
     }
 
     /// Our own address, over TCP.
@@ -197,7 +238,7 @@ impl Socket {
     /// As if it came from there.
     #[cfg(test)]
     pub(crate) fn with_peer(self, peer: Peer) -> Self {
-        Self { peer, ..self }
+        Self { peer: peer.into(), ..self }
     }
 
     /// Reads what is there into `room`; where there is nothing, the task is woken when there is, as by any read.
@@ -351,6 +392,21 @@ mod tests {
         }
         assert!(Peer::Unix { pid: None }.is_local());
         assert_eq!(Peer::Tcp("[::ffff:10.0.0.1]:5".parse().unwrap()).to_string(), "10.0.0.1:5");
+    }
+
+    #[test]
+    fn an_end_is_small_and_the_peer_it_was_made_of() {
+        assert_eq!(size_of::<End>(), 16);
+        for (address, shown) in
+            [("127.0.0.1:1", "127.0.0.1:1"), ("[::ffff:10.0.0.1]:5", "10.0.0.1:5"), ("[fe80::1%3]:7", "[fe80::1]:7")]
+        {
+            let peer = Peer::Tcp(address.parse().unwrap());
+            let kept = End::from(peer).peer();
+            assert_eq!((kept.is_local(), kept.to_string()), (peer.is_local(), peer.to_string()));
+            assert_eq!(kept.to_string(), shown);
+        }
+        assert_eq!(End::from(Peer::Tcp("[fe80::1%3]:7".parse().unwrap())).peer(), Peer::Tcp("[fe80::1%3]:7".parse().unwrap()));
+        assert_eq!(End::from(Peer::Unix { pid: Some(7) }).peer(), Peer::Unix { pid: Some(7) });
     }
 
     #[tokio::test]

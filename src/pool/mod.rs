@@ -108,6 +108,8 @@ pub struct Pool {
     /// Clients logged in to this pool.
     clients: AtomicUsize,
     ids: Arc<AtomicU64>,
+    /// What the servers of transaction mode are opened with: nothing of a client's.
+    pub no_startup: StartupKey,
     pub tally: Arc<Tally>,
 }
 

@@ -12,7 +12,7 @@ use super::gates::Gates;
 use super::generation::Generation;
 use super::listener::Listener;
 use super::open::Opener;
-use super::{Budget, Gate, Health, Pool, PoolKey, State, Terms, Vacancy};
+use super::{Budget, Gate, Health, Pool, PoolKey, StartupKey, State, Terms, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
@@ -142,11 +142,7 @@ impl Registry {
         };
         let pool = Arc::new(Pool {
             key: Arc::new(key.clone()),
-            catalog: Arc::new(Catalog {
-                isolation: self.isolation,
-                named_statements: self.named_statements,
-                ..Catalog::default()
-            }),
+            catalog: Arc::new(Catalog::new(self.isolation, self.named_statements)),
             opener: Opener { keys: Arc::clone(&self.keys), credential: Credentials::new(credential) },
             budget: Arc::clone(&upstream.budget),
             listener: Listener::new(),
@@ -155,6 +151,7 @@ impl Registry {
             roster: Arc::default(),
             clients: AtomicUsize::new(0),
             ids: Arc::clone(&self.ids),
+            no_startup: StartupKey::default(),
             tally: self.telemetry.tally(key.telemetry_name()),
         });
         upstream.budget.enter(&pool);

@@ -19,7 +19,7 @@ use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
-use crate::session::{Console, Findings, House, admit, turn_away};
+use crate::session::{Console, Findings, House, Session, admit, turn_away};
 use crate::telemetry::log_connection;
 use crate::wire::startup::CancelRequest;
 
@@ -127,9 +127,9 @@ impl Door {
         }
         let logins = &self.house.registry.telemetry().logins;
         // Why not, has been counted.
-        let Ok(session) = admit(login, mode, &self.house).await else { return logins.refused.one() };
+        let Ok(relay) = admit(login, mode, &self.house).await else { return logins.refused.one() };
         logins.accepted.one();
-        tokio::spawn(session.serve(Arc::clone(&self.house), counted));
+        tokio::spawn(Session::new(relay, counted));
     }
 
     /// Whoever goes without a word, as a port scan or a health check does, was not refused anything.
@@ -267,17 +267,15 @@ fn no_randomness() -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Relay;
-
-    /// Of the future that the function makes, in bytes.
-    fn future_bytes<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
-        size_of::<F>()
-    }
+    use crate::session::{About, Handle, Relay};
 
     #[test]
     fn an_idle_client_is_small() {
-        // Ten thousand of them are held at once. Tokio adds 96 bytes and rounds up to lines of 128: this is five of them.
-        let task = future_bytes(Relay::serve::<Connection>);
-        assert!(task <= 544, "the task's future has {task} bytes, {} of them for the session", size_of::<Relay>());
+        // Ten thousand of them are held at once. Tokio adds 96 bytes and rounds up to lines of 128: this is four of them.
+        let task = size_of::<Session<Connection>>();
+        assert!(task <= 416, "the task has {task} bytes, {} of them for the relay", size_of::<Relay>());
+        // With two counters in front.
+        assert!(16 + size_of::<Handle>() <= 160, "what others know of it has {}", size_of::<Handle>());
+        assert!(16 + size_of::<About>() <= 112, "what does not change of it has {}", size_of::<About>());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::login::Login;
-use crate::net::socket::Peer;
+use crate::net::socket::{End, Peer};
 use crate::net::stream::TlsFacts;
 use crate::pool::{Pool, PoolKey};
 use crate::wire::startup::Replication;
@@ -13,9 +13,8 @@ use crate::wire::startup::Replication;
 #[derive(Debug)]
 pub struct About {
     pub pool: Arc<PoolKey>,
-    pub peer: Peer,
-    /// The address it came to, over TCP.
-    pub local: Option<SocketAddr>,
+    peer: End,
+    local: Option<End>,
     pub tls: Option<TlsFacts>,
     pub replication: Replication,
     pub connected: Instant,
@@ -26,13 +25,25 @@ impl About {
     pub(super) fn client(login: &Login, pool: &Pool) -> Arc<Self> {
         Arc::new(Self {
             pool: Arc::clone(&pool.key),
-            peer: login.stream.peer(),
-            local: login.stream.local(),
+            peer: login.stream.peer().into(),
+            local: login.stream.local().map(End::from),
             tls: login.stream.tls_facts(),
             replication: login.startup.replication,
             connected: Instant::now(),
             connected_at: SystemTime::now(),
         })
+    }
+
+    pub fn peer(&self) -> Peer {
+        self.peer.peer()
+    }
+
+    /// The address it came to, over TCP.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self.local.as_ref()?.peer() {
+            Peer::Tcp(address) => Some(address),
+            Peer::Unix { .. } => None,
+        }
     }
 
     #[cfg(test)]
@@ -41,7 +52,7 @@ impl About {
         let mode = crate::pool::PoolMode::Session;
         Arc::new(Self {
             pool: Arc::new(PoolKey { project: project.to_owned(), database: nobody(), user: nobody(), mode }),
-            peer: Peer::Unix { pid: None },
+            peer: End::Unix { pid: None },
             local: None,
             tls: None,
             replication: Replication::Off,

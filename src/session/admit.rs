@@ -31,7 +31,7 @@ use crate::pool::{
     Home, Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Ticket, Unavailable, Want,
 };
 use crate::telemetry::fault_of;
-use crate::wire::exchange::{Bounds, Broken, ClientSide, Startup};
+use crate::wire::exchange::{Bounds, Broken, ClientSide, Setting, Startup};
 use crate::wire::params::{self, Params, is_settable};
 use crate::wire::plan::Status;
 use crate::wire::reply;
@@ -80,7 +80,7 @@ impl KnownStartups {
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
-pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Relay, End> {
+pub async fn admit(mut login: Login, mode: PoolMode, house: &Arc<House>) -> Result<Relay, End> {
     let settings = house.settings.get();
     if settings.startup_parameters == StartupParameters::Dropped {
         drop_parameters(&mut login.startup, mode);
@@ -100,7 +100,7 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &House) -> Result<Re
     let has_long_key = login.protocol_minor >= 2;
     let about = About::client(&login, &pool);
     let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key, &about);
-    let membership = Membership::new(&house.sessions, handle, &pool);
+    let membership = Membership::new(house, handle, Arc::clone(&pool));
     let mut arrival = Arriving {
         stream: login.stream,
         pool: Arc::clone(&pool),
@@ -177,9 +177,7 @@ impl Arriving {
             return Err(End::Refused(too_many_sessions(pool_size, self.settings.error_texts)));
         }
         let startup = startup_for_server(packet);
-        let none: Startup = Arc::new([]);
-        let nobody = Arc::new(Params::default());
-        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
+        let mut server = self.first_server(&startup).await?;
         // The client is told the process id of the server it has for itself.
         let pid = u32::try_from(server.handle.key.pid).ok();
         let before = self.membership.handle();
@@ -193,6 +191,7 @@ impl Arriving {
             self.out.buffer().extend_from_slice(&notice);
         }
         self.greet(&params);
+        let none = self.pool.catalog.startup(Vec::new(), &params);
         let side = self.side(params, &none);
         Ok(Admitted { side, startup, server: Some(server) })
     }
@@ -206,7 +205,10 @@ impl Arriving {
         let asked = settings_asked(packet);
         let accepted = match (self.pool.greeting(), house.startups.get(&self.pool, &asked)) {
             (Some(_), Some(accepted)) => accepted,
-            (Some(params), None) if asked.is_empty() => Accepted { params, settings: Arc::new([]) },
+            (Some(params), None) if asked.is_empty() => {
+                let settings = self.pool.catalog.startup(Vec::new(), &params);
+                Accepted { params, settings }
+            }
             _ => self.ask_server(&asked, house).await?,
         };
         if self.settings.home_servers {
@@ -238,10 +240,10 @@ impl Arriving {
 
     /// Puts startup parameters to a server: its error is the client's, its spelling is remembered.
     async fn ask_server(&mut self, asked: &StartupKey, house: &House) -> Result<Accepted, End> {
-        let nobody = Arc::new(Params::default());
         let startup = StartupKey::default();
-        let mut server = self.first_server(Want { home: 0, params: &nobody, settings: &nobody, startup: &startup }).await?;
+        let mut server = self.first_server(&startup).await?;
         let (params, settings) = split(asked, server.side.initial_params());
+        let settings = self.pool.catalog.startup(settings, &params);
         let params = self.pool.catalog.params.intern(params);
         let mut side = self.side(params, &settings);
         let mut unsent = Vec::new();
@@ -270,10 +272,11 @@ impl Arriving {
     }
 
     /// A server, waited for in the queue like everybody's, unless the client goes first.
-    async fn first_server(&mut self, want: Want<'_>) -> Result<Box<Server>, End> {
-        match self.pool.try_lease(want) {
+    async fn first_server(&mut self, startup: &StartupKey) -> Result<Box<Server>, End> {
+        let nobody = Arc::new(Params::default());
+        match self.pool.try_lease(Want { home: 0, params: &nobody, settings: &nobody, startup }) {
             Some(server) => Ok(server),
-            None => self.queued_server(want.startup, Pool::queue).await,
+            None => self.queued_server(startup, Pool::queue).await,
         }
     }
 
@@ -356,7 +359,6 @@ impl Arriving {
     fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
         let Self { stream, pool, out, membership, early, settings, .. } = self;
         let Admitted { side, startup, server } = admitted;
-        let registry = Arc::clone(&house.registry);
         let patience = Patience::new(&settings.timeouts);
         let lint = house.lint.read();
         let lint = lint.as_ref().filter(|_| pool.key.mode == PoolMode::Transaction).map(Linted::new);
@@ -364,19 +366,7 @@ impl Arriving {
         let slow = SlowLog::wanted(settings.log.slow_transactions);
         let side = if slow.is_some() { side.noting_texts() } else { side };
         let watched = Watched::wanted(lint, slow);
-        Relay::new(Parts {
-            client: stream,
-            side,
-            pool,
-            registry,
-            membership,
-            startup,
-            to_client,
-            server,
-            early,
-            patience,
-            watched,
-        })
+        Relay::new(Parts { client: stream, side, membership, startup, to_client, server, early, patience, watched })
     }
 }
 
@@ -467,7 +457,7 @@ fn settings_asked(packet: &StartupPacket) -> StartupKey {
 }
 
 /// The reported parameters with what was asked for in place, and all that was asked for, each name once.
-fn split(asked: &StartupKey, reported: &Params) -> (Params, Startup) {
+fn split(asked: &StartupKey, reported: &Params) -> (Params, Vec<Setting>) {
     let mut params = reported.clone();
     let mut all: Vec<(Box<str>, Box<str>)> = Vec::new();
     for (name, value) in asked.iter() {
@@ -479,5 +469,5 @@ fn split(asked: &StartupKey, reported: &Params) -> (Params, Startup) {
         all.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
         all.push((name.as_str().into(), value.as_str().into()));
     }
-    (params, all.into())
+    (params, all)
 }

@@ -1,8 +1,8 @@
 //! What the rest of the process knows of a session: how to cancel, stop and wake it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
 use super::about::About;
+use super::admit::House;
 use super::end::End;
 use super::pools::PoolCount;
 use crate::error::PgError;
@@ -50,23 +51,29 @@ pub struct Handle {
     key: Key,
     pub ticket: Arc<Ticket>,
     pub about: Arc<About>,
-    /// The reported parameters as the client has them, `application_name` among them.
-    params: Mutex<Arc<Params>>,
-    /// Where those are in memory, by which a change is noticed.
+    kept: Mutex<Kept>,
+    /// Where its parameters are in memory, by which a change is noticed.
     params_at: AtomicUsize,
     /// In session mode: when the transaction that is open began, as `leased_us`; 0 while there is none.
     began_us: AtomicU64,
     /// When it was given its server last, in µs since its login: a clock that is read anyway.
     leased_us: AtomicU64,
     prepared: AtomicU32,
-    /// The server whose process id that is, in transaction mode; beside the task, which is to be small.
-    home: OnceLock<Box<Home>>,
-    /// The server it had last; whether it still has it, the server knows.
-    server: Mutex<Option<(Arc<ServerHandle>, Arc<Pool>)>>,
     stop: AtomicU8,
+}
+
+/// What others look up, behind one lock: there are as many as clients.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The reported parameters as the client has them, `application_name` among them.
+    params: Option<Arc<Params>>,
+    /// The server whose process id it was told, in transaction mode; beside the task, which is to be small.
+    home: Option<Box<Home>>,
+    /// The server it had last; whether it still has it, the server knows.
+    server: Option<(Arc<ServerHandle>, Arc<Pool>)>,
     /// Why it is to stop, where it is not that the process ends.
-    reason: OnceLock<Box<PgError>>,
-    waker: Mutex<Option<Waker>>,
+    reason: Option<Box<PgError>>,
+    waker: Option<Waker>,
 }
 
 /// What a cancel request must show besides the process id.
@@ -125,16 +132,12 @@ impl Sessions {
             key,
             ticket: Arc::default(),
             about: Arc::clone(about),
-            params: Mutex::default(),
+            kept: Mutex::default(),
             params_at: AtomicUsize::new(0),
             began_us: AtomicU64::new(0),
             leased_us: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
-            home: OnceLock::new(),
-            server: Mutex::default(),
             stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
-            reason: OnceLock::new(),
-            waker: Mutex::default(),
         });
         table.by_pid.insert((pid, id), Arc::clone(&handle));
         handle
@@ -223,7 +226,7 @@ impl Sessions {
         let ended = table.by_pid.values().filter(|handle| match reason(&handle.about.pool) {
             Some(error) => {
                 // Whoever was told to go for another reason goes for that one.
-                let _ = handle.reason.set(Box::new(error));
+                handle.kept.lock().reason.get_or_insert_with(|| Box::new(error));
                 handle.stop(Stop::Now);
                 true
             }
@@ -236,17 +239,17 @@ impl Sessions {
 /// A session's entry in the tables, and its client in the pool's count, until dropped: also by a panic.
 #[derive(Debug)]
 pub struct Membership {
-    sessions: Arc<Sessions>,
+    pub(super) house: Arc<House>,
     handle: Arc<Handle>,
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     /// In what the hosted pooler would call its pool.
     _count: PoolCount,
 }
 
 impl Membership {
     /// The pool has counted the client already.
-    pub fn new(sessions: &Arc<Sessions>, handle: Arc<Handle>, pool: &Arc<Pool>) -> Self {
-        Self { sessions: Arc::clone(sessions), handle, pool: Arc::clone(pool), _count: PoolCount::default() }
+    pub fn new(house: &Arc<House>, handle: Arc<Handle>, pool: Arc<Pool>) -> Self {
+        Self { house: Arc::clone(house), handle, pool, _count: PoolCount::default() }
     }
 
     pub fn handle(&self) -> &Arc<Handle> {
@@ -261,7 +264,7 @@ impl Membership {
     pub fn reenter(&mut self, handle: Arc<Handle>) {
         let before = std::mem::replace(&mut self.handle, handle);
         self.handle.inherit(&before);
-        self.sessions.leave(&before);
+        self.house.sessions.leave(&before);
     }
 }
 
@@ -270,7 +273,7 @@ impl Drop for Membership {
         if let Some(server) = self.handle.ticket.leave() {
             self.pool.release(server);
         }
-        self.sessions.leave(&self.handle);
+        self.house.sessions.leave(&self.handle);
         self.pool.client_went();
     }
 }
@@ -282,18 +285,17 @@ impl Handle {
 
     /// Its client has been told this server's process id.
     pub fn be_at_home(&self, home: Home) {
-        // It is new.
-        let _ = self.home.set(Box::new(home));
+        self.kept.lock().home = Some(Box::new(home));
     }
 
     /// The id of the server it is at home on; 0 for none.
     pub fn home(&self) -> u64 {
-        self.home.get().map_or(0, |home| home.id())
+        self.kept.lock().home.as_ref().map_or(0, |home| home.id())
     }
 
     /// The session runs on this server from now on.
     pub fn follow(&self, server: &Arc<ServerHandle>, pool: &Arc<Pool>) {
-        let mut last = self.server.lock();
+        let last = &mut self.kept.lock().server;
         if !last.as_ref().is_some_and(|(s, _)| Arc::ptr_eq(s, server)) {
             *last = Some((Arc::clone(server), Arc::clone(pool)));
         }
@@ -301,8 +303,8 @@ impl Handle {
 
     /// The server it has now.
     pub fn server(&self) -> Option<Arc<ServerHandle>> {
-        let last = self.server.lock();
-        last.as_ref().map(|(server, _)| server).filter(|server| server.holder() == Some(self.id)).cloned()
+        let kept = self.kept.lock();
+        kept.server.as_ref().map(|(server, _)| server).filter(|server| server.holder() == Some(self.id)).cloned()
     }
 
     /// Two stores that nobody waits for.
@@ -329,7 +331,7 @@ impl Handle {
         let at = Arc::as_ptr(params).addr();
         if self.params_at.load(Ordering::Relaxed) != at {
             // What is kept here is at no other's address.
-            *self.params.lock() = Arc::clone(params);
+            self.kept.lock().params = Some(Arc::clone(params));
             self.params_at.store(at, Ordering::Relaxed);
         }
     }
@@ -356,7 +358,8 @@ impl Handle {
 
     /// As the client calls itself; may be empty.
     pub fn application_name(&self) -> String {
-        self.params.lock().get("application_name").unwrap_or_default().to_owned()
+        let kept = self.kept.lock();
+        kept.params.as_ref().and_then(|params| params.get("application_name")).unwrap_or_default().to_owned()
     }
 
     /// Cancels what the session waits for or runs, and nothing else; comes back when the upstream has taken it. A cancel
@@ -365,7 +368,7 @@ impl Handle {
         if self.ticket.refuse(Refusal::Canceled) {
             return;
         }
-        let Some((server, pool)) = self.server.lock().clone() else { return };
+        let Some((server, pool)) = self.kept.lock().server.clone() else { return };
         for _ in 0..PREPARING_STEPS_MAX {
             match server.begin_cancel(self.id) {
                 Aim::Hit(in_flight) => {
@@ -384,21 +387,22 @@ impl Handle {
     pub fn stop(&self, stop: Stop) {
         self.stop.fetch_max(stop as u8, Ordering::AcqRel);
         // Kept: a drain may be followed by a stop.
-        if let Some(waker) = self.waker.lock().as_ref() {
+        if let Some(waker) = self.kept.lock().waker.as_ref() {
             waker.wake_by_ref();
         }
     }
 
     fn inherit(&self, before: &Self) {
         if let Some(stop) = before.stop_wanted() {
-            before.reason.get().map(|reason| self.reason.set(reason.clone()));
+            let reason = before.kept.lock().reason.clone();
+            self.kept.lock().reason = reason;
             self.stop(stop);
         }
     }
 
     /// What a session that stops when it is asked to ends with.
     pub fn end(&self) -> End {
-        self.reason.get().map_or(End::Stopped, |error| End::Refused(PgError::clone(error)))
+        self.kept.lock().reason.as_ref().map_or(End::Stopped, |error| End::Refused(PgError::clone(error)))
     }
 
     #[inline]
@@ -412,7 +416,7 @@ impl Handle {
 
     /// Who is to be woken when the session is to stop.
     pub fn watch(&self, waker: &Waker) {
-        *self.waker.lock() = Some(waker.clone());
+        self.kept.lock().waker = Some(waker.clone());
     }
 }
 

@@ -21,7 +21,7 @@ impl Relay {
     #[inline]
     pub(super) fn release_if_idle(&mut self, cx: &Context<'_>) -> bool {
         let State::Serving(server) = &self.state else { return false };
-        match verdict(server, &self.side, self.pool.key.mode) {
+        match verdict(server, &self.side, self.membership.pool.key.mode) {
             Verdict::Busy => false,
             Verdict::Release | Verdict::Keep if self.side.is_verified() && self.verify() => false,
             Verdict::Release => {
@@ -32,7 +32,8 @@ impl Relay {
                 self.keep(cx);
                 // Where nothing but a way back to the defaults was noted, there may be nothing to keep.
                 let State::Serving(server) = &self.state else { return false };
-                let goes = matches!(verdict(server, &self.side, self.pool.key.mode), Verdict::Release) && !self.verify();
+                let goes =
+                    matches!(verdict(server, &self.side, self.membership.pool.key.mode), Verdict::Release) && !self.verify();
                 if goes {
                     self.release();
                 }
@@ -54,10 +55,10 @@ impl Relay {
     /// It is there, and kept or cleaned as if it had been foreseen.
     pub(super) fn tell_missed(&self, missed: &Missed) {
         let Missed { kinds, settings, statements } = missed;
-        self.pool.tally.unforeseen.one();
+        self.membership.pool.tally.unforeseen.one();
         let application = self.side.params.get("application_name").unwrap_or_default();
         let (settings, statements) = (settings.join(", "), statements.join("; "));
-        tracing::warn!(pool = %self.pool, application, kinds = %kinds, settings, statements, "session state that no statement shows");
+        tracing::warn!(pool = %self.membership.pool, application, kinds = %kinds, settings, statements, "session state that no statement shows");
     }
 
     /// ## Serving => Idle
@@ -67,7 +68,7 @@ impl Relay {
         }
         self.vacancy = None;
         if let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
-            self.pool.release(server);
+            self.membership.pool.release(server);
         }
     }
 
@@ -95,10 +96,10 @@ impl Relay {
         let may_yield = self.may_yield();
         let State::Serving(server) = &self.state else { return };
         let since = server.leased_at();
-        let held = self.held.get_or_insert_with(|| Box::new(self.pool.hold(session, since, cx.waker())));
+        let held = self.held.get_or_insert_with(|| Box::new(self.membership.pool.hold(session, since, cx.waker())));
         held.blame(self.side.take_culprit());
         held.update(reasons, may_yield);
-        if self.pool.wants_back(server) {
+        if self.membership.pool.wants_back(server) {
             held.want();
             self.answer_call(cx);
         }

@@ -30,7 +30,7 @@ impl Relay {
         }
         let encoding = self.side.params.get("client_encoding").unwrap_or_default();
         let channels = server.side.movable(&self.side);
-        match channels.and_then(|channels| self.pool.subscribe(channels, encoding, server, cx.waker())) {
+        match channels.and_then(|channels| self.membership.pool.subscribe(channels, encoding, server, cx.waker())) {
             // ## => Asked
             Some(subscription) => self.listening = Some(Box::new(Listening::Asked(subscription))),
             None => self.stay(),
@@ -42,7 +42,7 @@ impl Relay {
         let State::Serving(server) = &self.state else { return false };
         server.side.is_worth_asking()
             || self.listening.is_some()
-            || (server.side.movable(&self.side).is_some() && self.pool.may_listen_for(server))
+            || (server.side.movable(&self.side).is_some() && self.membership.pool.may_listen_for(server))
     }
 
     /// What there is to do now, if the listener is concerned.
@@ -140,7 +140,7 @@ impl Relay {
                 break false;
             }
             let (count, are_all) = subscription.take(self.to_client.buffer(), room);
-            self.pool.tally.notifications.add(count);
+            self.membership.pool.tally.notifications.add(count);
             if are_all {
                 break true;
             }

@@ -20,7 +20,9 @@ mod watched;
 
 pub mod login;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 pub use about::About;
 pub use admit::{House, KnownStartups, admit};
@@ -34,29 +36,82 @@ pub use relay::Relay;
 use crate::pool::PoolMode;
 use crate::telemetry::log_connection;
 
-impl Relay {
-    /// Runs the session, tells the client how it ended, and sees to its server.
-    ///
-    /// What comes of it is held by every idle client: what the end of a session needs is made when the end has come.
-    /// `counted` is dropped last.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice")]
-    pub fn serve<C: Send>(mut self, house: Arc<House>, counted: C) -> impl Future<Output = ()> + Send {
-        async move {
-            let end = self.run().await;
-            Box::pin(self.leave(end, &house)).await;
-            drop(counted);
+/// A session from its greeting to its end: what the task of a client is made of, and all that it holds.
+///
+/// Written out, because what an `async fn` comes to is larger, and there are as many as clients. What the end of a session
+/// needs is made when the end has come.
+pub struct Session<C> {
+    stage: Stage,
+    /// Dropped last.
+    _counted: C,
+}
+
+enum Stage {
+    /// Its greeting has not been sent.
+    New(Relay),
+    Relaying(Relay),
+    Leaving(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Over,
+}
+
+impl<C> Session<C> {
+    /// Runs the session, tells the client how it ended, and sees to its server. `counted` is dropped when all that is done.
+    pub fn new(relay: Relay, counted: C) -> Self {
+        Self { stage: Stage::New(relay), _counted: counted }
+    }
+}
+
+impl<C: Unpin> Future for Session<C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let begun = this.stage.begin(cx);
+        if let Stage::Relaying(relay) = &mut this.stage {
+            let end = match begun {
+                Ok(()) => ready!(relay.poll(cx)),
+                Err(end) => end,
+            };
+            // ## Relaying => Leaving
+            if let Stage::Relaying(relay) = std::mem::replace(&mut this.stage, Stage::Over) {
+                this.stage = Stage::Leaving(Box::pin(relay.leave(end)));
+            }
+        }
+        match &mut this.stage {
+            Stage::Leaving(leaving) => leaving.as_mut().poll(cx),
+            Stage::New(_) | Stage::Relaying(_) | Stage::Over => Poll::Ready(()),
         }
     }
+}
 
-    async fn leave(mut self, end: End, house: &House) {
-        self.log(&end, house.settings.get().log.connections);
+impl Stage {
+    /// ## New => Relaying
+    #[inline]
+    fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if !matches!(self, Self::New(_)) {
+            return Ok(());
+        }
+        if let Self::New(relay) = std::mem::replace(self, Self::Over) {
+            *self = Self::Relaying(relay);
+        }
+        match self {
+            Self::Relaying(relay) => relay.begin_with(cx),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Relay {
+    async fn leave(mut self, end: End) {
+        let settings = self.membership.house.settings.get();
+        self.log(&end, settings.log.connections);
         self.transaction_broke_off();
-        tally::end(&self.pool, &self.registry, &end);
+        tally::end(&self.membership.pool, &self.membership.house.registry, &end);
         self.held = None;
         self.listening = None;
-        let deadline = house.settings.get().timeouts.recovery;
+        let deadline = settings.timeouts.recovery;
         if let Some(server) = self.take_server() {
-            let pool = Arc::clone(&self.pool);
+            let pool = Arc::clone(&self.membership.pool);
             match &end {
                 End::ServerLost(_) => pool.discard(server),
                 _ => {
@@ -70,7 +125,7 @@ impl Relay {
 
     /// One line, whose address is that of the login's line.
     fn log(&self, end: &End, connections: bool) {
-        let (session, pool, peer) = (self.handle().id, &self.pool, self.client.peer());
+        let (session, pool, peer) = (self.handle().id, &self.membership.pool, self.client.peer());
         match end {
             End::ClientLeft => log_connection!(connections, session, %pool, %peer, "client left"),
             End::ClientFailed(error) => {
@@ -84,6 +139,6 @@ impl Relay {
     }
 
     pub fn mode(&self) -> PoolMode {
-        self.pool.key.mode
+        self.membership.pool.key.mode
     }
 }

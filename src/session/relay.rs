@@ -16,7 +16,7 @@ use super::tally;
 use super::watched::Watched;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{Held, Lost, Outbox, Outcome, Pool, PoolMode, Refusal, Registry, Server, StartupKey, Vacancy, Want};
+use crate::pool::{Held, Lost, Outbox, Outcome, PoolMode, Refusal, Server, StartupKey, Vacancy, Want};
 use crate::wire::exchange::{ClientSide, Unleased};
 use crate::wire::reply;
 
@@ -37,10 +37,9 @@ pub struct Relay {
     /// Bytes of the client's that wait: for the rest of their message, or for a server.
     carry: Vec<u8>,
     pub(super) to_client: Outbox,
-    pub(super) pool: Arc<Pool>,
-    pub(super) registry: Arc<Registry>,
     pub(super) membership: Membership,
-    startup: StartupKey,
+    /// What a server must have been opened with, in session mode.
+    startup: Option<Box<StartupKey>>,
     /// While its server stays with it outside a transaction.
     pub(super) held: Option<Box<Held>>,
     /// Its part in the pool's listener.
@@ -67,8 +66,6 @@ pub(super) enum State {
 pub struct Parts {
     pub client: Stream,
     pub side: ClientSide,
-    pub pool: Arc<Pool>,
-    pub registry: Arc<Registry>,
     pub membership: Membership,
     pub startup: StartupKey,
     /// Bytes for the client that were not sent yet.
@@ -87,7 +84,7 @@ enum Step {
 
 impl Relay {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, side, pool, registry, membership, startup, to_client, server, early, patience, watched } = parts;
+        let Parts { client, side, membership, startup, to_client, server, early, patience, watched } = parts;
         let home = server.as_ref().map_or_else(|| membership.handle().home(), |s| s.handle.id);
         let state = server.map_or(State::Idle, State::Serving);
         membership.handle().show(&side.params);
@@ -96,10 +93,8 @@ impl Relay {
             side,
             carry: early,
             to_client,
-            pool,
-            registry,
             membership,
-            startup,
+            startup: (!startup.is_empty()).then(|| Box::new(startup)),
             held: None,
             listening: None,
             home,
@@ -110,22 +105,9 @@ impl Relay {
         }
     }
 
-    /// Runs until either side ends it.
-    pub fn run(&mut self) -> impl Future<Output = End> + Send {
-        let mut watching = false;
-        std::future::poll_fn(move |cx| {
-            if !std::mem::replace(&mut watching, true) {
-                self.handle().watch(cx.waker());
-                if let Err(end) = self.begin_with(cx) {
-                    return Poll::Ready(end);
-                }
-            }
-            self.poll(cx)
-        })
-    }
-
     /// The greeting leaves, and its buffer goes: a client that keeps up needs none again. Then what the client sent early.
-    fn begin_with(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn begin_with(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        self.handle().watch(cx.waker());
         self.flush_client(cx)?;
         self.to_client.release_memory();
         self.feed_carry(cx)
@@ -147,11 +129,12 @@ impl Relay {
     /// What the client had begun, for whoever brings its server back.
     pub(super) fn detach_side(&mut self) -> ClientSide {
         self.side.returned();
-        let stand_in = ClientSide::nobody(Arc::clone(&self.pool.catalog), Arc::clone(&self.side.params));
+        let stand_in = ClientSide::nobody(Arc::clone(&self.membership.pool.catalog), Arc::clone(&self.side.params));
         std::mem::replace(&mut self.side, stand_in)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// Runs until either side ends it.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..STEPS_MAX {
             // On every step: a drain ends the session when its transaction has ended, and nothing wakes it again then.
             if let Some(stop) = self.handle().stop_wanted()
@@ -229,7 +212,7 @@ impl Relay {
                 return Ok(Step::Again);
             }
             Outcome::Notice => {
-                self.to_client.say(&self.pool.waiting_notice());
+                self.to_client.say(&self.membership.pool.waiting_notice());
                 self.flush_client(cx)?;
             }
             Outcome::Waiting => {}
@@ -272,7 +255,7 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ClientLeft);
         }
-        self.pool.tally.client_bytes.add(bytes.len() as u64);
+        self.membership.pool.tally.client_bytes.add(bytes.len() as u64);
         self.patience.client_spoke();
         if self.carry.is_empty() {
             let taken = self.feed(bytes, cx)?;
@@ -308,7 +291,7 @@ impl Relay {
                     let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
                     at += taken;
                     self.lint_client();
-                    tally::client(&self.pool, &mut self.side);
+                    tally::client(&self.membership.pool, &mut self.side);
                     match next {
                         Unleased::More => return self.flush_client(cx).map(|()| at),
                         Unleased::Terminated => return Err(End::ClientLeft),
@@ -321,7 +304,7 @@ impl Relay {
                 State::Serving(_) => {
                     self.slow_runs();
                     let State::Serving(server) = &mut self.state else { return Ok(at) };
-                    if self.pool.key.mode == PoolMode::Session {
+                    if self.membership.pool.key.mode == PoolMode::Session {
                         self.membership.handle().begins();
                     }
                     let rest = &bytes[at..];
@@ -333,11 +316,11 @@ impl Relay {
                     if let Some(database) = turn.empties {
                         // Before the statement leaves, so that PostgreSQL need not wait for them.
                         let database = String::from_utf8_lossy(&database);
-                        let vacancy = self.registry.vacate(&self.pool.project(), &database);
+                        let vacancy = self.membership.house.registry.vacate(&self.membership.pool.project(), &database);
                         self.vacancy = Some(Box::new(vacancy));
                     }
                     server.send(&rest[turn.direct], cx)?;
-                    tally::client(&self.pool, &mut self.side);
+                    tally::client(&self.membership.pool, &mut self.side);
                     self.lint_client();
                     if turn.terminated {
                         return Err(End::ClientLeft);
@@ -352,11 +335,12 @@ impl Relay {
 
     /// ## Idle => (Serving | Queued)
     fn lease(&mut self, cx: &mut Context<'_>) {
-        let want = Want { home: self.home, params: &self.side.params, settings: self.side.settings(), startup: &self.startup };
-        match self.pool.try_lease(want) {
+        let startup = self.startup.as_deref().unwrap_or(&self.membership.pool.no_startup);
+        let want = Want { home: self.home, params: &self.side.params, settings: self.side.settings(), startup };
+        match self.membership.pool.try_lease(want) {
             Some(server) => self.begin(server),
             None => {
-                self.pool.queue(&self.handle().ticket, &self.startup, cx.waker());
+                self.membership.pool.queue(&self.handle().ticket, startup, cx.waker());
                 self.state = State::Queued;
             }
         }
@@ -367,13 +351,13 @@ impl Relay {
         let id = self.handle().id;
         let owner = server.side.owner();
         server.side.take_over(&mut self.side, server.out.buffer(), self.to_client.buffer());
-        tally::lease(&self.pool, owner.is_some_and(|owner| owner != id), !server.side.owes_nothing());
+        tally::lease(&self.membership.pool, owner.is_some_and(|owner| owner != id), !server.side.owes_nothing());
         match server.side.owes_nothing() {
             true => server.handle.lease_to(id),
             false => server.handle.prepare_for(id),
         }
         self.home = server.handle.id;
-        self.handle().follow(&server.handle, &self.pool);
+        self.handle().follow(&server.handle, &self.membership.pool);
         self.handle().leased(server.leased_at(), self.side.prepared_statements());
         self.state = State::Serving(server);
     }
@@ -382,7 +366,7 @@ impl Relay {
     fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), End> {
         self.state = State::Idle;
         self.transaction_broke_off();
-        tally::refusal(self.registry.telemetry(), &refusal);
+        tally::refusal(self.membership.house.registry.telemetry(), &refusal);
         let error = match refusal {
             Refusal::Upstream(body) => return Err(End::RefusedUpstream(body)),
             Refusal::Final(error) => return Err(End::Refused(error)),
@@ -410,7 +394,7 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ServerLost(Lost::Closed));
         }
-        self.pool.tally.server_bytes.add(bytes.len() as u64);
+        self.membership.pool.tally.server_bytes.add(bytes.len() as u64);
         if server.input.is_empty() {
             self.server_said(bytes, cx)?;
         } else {
@@ -426,16 +410,16 @@ impl Relay {
         let turn =
             server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
         server.input.extend_from_slice(&bytes[turn.consumed..]);
-        tally::turn(&self.pool, &self.registry, &turn);
-        if turn.transactions > 0 && self.pool.key.mode == PoolMode::Session {
-            tally::session_transaction(&self.pool, self.membership.handle().ended());
+        tally::turn(&self.membership.pool, &self.membership.house.registry, &turn);
+        if turn.transactions > 0 && self.membership.pool.key.mode == PoolMode::Session {
+            tally::session_transaction(&self.membership.pool, self.membership.handle().ended());
         }
         self.membership.handle().show(&self.side.params);
         if turn.replayed || turn.asked {
             server.handle.lease_to(self.membership.handle().id);
         }
         if turn.database_in_use {
-            self.registry.close_idle_elsewhere(&self.pool.project());
+            self.membership.house.registry.close_idle_elsewhere(&self.membership.pool.project());
         }
         // In session mode, where the server stays.
         if self.vacancy.is_some() && server.side.is_settled() {

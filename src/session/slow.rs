@@ -150,7 +150,7 @@ impl Relay {
         if total < slow.threshold {
             return;
         }
-        let key = &self.pool.key;
+        let key = &self.membership.pool.key;
         let ms = |duration: Duration| duration.as_micros() as f64 / 1000.0;
         tracing::warn!(
             session = self.membership.handle().id,

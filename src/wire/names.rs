@@ -220,15 +220,37 @@ pub struct Unnamed {
     /// Counts what made or destroyed one, for this client.
     pub number: u64,
     pub batch: u64,
-    /// The Parse body after the name; `None` when there is no such statement.
-    pub rest: Option<Vec<u8>>,
+    /// `None` when there is no such statement. Boxed, because most clients that are idle in great number have none; one
+    /// that takes another's place takes its box too.
+    pub parsed: Option<Box<Parsed>>,
+}
+
+/// What an unnamed statement is.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The Parse body after the name.
+    pub rest: Vec<u8>,
     pub effects: Effects,
     pub about: About,
 }
 
 impl Default for Unnamed {
     fn default() -> Self {
-        Self { number: 0, batch: KNOWN, rest: None, effects: Effects::NOTHING, about: About::Nothing }
+        Self { number: 0, batch: KNOWN, parsed: None }
+    }
+}
+
+impl Unnamed {
+    pub fn rest(&self) -> Option<&[u8]> {
+        self.parsed.as_ref().map(|parsed| &*parsed.rest)
+    }
+
+    pub fn effects(&self) -> Effects {
+        self.parsed.as_ref().map_or(Effects::NOTHING, |parsed| parsed.effects.clone())
+    }
+
+    pub fn about(&self) -> About {
+        self.parsed.as_ref().map_or(About::Nothing, |parsed| parsed.about.clone())
     }
 }
 

@@ -72,15 +72,15 @@ fn client(scene: &Scene<'_>, handle: &Handle, waits: &Waits) -> Row {
         pool: &about.pool,
         replication,
         state,
-        peer: about.peer,
-        local: about.local,
+        peer: about.peer(),
+        local: about.local(),
         connected: timestamp(about.connected_at),
         requested: timestamp(about.connected_at + handle.leased_after()),
         waited,
         close_needed: false,
         name: client_name(handle.id),
         link: server.map(|server| server_name(&server)).unwrap_or_default(),
-        pid: match about.peer {
+        pid: match about.peer() {
             Peer::Unix { pid } => pid.unwrap_or(0),
             Peer::Tcp(_) => 0,
         },

@@ -88,7 +88,7 @@ pub(in crate::admin) fn holders(house: &House) -> Vec<Row> {
             session.about.pool.mode.as_str().into(),
             session.id.into(),
             session.application_name().into(),
-            session.about.peer.to_string().into(),
+            session.about.peer().to_string().into(),
             u64::from(server.key.pid.unsigned_abs()).into(),
             timestamp(SystemTime::now() - held).into(),
             ms(held).into(),
@@ -115,7 +115,7 @@ pub(in crate::admin) fn waiters(house: &House) -> Vec<Row> {
                 (at + 1).into(),
                 session.map(|s| s.id).into(),
                 session.map(|s| s.application_name()).unwrap_or_default().into(),
-                session.map(|s| s.about.peer.to_string()).unwrap_or_default().into(),
+                session.map(|s| s.about.peer().to_string()).unwrap_or_default().into(),
                 ms(waiting.waited).into(),
             ]);
         }

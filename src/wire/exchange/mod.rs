@@ -11,7 +11,7 @@ mod state;
 mod transfer;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use channels::Place;
 use client::Noted;
@@ -40,6 +40,8 @@ pub struct Catalog {
     pub params: ParamSets,
     pub isolation: Isolation,
     pub named_statements: NamedStatements,
+    /// Of all clients that ask for nothing at their login.
+    plain: OnceLock<Startup>,
 }
 
 /// How a server is cleaned for another client.
@@ -83,8 +85,37 @@ pub struct Bounds {
     pub texts: ErrorTexts,
 }
 
-/// Parameters of the startup packet: each session's base, to which RESET returns.
-pub type Startup = Arc<[(Box<str>, Box<str>)]>;
+/// What sessions begin with; those that asked for the same may share it.
+pub type Startup = Arc<Base>;
+
+/// Parameters of the startup packet: a session's base, to which RESET returns.
+#[derive(Debug)]
+pub struct Base {
+    asked: Box<[Setting]>,
+    /// Those of them that the server does not report.
+    settings: Arc<Params>,
+}
+
+/// Name and value.
+pub type Setting = (Box<str>, Box<str>);
+
+impl Catalog {
+    pub fn new(isolation: Isolation, named_statements: NamedStatements) -> Self {
+        Self { isolation, named_statements, ..Self::default() }
+    }
+
+    /// For sessions that asked for this, each name once; `params` are the reported parameters as they came out.
+    pub fn startup(&self, asked: Vec<Setting>, params: &Params) -> Startup {
+        if asked.is_empty() {
+            let plain = || Arc::new(Base { asked: Box::default(), settings: self.params.intern(Params::default()) });
+            return Arc::clone(self.plain.get_or_init(plain));
+        }
+        // The reported ones are in `params`.
+        let own = asked.iter().filter(|(name, _)| params.get(name).is_none() || !is_settable(name)).map(|(n, v)| (n, v));
+        let settings = self.params.intern(Params::from_pairs(own));
+        Arc::new(Base { asked: asked.into(), settings })
+    }
+}
 
 /// The client's half: what stays when it has no server.
 #[derive(Debug)]
@@ -104,8 +135,6 @@ pub struct ClientSide {
     pub params: Arc<Params>,
     /// Settings of its own that the server does not report, as they were when its last server was let go.
     settings: Arc<Params>,
-    /// The same after its login.
-    initial_settings: Arc<Params>,
     /// What texts did to its settings since it was settled last.
     account: Option<Box<Account>>,
     /// Kinds that hold a server for this client alone: SEQUENCES, once it has asked for currval or lastval.
@@ -145,9 +174,6 @@ pub struct Counted {
 impl ClientSide {
     pub fn new(id: u64, mode: Mode, catalog: Arc<Catalog>, params: Arc<Params>, startup: Startup, bounds: Bounds) -> Self {
         let (names, unnamed, bound) = (ClientNames::default(), Unnamed::default(), About::Nothing);
-        // The reported ones are in `params`.
-        let own = startup.iter().filter(|(name, _)| params.get(name).is_none() || !is_settable(name)).map(|(n, v)| (n, v));
-        let settings = catalog.params.intern(Params::from_pairs(own));
         Self {
             id,
             mode,
@@ -158,8 +184,7 @@ impl ClientSide {
             unnamed_changes: 0,
             bound,
             params,
-            initial_settings: Arc::clone(&settings),
-            settings,
+            settings: Arc::clone(&startup.settings),
             account: None,
             keeps: Leaves::NOTHING,
             channels: Channels::default(),
@@ -207,7 +232,8 @@ impl ClientSide {
     pub fn nobody(catalog: Arc<Catalog>, params: Arc<Params>) -> Self {
         let bounds =
             Bounds { statement_bytes: 0, statements_per_client: 0, statements_per_server: u32::MAX, texts: ErrorTexts::Postgres };
-        Self::new(0, Mode::Session, catalog, params, Arc::new([]), bounds)
+        let startup = catalog.startup(Vec::new(), &params);
+        Self::new(0, Mode::Session, catalog, params, startup, bounds)
     }
 
     /// Between two messages, with nothing of the last one still to come.

@@ -543,7 +543,9 @@ impl Walk<'_, '_> {
             Some(Note::Runs(_, shift) | Note::Forgets(_, shift)) => std::slice::from_ref(shift),
             Some(Note::InTurn(notes)) => &notes.shifts,
             Some(Note::Introduces(named) | Note::Names(named)) => shift_in(&named.about),
-            Some(Note::Unnamed(number)) if *number == self.client.unnamed.number => shift_in(&self.client.unnamed.about),
+            Some(Note::Unnamed(number)) if *number == self.client.unnamed.number => {
+                self.client.unnamed.parsed.as_ref().map_or(&[], |parsed| shift_in(&parsed.about))
+            }
             _ => &[],
         }
     }

@@ -152,8 +152,8 @@ impl ServerSide {
         self.pins = self.pins.only(Leaves::INDELIBLE);
         self.private = None;
         // Its startup parameters are set again before anybody else comes.
-        self.settings = Arc::clone(&client.initial_settings);
-        client.settings = Arc::clone(&client.initial_settings);
+        self.settings = Arc::clone(&client.startup.settings);
+        client.settings = Arc::clone(&client.startup.settings);
         client.account = Some(Box::new(Account { reset: Some(Touched::any()), ..Account::default() }));
     }
 
@@ -181,7 +181,7 @@ pub(super) fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
     let was_reset = |name: &str| reset.scope == Scope::Any || reset.names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let mut sql = b"SELECT pg_catalog.set_config(n,v,false) FROM (VALUES ".to_vec();
     let mut separator: &[u8] = b"(";
-    for (name, value) in startup.iter().filter(|(name, _)| was_reset(name)) {
+    for (name, value) in startup.asked.iter().filter(|(name, _)| was_reset(name)) {
         sql.extend_from_slice(separator);
         write_literal(name, &mut sql);
         sql.push(b',');

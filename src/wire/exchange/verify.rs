@@ -143,7 +143,8 @@ impl Verifier {
 /// Settings that differ from what was known, and that no text named.
 fn unforeseen(touched: &Touched, known: &Params, found: &Params, startup: &Startup) -> Vec<Box<str>> {
     // As the client spelled it, until the server has been asked once.
-    let is_spelled = |name: &str| startup.iter().any(|(n, value)| n.eq_ignore_ascii_case(name) && known.get(name) == Some(value));
+    let is_spelled =
+        |name: &str| startup.asked.iter().any(|(n, value)| n.eq_ignore_ascii_case(name) && known.get(name) == Some(value));
     let is_named = |name: &str| touched.names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let gone = known.iter().map(|(name, _)| name).filter(|name| found.get(name).is_none());
     let changed = found.iter().filter(|(name, value)| known.get(name) != Some(value)).map(|(name, _)| name);

@@ -4,8 +4,17 @@ use super::Walk;
 use crate::wire::extended::write_message;
 use crate::wire::names::{About, Displaced, Held, Holds, Named, Unnamed};
 use crate::wire::plan::{Entry, Kind, Note};
+use crate::wire::sql::Effects;
 use crate::wire::statement::{Statement, server_name};
 use crate::wire::tag::client as tag;
+
+/// A statement that becomes the unnamed one.
+pub(super) struct NewUnnamed<'a> {
+    /// The Parse body after the name.
+    pub(super) rest: &'a [u8],
+    pub(super) effects: Effects,
+    pub(super) about: About,
+}
 
 impl Walk<'_, '_> {
     /// Makes sure the server has the statement, and the one that it names, before what follows; whether anything had to be
@@ -51,19 +60,19 @@ impl Walk<'_, '_> {
     }
 
     pub(super) fn unnamed_must_wait(&mut self) -> bool {
-        let about = self.client.unnamed.about.clone();
+        let about = self.client.unnamed.about();
         let (client, server) = (self.client.unnamed.batch, self.server.unnamed_batch);
         self.must_wait(client) || self.must_wait(server) || about.statement().is_some_and(|s| self.statement_must_wait(s))
     }
 
     /// Makes sure that the server's unnamed statement is this client's, or none at all (trap 28).
     pub(super) fn ensure_unnamed(&mut self) {
-        let about = self.client.unnamed.about.clone();
+        let about = self.client.unnamed.about();
         if self.put_about(&about) {
             self.evict(&[]);
         }
-        let Unnamed { number, rest, .. } = &self.client.unnamed;
-        let mine = if rest.is_some() { Holds::Of(self.client.id, *number) } else { Holds::Nothing };
+        let (number, rest) = (self.client.unnamed.number, self.client.unnamed.rest());
+        let mine = if rest.is_some() { Holds::Of(self.client.id, number) } else { Holds::Nothing };
         if self.server.unnamed == mine {
             return;
         }
@@ -77,7 +86,7 @@ impl Walk<'_, '_> {
                 Entry::swallow(Kind::Close)
             }
         };
-        self.server.plan.push(entry.noting(Note::Unnamed(*number)));
+        self.server.plan.push(entry.noting(Note::Unnamed(number)));
         self.server_holds(mine);
     }
 
@@ -89,27 +98,28 @@ impl Walk<'_, '_> {
     /// The unnamed statement goes, and perhaps another takes its place: a Parse, a Close, and every simple query destroys
     /// it (protocol chapter "Extended Query"). What was there is kept as long as the server may not come to look at the
     /// message.
-    pub(super) fn displace_unnamed(&mut self, rest: Option<&[u8]>) -> Option<Box<Displaced>> {
+    pub(super) fn displace_unnamed(&mut self, new: Option<NewUnnamed<'_>>) -> Option<Box<Displaced>> {
         let (client, plan) = (&self.client.unnamed, &self.server.plan);
         // It may be there once more if what destroyed it was not done.
         let may_return = plan.is_pending(client.batch) || (client.batch == plan.batch() && !plan.owes_nothing());
-        let was_there = client.rest.is_some() || self.server.unnamed != Holds::Nothing || may_return;
-        if !was_there && rest.is_none() {
+        let was_there = client.parsed.is_some() || self.server.unnamed != Holds::Nothing || may_return;
+        if !was_there && new.is_none() {
             return None;
         }
         let server = self.server.unnamed;
         self.server_holds(Holds::Nothing);
         self.client.unnamed_changes += 1;
         let by = self.client.unnamed_changes;
-        let new = Unnamed { number: by, batch: self.server.plan.batch(), ..Unnamed::default() };
+        let none = Unnamed { number: by, batch: self.server.plan.batch(), parsed: None };
         let client = &mut self.client.unnamed;
-        let mut old = std::mem::replace(client, new);
+        let mut old = std::mem::replace(client, none);
         let keeps = was_there && !self.server.plan.owes_nothing();
-        client.rest = rest.map(|rest| {
-            let mut buffer = if keeps { Vec::new() } else { old.rest.take().unwrap_or_default() };
-            buffer.clear();
-            buffer.extend_from_slice(rest);
-            buffer
+        client.parsed = new.map(|NewUnnamed { rest, effects, about }| {
+            let mut parsed = if keeps { Box::default() } else { old.parsed.take().unwrap_or_default() };
+            parsed.rest.clear();
+            parsed.rest.extend_from_slice(rest);
+            (parsed.effects, parsed.about) = (effects, about);
+            parsed
         });
         keeps.then(|| Box::new(Displaced { by, server, client: old }))
     }

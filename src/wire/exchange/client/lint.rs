@@ -20,12 +20,12 @@ impl ClientSide {
     #[inline]
     pub(super) fn blame_unnamed(&mut self, effects: &Effects) {
         if self.is_verified()
-            && let Some(rest) = self.unnamed.rest.clone()
+            && let Some(rest) = self.unnamed.rest().map(<[u8]>::to_vec)
         {
             self.ran(text_of(&rest));
         }
         if self.is_held_by(effects) {
-            let culprit = self.unnamed.rest.as_deref().map(|rest| sql::in_brief(text_of(rest)));
+            let culprit = self.unnamed.rest().map(|rest| sql::in_brief(text_of(rest)));
             self.aside().culprit = culprit;
         }
     }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::held::NewUnnamed;
 use super::{Walk, malformed, too_large};
 use crate::error::PgError;
 use crate::error::hosted::{ErrorTexts, Hosted};
@@ -305,11 +306,8 @@ impl Walk<'_, '_> {
     }
 
     fn parse_unnamed(&mut self, header: Header, rest: Cow<'_, [u8]>, scan: Scan, about: About) -> bool {
-        let displaced = self.displace_unnamed(Some(&rest));
-        let unnamed = &mut self.client.unnamed;
-        unnamed.effects = scan.effects;
-        unnamed.about = about;
-        let number = unnamed.number;
+        let displaced = self.displace_unnamed(Some(NewUnnamed { rest: &rest, effects: scan.effects, about }));
+        let number = self.client.unnamed.number;
         self.server_holds(Holds::Of(self.client.id, number));
         self.note_verb(scan.verb);
         self.server.plan.push(Entry::forward(Kind::Parse).noting(Note::Unnamed(number)).displacing(displaced));
@@ -375,9 +373,9 @@ impl Walk<'_, '_> {
         if self.unnamed_must_wait() {
             return false;
         }
-        let about = self.client.unnamed.about.clone();
-        if let (About::Names(naming), Some(rest)) = (&about, &self.client.unnamed.rest) {
-            let rest = rest.clone();
+        let about = self.client.unnamed.about();
+        if let (About::Names(naming), Some(rest)) = (&about, self.client.unnamed.rest()) {
+            let rest = rest.to_vec();
             match self.meaning(&about) {
                 Meaning::Waits => return false,
                 Meaning::Same => {}
@@ -388,7 +386,7 @@ impl Walk<'_, '_> {
                 }
             }
         }
-        let effects = self.client.unnamed.effects.clone();
+        let effects = self.client.unnamed.effects();
         if !self.client.channels.is_here() && effects.is_about_channels() && !self.bring_home(None) {
             return false;
         }
@@ -428,9 +426,9 @@ impl Walk<'_, '_> {
     }
 
     fn note_unnamed(&mut self) {
-        if let Some(rest) = self.client.unnamed.rest.take() {
-            self.client.note_text(text_of(&rest));
-            self.client.unnamed.rest = Some(rest);
+        if let Some(parsed) = self.client.unnamed.parsed.take() {
+            self.client.note_text(text_of(&parsed.rest));
+            self.client.unnamed.parsed = Some(parsed);
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             }
             if entry.reply == Reply::Forward && (fate == Fate::Failed || entry.displaced.is_none()) {
                 match client.unnamed.number == number {
-                    true => client.unnamed.rest = None,
+                    true => client.unnamed.parsed = None,
                     false => return Some(Correction { number, left: its, was: None }),
                 }
             }
@@ -87,7 +87,7 @@ impl Correction {
                 }
             }
             None => {
-                later.client.rest = None;
+                later.client.parsed = None;
                 if is_left {
                     later.server = Holds::Nothing;
                 }

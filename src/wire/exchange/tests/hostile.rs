@@ -74,7 +74,8 @@ impl Pair {
     fn new(mode: Mode) -> Self {
         let catalog = Arc::new(Catalog::default());
         let params = catalog.params.intern(Params::from_pairs([("TimeZone", "UTC")]));
-        let client = ClientSide::new(1, mode, Arc::clone(&catalog), Arc::clone(&params), Arc::new([]), BOUNDS);
+        let startup = catalog.startup(Vec::new(), &params);
+        let client = ClientSide::new(1, mode, Arc::clone(&catalog), Arc::clone(&params), startup, BOUNDS);
         Self { client, server: ServerSide::new(params, &catalog) }
     }
 

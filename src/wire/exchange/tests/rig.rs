@@ -5,9 +5,7 @@ use std::sync::Arc;
 use super::notation::{from_client, from_server, show_client, show_server};
 use crate::error::PgError;
 use crate::error::hosted::ErrorTexts;
-use crate::wire::exchange::{
-    Bounds, Broken, Catalog, ClientSide, Isolation, Mode, NamedStatements, ServerSide, Startup, Unleased,
-};
+use crate::wire::exchange::{Bounds, Broken, Catalog, ClientSide, Isolation, Mode, NamedStatements, ServerSide, Unleased};
 use crate::wire::extended::write_message;
 use crate::wire::params::Params;
 
@@ -87,7 +85,8 @@ impl Rig {
     }
 
     fn add_client(&mut self, mode: Mode, params: Arc<Params>, startup: &[(&str, &str)]) -> usize {
-        let startup: Startup = startup.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let startup = startup.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let startup = self.catalog.startup(startup, &params);
         let id = self.clients.len() as u64 + 1;
         let side = ClientSide::new(id, mode, Arc::clone(&self.catalog), params, startup, self.bounds);
         self.clients.push(Client { side, input: Vec::new(), server: None });

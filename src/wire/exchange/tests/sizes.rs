@@ -120,7 +120,7 @@ fn what_needs_no_rewriting_is_not_copied() {
         Mode::Transaction,
         std::sync::Arc::clone(&catalog),
         std::sync::Arc::clone(&params),
-        std::sync::Arc::new([]),
+        catalog.startup(Vec::new(), &params),
         BOUNDS,
     );
     let mut server = ServerSide::new(params, &catalog);

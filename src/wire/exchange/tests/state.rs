@@ -137,7 +137,8 @@ fn sequences_hold_a_server_for_those_who_read_them() {
 
 /// What sets `work_mem` again, if nothing else has.
 fn again() -> String {
-    let startup = [("work_mem".into(), "3MB".into())].into_iter().collect();
+    let catalog = crate::wire::exchange::Catalog::default();
+    let startup = catalog.startup(vec![("work_mem".into(), "3MB".into())], &crate::wire::params::Params::default());
     let sql = crate::wire::exchange::state::defaults(&startup, &crate::wire::sql::Touched::any()).expect("something to set");
     String::from_utf8(sql).expect("it is ASCII")
 }

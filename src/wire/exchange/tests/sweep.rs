@@ -125,7 +125,9 @@ impl World {
     fn enter(&mut self, words: Vec<String>) -> usize {
         self.next_id += 1;
         let catalog = Arc::clone(&self.catalog);
-        let side = ClientSide::new(self.next_id, Mode::Transaction, catalog, self.params(), Arc::new([]), self.bounds);
+        let params = self.params();
+        let startup = catalog.startup(Vec::new(), &params);
+        let side = ClientSide::new(self.next_id, Mode::Transaction, catalog, params, startup, self.bounds);
         let unsent = from_client(&words.join(" "));
         let (input, heard) = (Vec::new(), Vec::new());
         self.clients.push(Client { side, words, unsent, input, heard, state: State::Unleased, goes_at: None });
