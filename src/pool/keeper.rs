@@ -1,6 +1,6 @@
 //! What happens by the clock: waits that end, servers that grow old, databases left alone.
 //!
-//! One sweep over the pools ten times a second. No timer per wait: the queue is in order of arrival, so a sweep looks at
+//! One sweep over the pools ten times a second while somebody waits, else twice ([`pace`](super::pace)). No timer per wait: the queue is in order of arrival, so a sweep looks at
 //! those who are due and no further.
 
 use std::collections::VecDeque;
@@ -17,6 +17,12 @@ impl Pool {
         self.check_idle(now);
         self.open_soon();
         self.ask_holders();
+    }
+
+    /// Somebody waits, or will be served by a login that is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        !state.waiters.is_empty() || state.opening > 0
     }
 
     fn end_waits(&self, now: Instant) {

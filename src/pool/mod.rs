@@ -15,6 +15,7 @@ mod keeper;
 mod listener;
 mod open;
 mod outbox;
+mod pace;
 mod registry;
 mod roster;
 mod server;
@@ -108,6 +109,7 @@ pub struct Pool {
     /// Clients logged in to this pool.
     clients: AtomicUsize,
     ids: Arc<AtomicU64>,
+    pace: Arc<pace::Pace>,
     /// What the servers of transaction mode are opened with: nothing of a client's.
     pub no_startup: StartupKey,
     pub tally: Arc<Tally>,
@@ -243,6 +245,7 @@ impl Pool {
             state.waiters.push_back(waiter);
             (look(&mut state), self.may_have_room(&state), !state.held.is_empty())
         };
+        self.pace.hurry();
         if idle.is_some() {
             return idle;
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -12,6 +12,7 @@ use super::gates::Gates;
 use super::generation::Generation;
 use super::listener::Listener;
 use super::open::Opener;
+use super::pace::Pace;
 use super::{Budget, Gate, Health, Pool, PoolKey, StartupKey, State, Terms, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
@@ -19,9 +20,6 @@ use crate::net::tls::TlsContext;
 use crate::telemetry::Telemetry;
 use crate::upstream::{Credential, Shortcut};
 use crate::wire::exchange::{Catalog, Isolation, NamedStatements};
-
-/// How often the keeper sweeps.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Registry {
@@ -33,6 +31,7 @@ pub struct Registry {
     named_statements: NamedStatements,
     keys: Arc<KeyCache>,
     ids: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -62,6 +61,7 @@ impl Registry {
             named_statements: settings.named_statements,
             keys,
             ids: Arc::default(),
+            pace: Arc::default(),
             telemetry: Arc::default(),
         };
         registry.adopt(settings, tls);
@@ -151,6 +151,7 @@ impl Registry {
             roster: Arc::default(),
             clients: AtomicUsize::new(0),
             ids: Arc::clone(&self.ids),
+            pace: Arc::clone(&self.pace),
             no_startup: StartupKey::default(),
             tally: self.telemetry.tally(key.telemetry_name()),
         });
@@ -191,13 +192,11 @@ impl Registry {
 
     /// Sweeps for ever.
     pub async fn keep(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(SWEEP_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
             let now = Instant::now();
             self.all().iter().for_each(|p| p.keep(now));
             self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_deserted());
+            self.pace.pause(|| self.pools.lock().values().any(|pool| pool.is_busy())).await;
         }
     }
 }
