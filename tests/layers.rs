@@ -11,6 +11,24 @@ const ASIDE: &str = "embedded";
 const PURE: [&str; 2] = ["wire", "auth"];
 const IMPURE: [&str; 4] = ["tokio::", "tokio_rustls", "Instant::now", "SystemTime::now"];
 
+/// The data path: it knows bytes and readiness by `net::stream::Stream` and tokio's traits for reading and writing, so that
+/// another kind of stream can stand behind it.
+const THROUGH_NET: [&str; 5] = ["wire", "auth", "upstream", "pool", "session"];
+const SOCKETS: [&str; 12] = [
+    "tokio::net",
+    "tokio::io::unix",
+    "AsyncFd",
+    "mio::",
+    "socket2",
+    "rustix::net",
+    "std::os::fd",
+    "std::os::unix::net",
+    "TcpStream",
+    "TcpListener",
+    "UnixStream",
+    "UnixListener",
+];
+
 #[test]
 fn every_module_uses_only_what_stands_to_its_left() {
     let mut broken = Vec::new();
@@ -36,6 +54,22 @@ fn the_protocol_and_the_proofs_name_neither_a_socket_nor_a_clock() {
         let named = IMPURE.iter().find(|word| text.contains(**word));
         assert_eq!(named, None, "{}", file.display());
     }
+}
+
+#[test]
+fn the_data_path_knows_bytes_and_readiness_through_net_alone() {
+    let mut broken = Vec::new();
+    let mut through_net = 0;
+    for file in sources(Path::new("src")).into_iter().filter(|f| THROUGH_NET.contains(&layer_of(f).as_str())) {
+        let text = fs::read_to_string(&file).expect("it was listed");
+        // What stands in a file for its tests may make sockets.
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        broken.extend(SOCKETS.iter().filter(|word| code.contains(**word)).map(|word| format!("{}: {word}", file.display())));
+        through_net += usize::from(code.contains("crate::net::stream::"));
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    // Of which there are some, or these are not the files that were meant.
+    assert!(through_net > 5, "{through_net}");
 }
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+/// The addresses of a name, as the system knows them.
+pub use tokio::net::lookup_host;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::has_budget_remaining;

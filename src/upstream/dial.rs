@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::{Host, Upstream};
-use crate::net::socket::{Peer, Socket, TcpOptions};
+use crate::net::socket::{Peer, Socket, TcpOptions, lookup_host};
 use crate::net::stream::Stream;
 use crate::net::tls::{TlsContext, UpstreamConfig, handshake, has_alpn};
 use crate::upstream::connect::Address;
@@ -126,7 +126,7 @@ enum Answer {
 /// One address after another; only the last may take all the time the caller has.
 async fn connect_to_any(host: &str, port: u16) -> io::Result<Socket> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    let mut addresses = tokio::net::lookup_host((host, port)).await?.take(ADDRESSES_MAX).peekable();
+    let mut addresses = lookup_host((host, port)).await?.take(ADDRESSES_MAX).peekable();
     while let Some(address) = addresses.next() {
         let connecting = Socket::connect_tcp(address, &TcpOptions::UPSTREAM);
         let connected = match addresses.peek() {
