@@ -321,6 +321,7 @@ async fn psql_shows_tables() {
     };
     assert_eq!(psql(&["-c", "SHOW VERSION"]).await.0, "Sidepool 0.1.0\n");
     assert_eq!(psql(&["-c", "PAUSE; RESUME"]).await.0, "PAUSE\nRESUME\n");
+    assert_eq!(psql(&["-c", "SET default_pool_size = 30", "-c", "RESET default_pool_size"]).await.0, "SET\nRESET\n");
     let (_, error) = psql(&["-c", "SELECT * FROM pg_class"]).await;
     assert!(error.contains("use SHOW HELP") && error.contains("HINT:"), "{error}");
 }
@@ -343,6 +344,7 @@ async fn whoever_is_not_listed_is_refused_and_who_may_look_may_do_nothing() {
     // CVE-2026-6667 was one of them that nobody had thought of: all of those that SHOW HELP lists.
     let help = show_in_full(&stats.query("SHOW HELP").await);
     let usages = help.split("\n\t").skip(2).map(|usage| usage.split(')').next().unwrap_or(usage));
+    let usages = usages.map(|usage| usage.replace("key", "limits.pool_size").replace("value", "7"));
     let mut tried = 0;
     for usage in usages {
         let command = usage.replace("[db]", "").replace("db", "postgres").replace("id", &id);
@@ -352,7 +354,7 @@ async fn whoever_is_not_listed_is_refused_and_who_may_look_may_do_nothing() {
         }
         tried += 1;
     }
-    assert_eq!(tried, 10);
+    assert_eq!(tried, 12);
     assert_eq!(victim.value("SELECT 'untouched'").await, "untouched");
     let mut admin = console(&sidepool).user("app").wire().await;
     assert_eq!(admin.shown("RECONNECT").await, "C(RECONNECT) Z(I)");
@@ -706,6 +708,96 @@ async fn reload_takes_up_the_file_or_says_what_is_wrong_with_it() {
     sidepool.rewrite(&file(""));
     assert_eq!(admin.shown("RELOAD").await, "C(RELOAD) Z(I)");
     assert_eq!(stats.shown("SHOW STATE").await, "E(42501) Z(I)");
+}
+
+#[tokio::test]
+async fn set_counts_at_once_and_until_the_next_reload() {
+    let file = |lines: &str| format!("upstream = \"{}\"\n{lines}", Postgres::shared().direct().url());
+    let sidepool = Sidepool::launch(&[("timeout-queue-wait", "0")], &file("[limits]\npool_size = 1\n")).expect("it starts");
+    let mut admin = console_of(&sidepool).await;
+    let value = async |admin: &mut Wire, key: &str| View::of(admin, "SHOW CONFIG").await.with("key", key).text("value");
+    let mut holder = sidepool.transaction().wire().await;
+    holder.run("BEGIN").await;
+    let pid = holder.backend().await;
+    let mut waiter = sidepool.transaction().wire().await;
+    waiter.send(&wire::query("SELECT 'served'")).await;
+    until("it waits", async || View::of(&mut admin, "SHOW WAITERS").await.0.len() == 1).await;
+    // By PgBouncer's name, in the simple protocol, and by ours in the extended one.
+    assert_eq!(admin.shown("SET default_pool_size = 2").await, "C(SET) Z(I)");
+    assert_eq!(waiter.awaited_value().await, "served");
+    assert_eq!(
+        (value(&mut admin, "limits.pool_size").await, value(&mut admin, "default_pool_size").await),
+        ("2".into(), "2".into())
+    );
+    assert_eq!(show(&admin.exchange(&[unnamed("SET limits.pool_size TO 1"), wire::sync()]).await), "1 2 C(SET) Z(I)");
+    assert_eq!(View::of(&mut admin, "SHOW DATABASES").await.number("pool_size"), 1);
+    // It wins over a flag; PgBouncer's times are in seconds. What stands in the file by now is nobody's business yet.
+    sidepool.rewrite("a mistake");
+    assert_eq!(admin.shown("SET query_wait_timeout = 0.2").await, "C(SET) Z(I)");
+    assert_eq!(
+        (value(&mut admin, "timeouts.queue_wait").await, value(&mut admin, "query_wait_timeout").await),
+        ("200ms".into(), "0.2".into())
+    );
+    waiter.send(&wire::query("SELECT 'late'")).await;
+    let told = show_in_full(&waiter.until(b'E').await);
+    assert!(told.starts_with("E(ERROR | 53300 | timed out after 2"), "{told}");
+    // A reload that fails leaves it.
+    assert_eq!(admin.shown("RELOAD").await, "E(F0000) Z(I)");
+    assert_eq!(value(&mut admin, "timeouts.queue_wait").await, "200ms");
+    assert_eq!(admin.shown("RESET query_wait_timeout").await, "C(RESET) Z(I)");
+    assert_eq!(value(&mut admin, "timeouts.queue_wait").await, "0");
+    sidepool.rewrite(&file("[limits]\npool_size = 3\n"));
+    let told = show_in_full(&admin.query("RELOAD").await);
+    assert_eq!(told, "N(NOTICE | 00000 | these had been set, and are as configured again: limits.pool_size) C(RELOAD) Z(I)");
+    assert_eq!(value(&mut admin, "limits.pool_size").await, "3");
+    assert_eq!(holder.backend().await, pid, "and nobody has lost a server");
+}
+
+#[tokio::test]
+async fn what_cannot_be_set_changes_nothing_and_says_why() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("stats-users", "p_scram")]);
+    let mut admin = console_of(&sidepool).await;
+    let mut stats = console(&sidepool).user("p_scram").wire().await;
+    for (sql, expected) in [
+        (
+            "SET limits.pool_size = 'a lot'",
+            "E(ERROR | 22023 | limits.pool_size (from SET) must be a whole number from 1 to 10000, not \"a lot\"; Correct it, or leave it out for the default. | Nothing has changed.) Z(I)",
+        ),
+        // As a whole, with what else there is.
+        (
+            "SET min_pool_size = 21",
+            "E(ERROR | 22023 | limits.min_pool_size (21) is larger than limits.pool_size (20); Lower the one or raise the other. | Nothing has changed.) Z(I)",
+        ),
+        (
+            "SET workers = 2",
+            "E(ERROR | 55P02 | parameter \"workers\" cannot be changed without restarting Sidepool | Change it where it is configured, and restart; SHOW CONFIG says of each option whether it is changeable.) Z(I)",
+        ),
+        (
+            "SET pool_sise = 2",
+            "E(ERROR | 42704 | unrecognized configuration parameter \"pool_sise\" | Did you mean limits.pool_size? SHOW CONFIG lists those that there are.) Z(I)",
+        ),
+        ("SET extra_float_digits = 3", "N(NOTICE | 00000 | SET ignored) C(SET) Z(I)"),
+        ("RESET ALL", "C(RESET) Z(I)"),
+    ] {
+        assert_eq!(show_in_full(&admin.query(sql).await), expected, "{sql}");
+    }
+    // Every option that SHOW CONFIG calls changeable takes its own value back.
+    let all = View::of(&mut admin, "SHOW CONFIG").await.with("changeable", "yes");
+    let mut tried = 0;
+    for row in &all.0 {
+        let cell = |name: &str| row.iter().find(|(column, _)| column == name).and_then(|(_, value)| value.clone());
+        let (Some(key), Some(value)) = (cell("key"), cell("value")) else { continue };
+        assert_eq!(admin.shown(&format!("SET {key} = '{value}'")).await, "C(SET) Z(I)", "{key} = {value}");
+        tried += 1;
+    }
+    assert!(tried > 40, "{tried}");
+    // Secrets are in no line. Who may only look sets nothing; and who is listed no more may nothing more.
+    assert_eq!(admin.shown("SET auth_user = 'asker'; SET auth_password = 'hunter2'").await, "C(SET) C(SET) Z(I)");
+    assert_eq!(stats.shown("SET limits.pool_size = 3").await, "E(42501) Z(I)");
+    assert_eq!(admin.shown("SET stats_users = ''").await, "C(SET) Z(I)");
+    assert_eq!(stats.shown("SHOW STATE").await, "E(42501) Z(I)");
+    sidepool.log_has("option set until the next reload");
+    assert!(!sidepool.log().contains("hunter"), "{}", sidepool.log());
 }
 
 #[tokio::test]

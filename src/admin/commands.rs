@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database::{self, described};
+use super::setting::Setting;
 use super::tokens::Token;
 use crate::error::{PgError, SqlState};
 use crate::pool::Scope;
-use crate::server::{Reins, Signal};
+use crate::server::{Reins, Reloaded, Signal};
 use crate::session::{House, Stop};
 
 /// How often a command that waits looks again.
@@ -22,6 +23,8 @@ pub(super) struct Command {
     pub(super) usage: &'static str,
 }
 
+pub(super) const SET: Command = Command { name: "SET", takes: Takes::Setting, verb: Verb::Set, usage: "SET key = value" };
+
 pub(super) const COMMANDS: &[Command] = &[
     Command { name: "PAUSE", takes: Takes::MaybeDatabase, verb: Verb::Pause, usage: "PAUSE [db]" },
     Command { name: "RESUME", takes: Takes::MaybeDatabase, verb: Verb::Resume, usage: "RESUME [db]" },
@@ -29,6 +32,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { name: "ENABLE", takes: Takes::Database, verb: Verb::Enable, usage: "ENABLE db" },
     Command { name: "RECONNECT", takes: Takes::MaybeDatabase, verb: Verb::Reconnect, usage: "RECONNECT [db]" },
     Command { name: "RELOAD", takes: Takes::Nothing, verb: Verb::Reload, usage: "RELOAD" },
+    SET,
+    Command { name: "RESET", takes: Takes::Option, verb: Verb::Set, usage: "RESET key" },
     Command { name: "WAIT_CLOSE", takes: Takes::MaybeDatabase, verb: Verb::WaitClose, usage: "WAIT_CLOSE [db]" },
     Command { name: "KILL", takes: Takes::MaybeDatabase, verb: Verb::Kill, usage: "KILL [db]" },
     Command { name: "KILL_CLIENT", takes: Takes::Client, verb: Verb::KillClient, usage: "KILL_CLIENT id" },
@@ -43,6 +48,7 @@ enum Verb {
     Enable,
     Reconnect,
     Reload,
+    Set,
     WaitClose,
     Kill,
     KillClient,
@@ -56,6 +62,9 @@ pub(super) enum Takes {
     Database,
     Client,
     Way,
+    /// An option and its value.
+    Setting,
+    Option,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +74,7 @@ pub(super) enum Argument {
     Client(u64),
     /// Of going down.
     Way(Signal),
+    Setting(Setting),
 }
 
 /// What is left to do when a command has been run.
@@ -72,7 +82,20 @@ pub(super) enum Argument {
 pub(super) struct Done {
     /// For the process, when the client has its answer.
     pub(super) signal: Option<Signal>,
-    pub(super) notice: Option<PgError>,
+    pub(super) notices: Vec<PgError>,
+}
+
+impl Done {
+    /// What whoever asked for another configuration should know of it.
+    pub(super) fn of(reloaded: &Reloaded) -> Self {
+        let said = |what: &str, options: &[&str]| {
+            (!options.is_empty()).then(|| PgError::notice(format!("{what}: {}", options.join(", "))))
+        };
+        let needs_restart = said("these need a restart, and stay as they were", &reloaded.needs_restart);
+        let unset = said("these had been set, and are as configured again", &reloaded.unset);
+        let notes = reloaded.notes.iter().map(|note| PgError::notice(note.clone()));
+        Self { signal: None, notices: needs_restart.into_iter().chain(unset).chain(notes).collect() }
+    }
 }
 
 /// `name` in upper case.
@@ -84,6 +107,11 @@ impl Takes {
     /// # Errors
     /// 42601 for what the command does not take.
     pub(super) fn read(self, command: &Command, rest: &[Token]) -> Result<Argument, PgError> {
+        match self {
+            Self::Setting => return Setting::assigned(rest).map(Argument::Setting),
+            Self::Option => return Setting::reset(rest).map(Argument::Setting),
+            _ => {}
+        }
         let words: Option<Vec<&str>> = rest.iter().map(Token::word).collect();
         let argument = match (self, words.as_deref()) {
             (Self::Nothing, Some([])) => Some(Argument::None),
@@ -111,7 +139,8 @@ impl Command {
         match argument {
             Argument::None => return reload(reins).await,
             Argument::Client(id) => kill_client(house, *id)?,
-            Argument::Way(signal) => return Ok(Done { signal: Some(*signal), notice: None }),
+            Argument::Way(signal) => return Ok(Done { signal: Some(*signal), ..Done::default() }),
+            Argument::Setting(setting) => return setting.run(reins).await,
             Argument::Database(name) => {
                 let scope = database::scope(house, name.as_deref())?;
                 self.begin(house, &scope)?;
@@ -143,7 +172,7 @@ impl Command {
             Verb::Reconnect => registry.covered(scope).iter().for_each(|pool| pool.reconnect()),
             Verb::Kill => kill(house, scope),
             Verb::Pause | Verb::Resume | Verb::Enable => {}
-            Verb::WaitClose | Verb::Reload | Verb::KillClient | Verb::Shutdown => {}
+            Verb::WaitClose | Verb::Reload | Verb::Set | Verb::KillClient | Verb::Shutdown => {}
         }
         Ok(())
     }
@@ -159,9 +188,7 @@ async fn reload(reins: &Reins) -> Result<Done, PgError> {
             .with_detail("Nothing has changed.")
             .with_hint("Correct it, and RELOAD again.")
     })?;
-    let options = reloaded.needs_restart.join(", ");
-    let notice = PgError::notice(format!("these need a restart, and stay as they were: {options}"));
-    Ok(Done { signal: None, notice: Some(notice).filter(|_| !options.is_empty()) })
+    Ok(Done::of(&reloaded))
 }
 
 /// Until the servers of a pause that has begun are gone.

@@ -75,7 +75,7 @@ impl Handler {
                 role.may_command(command.name).map_err(wired)?;
                 tracing::info!(user = self.user, command = command.name, ?argument, "console command");
                 let done = command.run(&self.house, &self.desk.reins, argument).await.map_err(wired)?;
-                if let Some(told) = &done.notice {
+                for told in &done.notices {
                     notice(client, told).await?;
                 }
                 if done.signal.is_some() {

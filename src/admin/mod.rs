@@ -16,6 +16,7 @@ mod inbox;
 mod remote;
 mod role;
 mod session;
+mod setting;
 pub(crate) mod snapshot;
 mod statement;
 mod table;

@@ -49,7 +49,7 @@ impl Remote {
     ///
     /// # Errors
     /// What it is about does not exist, or is not in the state to do that.
-    pub(crate) async fn command(&self, name: &str, target: Target) -> Result<Option<PgError>, PgError> {
+    pub(crate) async fn command(&self, name: &str, target: Target) -> Result<Vec<PgError>, PgError> {
         let command =
             commands::named(name).ok_or_else(|| PgError::error(SqlState::SYNTAX_ERROR, format!("there is no command {name}")))?;
         let (house, reins) = (Arc::clone(&self.house), self.reins.clone());
@@ -66,7 +66,7 @@ impl Remote {
         let done = self.workers.spawn(run).await;
         // It fails by itself only while the process ends, or by a fault of ours.
         let done = done.unwrap_or_else(|_| Err(PgError::error(SqlState::INTERNAL_ERROR, "the command was interrupted")));
-        done.map(|done| done.notice)
+        done.map(|done| done.notices)
     }
 
     /// Who waits, the longest first.

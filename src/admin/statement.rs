@@ -1,6 +1,7 @@
 //! What a client of the console asks for.
 
 use super::commands::{self, Argument, Command};
+use super::setting;
 use super::tokens::{Token, statements};
 use super::views::{self, View};
 use crate::error::{PgError, SqlState};
@@ -63,7 +64,9 @@ impl Statement {
         match first.as_str() {
             "SHOW" | "SELECT" => Self::show(tokens),
             "SET" => Self::set(rest),
-            "RESET" => Ok(Self::Ignored("RESET")),
+            "RESET" if !matches!(rest, [Token::Word(name)] if setting::is_known(&name.to_ascii_lowercase())) => {
+                Ok(Self::Ignored("RESET"))
+            }
             "DISCARD" if is(rest, "ALL") => Ok(Self::Ignored("DISCARD ALL")),
             "DEALLOCATE" if is(rest, "ALL") => Ok(Self::Ignored("DEALLOCATE ALL")),
             "CLOSE" if is(rest, "ALL") => Ok(Self::Ignored("CLOSE CURSOR ALL")),
@@ -73,7 +76,7 @@ impl Statement {
             "COMMIT" | "END" => Ok(Self::End("COMMIT")),
             "ROLLBACK" | "ABORT" => Ok(Self::End("ROLLBACK")),
             _ => match commands::named(&first) {
-                Some(command) => Ok(Self::Command(command, command.takes.read(command, rest)?)),
+                Some(command) => Self::command(command, rest),
                 None => Err(invalid(tokens)),
             },
         }
@@ -107,22 +110,18 @@ impl Statement {
     }
 
     fn set(rest: &[Token]) -> Result<Self, PgError> {
-        let rest = if rest.first().is_some_and(|t| t.is("SESSION") || t.is("LOCAL")) { &rest[1..] } else { rest };
-        let name = rest.first().and_then(Token::word).unwrap_or_default().to_ascii_lowercase();
+        let bare = if rest.first().is_some_and(|t| t.is("SESSION") || t.is("LOCAL")) { &rest[1..] } else { rest };
+        let name = bare.first().and_then(Token::word).unwrap_or_default().to_ascii_lowercase();
         // `SET TIME ZONE …`, `SET NAMES …`, `SET SESSION CHARACTERISTICS AS TRANSACTION …`
         let is_sql = ["time", "names", "characteristics"].contains(&name.as_str());
         if is_sql || IGNORED.contains(&name.as_str()) || CONSTANTS.iter().any(|(known, _)| *known == name) {
             return Ok(Self::Ignored("SET"));
         }
-        if views::is_setting(&name) {
-            return Err(PgError::error(
-                SqlState::CANT_CHANGE_RUNTIME_PARAM,
-                format!("parameter \"{name}\" cannot be changed now"),
-            )
-            .with_hint("Change it in the configuration file, and RELOAD; SHOW CONFIG says which need a restart."));
-        }
-        Err(PgError::error(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
-            .with_hint("SHOW CONFIG lists those that there are."))
+        Self::command(&commands::SET, rest)
+    }
+
+    fn command(command: &'static Command, rest: &[Token]) -> Result<Self, PgError> {
+        Ok(Self::Command(command, command.takes.read(command, rest)?))
     }
 }
 
@@ -132,10 +131,7 @@ fn is(rest: &[Token], keyword: &str) -> bool {
 
 /// In PgBouncer's words.
 fn invalid(tokens: &[Token]) -> PgError {
-    let words = tokens.iter().map(|token| match token {
-        Token::Word(word) => word.clone(),
-        Token::Symbol(symbol) => symbol.to_string(),
-    });
+    let words = tokens.iter().map(ToString::to_string);
     let text: String = words.collect::<Vec<_>>().join(" ").chars().take(100).collect();
     PgError::error(SqlState::PROTOCOL_VIOLATION, format!("invalid command '{text}', use SHOW HELP;"))
         .with_hint("This is the console of the pooler, not a database: SHOW HELP lists what it answers.")
@@ -191,7 +187,8 @@ mod tests {
             ("SELECT * FROM pools", SqlState::PROTOCOL_VIOLATION),
             ("DROP TABLE x", SqlState::PROTOCOL_VIOLATION),
             ("SHOW POOLS; DROP TABLE x", SqlState::PROTOCOL_VIOLATION),
-            ("SET limits.pool_size = 3", SqlState::CANT_CHANGE_RUNTIME_PARAM),
+            ("SET workers = 3", SqlState::CANT_CHANGE_RUNTIME_PARAM),
+            ("SET LOCAL limits.pool_size = 3", SqlState::SYNTAX_ERROR),
             ("SET pool_sise = 3", SqlState::UNDEFINED_OBJECT),
             ("= 1", SqlState::PROTOCOL_VIOLATION),
         ] {

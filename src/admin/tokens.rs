@@ -1,5 +1,7 @@
 //! Words of a console's statement: names, numbers, literals, and little else.
 
+use std::fmt;
+
 use crate::error::{PgError, SqlState};
 
 /// Statements in one message.
@@ -24,6 +26,16 @@ impl Token {
 
     pub(super) fn is(&self, keyword: &str) -> bool {
         self.word().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
+    }
+}
+
+/// As written, but for the quotation marks.
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(word) => f.write_str(word),
+            Self::Symbol(symbol) => symbol.fmt(f),
+        }
     }
 }
 

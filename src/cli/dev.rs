@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use super::{report, serve, urls};
 use crate::admin;
 use crate::config::{
-    AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Log, Password, Prepared, Settings, Sources, SslMode, Upstream,
-    UpstreamSocket, UpstreamTls,
+    Amended, AuthQuery, ClientAuth, ConfigError, Host, Lint, Loaded, Log, Password, Prepared, Settings, Sources, SslMode,
+    Upstream, UpstreamSocket, UpstreamTls,
 };
 use crate::embedded::{self, Binaries, Cluster, Places, Role, Server, Spec, Storage};
 use crate::http;
@@ -134,7 +134,7 @@ async fn front(
     let http = http::start(&mut running, &loaded.settings)?;
     announce(&running, http, &loaded, postgres);
     let (place, (sources, log)) = (Place::of(postgres), again);
-    let read = move || settle(&place, Prepared::new(&sources)?.lint_unless_told(Lint::Log));
+    let read = move |set: Option<&Amended>| settle(&place, Prepared::new(&sources.amended(set))?.lint_unless_told(Lint::Log));
     tokio::spawn(running.reloader(loaded, Source { read: Box::new(read), log }).watch());
 
     let (tell, told) = mpsc::unbounded_channel();

@@ -50,7 +50,7 @@ fn serve(loaded: Loaded, sources: Sources, begin: Begin, log: Relog) -> Result<(
         let http = http::start(&mut running, &settings)?;
         running.await_successor(&settings.listen)?;
         let source = loaded.source.clone();
-        let reloader = running.reloader(loaded, Source { read: Box::new(move || load(&sources)), log });
+        let reloader = running.reloader(loaded, Source { read: Box::new(move |set| load(&sources.amended(set))), log });
         reload_on_hangup(&reloader, notify.clone())?;
         tokio::spawn(reloader.watch());
         announce(&running, http, &settings, &source);

@@ -128,16 +128,21 @@ fn check_keys(file: &str, tree: &Table) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The right name in the wrong table, another pooler's name, or a slip of the hand, in that order.
-fn guess(key: &str) -> Option<&'static str> {
+/// The right name in the wrong table, another pooler's name, or a slip of the hand in either, in that order.
+pub(crate) fn guess(key: &str) -> Option<&'static str> {
     let name = key.rsplit('.').next().unwrap_or(key);
     let misplaced = options::all().find(|option| option.name() == name || option.flag == name);
     let foreign = || options::all().find(|option| option.elsewhere.iter().any(|(_, theirs)| *theirs == name));
     let exact = misplaced.or_else(foreign).map(|option| option.key);
-    exact.or_else(|| nearest(key, options::all().map(|option| option.key))).or_else(|| {
+    let near_ours = || {
         let near = nearest(name, options::all().map(Opt::name))?;
         options::all().find(|option| option.name() == near).map(|option| option.key)
-    })
+    };
+    let near_theirs = || {
+        let near = nearest(name, options::all().flat_map(|option| option.elsewhere.iter().map(|(_, theirs)| *theirs)))?;
+        options::all().find(|option| option.elsewhere.iter().any(|(_, theirs)| *theirs == near)).map(|option| option.key)
+    };
+    exact.or_else(|| nearest(key, options::all().map(|option| option.key))).or_else(near_ours).or_else(near_theirs)
 }
 
 /// The parser quotes the line it stumbled over, and that line may hold a password: only the place and the reason are shown.

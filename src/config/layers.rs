@@ -17,6 +17,8 @@ pub(super) struct Layers<'a> {
     pub(super) file: Option<&'a ConfigFile>,
     pub(super) env: &'a BTreeMap<&'static str, String>,
     pub(super) flags: &'a BTreeMap<&'static str, String>,
+    /// While it runs. An empty text takes the option away, where it may be missing.
+    pub(super) set: &'a BTreeMap<&'static str, Password>,
 }
 
 /// Which layer had the last word on an option.
@@ -26,6 +28,7 @@ pub(super) enum Origin<'a> {
     File(&'a ConfigFile),
     Env(&'static str),
     Flag(&'static str),
+    Set,
 }
 
 impl<'a> Layers<'a> {
@@ -33,7 +36,7 @@ impl<'a> Layers<'a> {
         let merged = self.merged().map_err(|_| ConfigError::new("the settings cannot be merged", "Check the file's tables."))?;
         let mut draft = Draft::blank();
         for option in options::all() {
-            let Some(value) = find(&merged, option.key) else {
+            let Some(value) = find(&merged, option.key).filter(|_| !self.is_taken_away(option)) else {
                 draft.shown.push(Shown { option: option.key, value: None });
                 continue;
             };
@@ -76,19 +79,28 @@ impl<'a> Layers<'a> {
         for (key, value) in self.flags {
             builder = builder.set_override(*key, value.as_str())?;
         }
+        for (key, value) in self.set {
+            builder = builder.set_override(*key, value.reveal())?;
+        }
         builder.build()?.collect()
     }
 
     /// As the last layer to name one has it. What is no profile's name is refused when the options are taken.
     fn has_profile(&self, name: &str) -> bool {
         let in_file = || Some(find(&self.file?.tree, "profile")?.to_string());
-        let named = self.flags.get("profile").or_else(|| self.env.get("profile")).cloned().or_else(in_file);
+        let set = self.set.get("profile").map(|profile| profile.reveal().to_owned());
+        let named = set.or_else(|| self.flags.get("profile").or_else(|| self.env.get("profile")).cloned()).or_else(in_file);
         named.is_some_and(|named| named.trim() == name)
+    }
+
+    fn is_taken_away(&self, option: &Opt) -> bool {
+        option.default.is_empty() && self.set.get(option.key).is_some_and(|value| value.reveal().is_empty())
     }
 
     pub(super) fn origin(&self, key: &str) -> Origin<'a> {
         let option = options::all().find(|option| option.key == key);
         match (option, self.file) {
+            (Some(option), _) if self.set.contains_key(option.key) => Origin::Set,
             (Some(option), _) if self.flags.contains_key(key) => Origin::Flag(option.flag),
             (Some(option), _) if self.env.contains_key(key) => Origin::Env(option.env),
             (_, Some(file)) if find(&file.tree, key).is_some() => Origin::File(file),
@@ -113,6 +125,7 @@ impl Origin<'_> {
             Self::File(file) => format!("{key} in {}", file.name),
             Self::Env(name) => format!("{key} (from {name})"),
             Self::Flag(name) => format!("{key} (from --{name})"),
+            Self::Set => format!("{key} (from SET)"),
         }
     }
 

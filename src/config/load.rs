@@ -12,7 +12,8 @@ use super::layers::Layers;
 use super::options::{self, CONFIG_FILE, DEFAULT_FILE};
 use super::projects::{self, ProjectSpec};
 use super::{
-    ConfigError, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Stamp, Timeouts, Upstream, User, checks, url,
+    Amended, ConfigError, FileRead, Limits, Lint, Listen, Log, Logins, Password, Project, Settings, Stamp, Timeouts, Upstream,
+    User, checks, url,
 };
 
 /// Everything the settings can come from. Nothing else is asked: neither the process's environment nor its directory.
@@ -27,6 +28,16 @@ pub struct Sources {
     pub directory: PathBuf,
     /// What `workers = auto` goes by.
     pub cores: usize,
+    /// What was set since, over the file that was read then.
+    pub amended: Option<Amended>,
+}
+
+impl Sources {
+    /// The same, with what was set; `None` reads everything again.
+    #[must_use]
+    pub fn amended(&self, by: Option<&Amended>) -> Self {
+        Self { amended: by.cloned(), ..self.clone() }
+    }
 }
 
 /// Flags and variables hold passwords.
@@ -48,6 +59,8 @@ pub struct Loaded {
     pub state_dir: Option<PathBuf>,
     /// The file that was read, if there was one, and by what a change of it is known.
     pub file: Option<(PathBuf, Option<Stamp>)>,
+    /// The same file's text, for what is set over it.
+    pub read: FileRead,
     pub fixed: Fixed,
 }
 
@@ -82,7 +95,7 @@ pub struct Prepared {
     cores: usize,
     notes: Vec<String>,
     source: Vec<String>,
-    file: Option<(PathBuf, Option<Stamp>)>,
+    file: FileRead,
     fixed: Fixed,
 }
 
@@ -90,15 +103,18 @@ impl Prepared {
     /// # Errors
     /// As [`load`], but for what concerns an upstream.
     pub fn new(sources: &Sources) -> Result<Self, ConfigError> {
-        let file = find_file(sources)?;
+        let Amended { file, values: set } = match sources.amended.clone() {
+            Some(amended) => amended,
+            None => Amended::over(FileRead(find_file(sources)?.map(Arc::new))),
+        };
         let Selected { values, notes } = environment::select(&sources.env);
-        let layers = Layers { file: file.as_ref(), env: &values, flags: &sources.flags };
+        let layers = Layers { file: file.0.as_deref(), env: &values, flags: &sources.flags, set: &set };
         let mut draft = layers.draft()?;
         draft.state_dir = draft.state_dir.or_else(|| state_dir(&sources.env));
         checks::check(&draft)?;
 
         let upstream = draft.upstream.clone().map(|url| (url, layers.origin("upstream").of("upstream")));
-        let (projects, everywhere) = match &file {
+        let (projects, everywhere) = match &file.0 {
             Some(file) => (projects::projects(file, &draft)?, projects::everywhere(file)?),
             None => (Vec::new(), Vec::new()),
         };
@@ -106,7 +122,6 @@ impl Prepared {
         let source = layers.describe();
         let fixed = Fixed(layers.values(options::fixed()));
         let cores = sources.cores;
-        let file = file.map(|file| (file.path, file.stamp));
         Ok(Self { draft, projects, everywhere, upstream, database_url, cores, notes, source, file, fixed })
     }
 
@@ -288,8 +303,9 @@ impl Prepared {
             projects,
         };
         let source = if self.source.is_empty() { "defaults".to_owned() } else { self.source.join(", ") };
-        let (notes, file, fixed) = (self.notes, self.file, self.fixed);
-        Ok(Loaded { settings: Arc::new(settings), notes, source, state_dir, file, fixed })
+        let (notes, read, fixed) = (self.notes, self.file, self.fixed);
+        let file = read.0.as_ref().map(|file| (file.path.clone(), file.stamp.clone()));
+        Ok(Loaded { settings: Arc::new(settings), notes, source, state_dir, file, read, fixed })
     }
 }
 

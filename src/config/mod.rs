@@ -1,5 +1,6 @@
 //! Configuration: one option table → file, environment and flags → checked [`Settings`].
 
+mod amended;
 mod checks;
 mod draft;
 mod environment;
@@ -20,8 +21,10 @@ pub mod units;
 mod upstream_socket;
 pub mod url;
 
+pub use amended::{Amended, FileRead};
 pub use environment::Env;
 pub use error::ConfigError;
+pub(crate) use file::guess;
 pub use live::Live;
 pub use load::{Fixed, Loaded, Prepared, Sources, load};
 pub use network::Network;

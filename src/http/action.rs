@@ -60,9 +60,9 @@ impl Action {
         // As it was asked: the way back to who asked it.
         let (command, about) = (self.command, query);
         match remote.command(command, target).await {
-            Ok(notice) => {
+            Ok(notices) => {
                 tracing::info!(command, about, %peer, "command over HTTP");
-                let said = notice.map(|notice| format!("{}\n", notice.message)).unwrap_or_default();
+                let said: String = notices.iter().map(|notice| format!("{}\n", notice.message)).collect();
                 Answer::plain(200, &format!("{command}\n{said}"))
             }
             Err(error) => {

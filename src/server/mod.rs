@@ -21,7 +21,7 @@ use doors::Doors;
 pub use handed::{Handed, Purpose};
 pub use listen::{Address, StartError};
 pub use notify::Notify;
-pub use reload::{Refused, Reloaded, Reloader, Source};
+pub use reload::{Read, Refused, Reloaded, Reloader, Source};
 pub use shutdown::{Signal, Signals};
 pub use takeover::{Cancels, Predecessor};
 

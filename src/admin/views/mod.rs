@@ -13,8 +13,6 @@ use super::table::{Column, Row, int4, int8, numeric, text};
 use crate::config::Settings;
 use crate::session::House;
 
-pub(super) use settings::is_setting;
-
 /// A name for SHOW, its columns, and what is in it.
 pub(super) struct View {
     /// In lower case.

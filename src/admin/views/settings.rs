@@ -31,11 +31,6 @@ fn row(key: &str, value: Option<String>, default: &str, reload: Reload) -> Row {
     vec![key.into(), value.into(), default.into(), if reload == Reload::Live { "yes" } else { "no" }.into()]
 }
 
-/// Whether an option has this name, ours or PgBouncer's.
-pub(in crate::admin) fn is_setting(name: &str) -> bool {
-    options::all().any(|option| option.key == name || option.elsewhere.contains(&("PgBouncer", name)))
-}
-
 /// Sizes of what is there by number; buffers belong to busy tasks, and are not counted.
 pub(super) fn mem(scene: &Scene<'_>) -> Vec<Row> {
     let now = snapshot::take(scene.house);
