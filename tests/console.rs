@@ -39,6 +39,11 @@ impl View {
         found.1.clone().unwrap_or_default()
     }
 
+    /// Of every row.
+    fn texts(&self, column: &str) -> Vec<String> {
+        self.0.iter().map(|row| Self(vec![row.clone()]).text(column)).collect()
+    }
+
     fn number(&self, column: &str) -> u64 {
         self.text(column).parse().unwrap_or_else(|_| panic!("{column} is {:?}", self.text(column)))
     }
@@ -633,7 +638,7 @@ async fn kill_client_ends_that_client() {
     assert_eq!(show_in_full(&victim.until_closed().await), STOPPED);
     assert_eq!(other.value("SELECT 'other'").await, "other");
     Postgres::shared().is_idle(&pid).await;
-    until("it is gone", async || View::of(&mut console, "SHOW CLIENTS").await.0.len() == 1).await;
+    until("it is gone", async || View::of(&mut console, "SHOW CLIENTS").await.with("database", "postgres").0.len() == 1).await;
     assert_eq!(console.shown(&format!("KILL_CLIENT {id}")).await, "E(42704) Z(I)");
     // One in session mode, and one that waits to be greeted.
     let mut session = sidepool.session().wire().await;
@@ -832,6 +837,51 @@ async fn shutdown_in_its_three_ways() {
     assert!(sidepool.ended().unwrap().success());
 }
 
+#[tokio::test]
+async fn who_is_at_the_console_is_seen_and_can_be_ended() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[]);
+    let _client = sidepool.session().wire().await;
+    let mut ops = console(&sidepool).parameter("application_name", "ops").wire().await;
+    let mut idle = sidepool.session().database("pgbouncer").wire().await;
+    let clients = View::of(&mut ops, "SHOW CLIENTS").await;
+    let shown: Vec<_> = ["database", "state", "application_name"].iter().map(|name| clients.texts(name)).collect();
+    assert_eq!(shown, [["postgres", "sidepool", "pgbouncer"], ["active", "active", "idle"], ["", "ops", ""]]);
+    let lists = View::of(&mut ops, "SHOW LISTS").await;
+    let counted = ["used_clients", "console_clients"].map(|list| View(lists.0.clone()).with("list", list).number("items"));
+    assert_eq!(counted, [1, 2]);
+    let id = clients.with("database", "pgbouncer").text("id");
+    assert_eq!(ops.shown(&format!("KILL_CLIENT {id}")).await, "C(KILL_CLIENT) Z(I)");
+    assert_eq!(show_in_full(&idle.until_closed().await), STOPPED);
+    until("it is gone", async || View::of(&mut ops, "SHOW CLIENTS").await.0.len() == 2).await;
+    assert_eq!(ops.shown(&format!("KILL_CLIENT {id}")).await, "E(42704) Z(I)");
+    // In the middle of a command, which is taken back.
+    let mut open = sidepool.transaction().wire().await;
+    open.run("BEGIN").await;
+    let mut pausing = console(&sidepool).parameter("application_name", "pausing").wire().await;
+    pausing.send(&wire::query("SHOW VERSION; PAUSE")).await;
+    until("it is paused", async || paused(&mut ops).await).await;
+    let id = View::of(&mut ops, "SHOW CLIENTS").await.with("application_name", "pausing").text("id");
+    ops.run(&format!("KILL_CLIENT {id}")).await;
+    assert!(show_in_full(&pausing.until_closed().await).ends_with(STOPPED));
+    until("it goes on", async || !paused(&mut ops).await).await;
+}
+
+#[tokio::test]
+async fn the_console_lasts_as_long_as_the_process_and_is_told_that_it_ends() {
+    let mut sidepool = Sidepool::start(Postgres::shared(), &[]);
+    let mut open = sidepool.transaction().wire().await;
+    open.run("BEGIN").await;
+    let (mut one, mut two) = (console_of(&sidepool).await, console_of(&sidepool).await);
+    sidepool.signal(rustix::process::Signal::TERM);
+    sidepool.log_has("draining");
+    assert_eq!(View::of(&mut one, "SHOW STATE").await.with("key", "draining").text("value"), "yes");
+    open.run("COMMIT").await;
+    for console in [&mut one, &mut two] {
+        assert_eq!(show_in_full(&console.until_closed().await), STOPPED);
+    }
+    assert!(sidepool.ended().unwrap().success());
+}
+
 /// Nothing fails, and both see the same number of transactions.
 #[tokio::test]
 async fn pgbench_does_not_notice_pauses_and_reconnects() {
@@ -901,6 +951,6 @@ async fn a_look_at_many_clients_is_quick() {
     }
     let mut console = console_of(&sidepool).await;
     let began = std::time::Instant::now();
-    assert_eq!(View::of(&mut console, "SHOW CLIENTS").await.0.len(), 500);
+    assert_eq!(View::of(&mut console, "SHOW CLIENTS").await.0.len(), 501, "with the one who looks");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }

@@ -9,7 +9,7 @@ use super::tokens::Token;
 use crate::error::{PgError, SqlState};
 use crate::pool::Scope;
 use crate::server::{Reins, Reloaded, Signal};
-use crate::session::{House, Stop};
+use crate::session::{Console, House, Stop};
 
 /// How often a command that waits looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -77,6 +77,13 @@ pub(super) enum Argument {
     Setting(Setting),
 }
 
+/// What commands work on.
+pub(super) struct Means<'a> {
+    pub(super) house: &'a Arc<House>,
+    pub(super) reins: &'a Reins,
+    pub(super) console: &'a dyn Console,
+}
+
 /// What is left to do when a command has been run.
 #[derive(Debug, Default)]
 pub(super) struct Done {
@@ -135,10 +142,11 @@ impl Command {
     ///
     /// # Errors
     /// What it is about does not exist, or is not in the state to do that.
-    pub(super) async fn run(&self, house: &Arc<House>, reins: &Reins, argument: &Argument) -> Result<Done, PgError> {
+    pub(super) async fn run(&self, means: &Means<'_>, argument: &Argument) -> Result<Done, PgError> {
+        let Means { house, reins, console } = means;
         match argument {
             Argument::None => return reload(reins).await,
-            Argument::Client(id) => kill_client(house, *id)?,
+            Argument::Client(id) => kill_client(house, *console, *id)?,
             Argument::Way(signal) => return Ok(Done { signal: Some(*signal), ..Done::default() }),
             Argument::Setting(setting) => return setting.run(reins).await,
             Argument::Database(name) => {
@@ -236,8 +244,8 @@ fn kill(house: &House, scope: &Scope) {
     }
 }
 
-fn kill_client(house: &House, id: u64) -> Result<(), PgError> {
-    if house.sessions.stop(id) {
+fn kill_client(house: &House, console: &dyn Console, id: u64) -> Result<(), PgError> {
+    if house.sessions.stop(id) || console.end(id) {
         return Ok(());
     }
     let error = PgError::error(SqlState::UNDEFINED_OBJECT, format!("client {id} does not exist"));

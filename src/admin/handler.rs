@@ -16,7 +16,7 @@ use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 
 use super::Desk;
-use super::commands::COMMANDS;
+use super::commands::{COMMANDS, Means};
 use super::role::Role;
 use super::statement::Statement;
 use super::table::{self, Column, int4, text};
@@ -74,7 +74,8 @@ impl Handler {
             Statement::Command(command, argument) => {
                 role.may_command(command.name).map_err(wired)?;
                 tracing::info!(user = self.user, command = command.name, ?argument, "console command");
-                let done = command.run(&self.house, &self.desk.reins, argument).await.map_err(wired)?;
+                let means = Means { house: &self.house, reins: &self.desk.reins, console: &*self.desk };
+                let done = command.run(&means, argument).await.map_err(wired)?;
                 for told in &done.notices {
                     notice(client, told).await?;
                 }

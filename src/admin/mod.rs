@@ -5,12 +5,13 @@
 //! handlers (`handler`), which encode the answers.
 //!
 //! Console sessions are none of the pool's clients: they answer when all of those places are taken, and have few of their
-//! own.
+//! own. They last until the process ends, so that a drain can be watched.
 
 mod averages;
 mod client;
 mod commands;
 mod database;
+mod guest;
 mod handler;
 mod inbox;
 mod remote;
@@ -30,7 +31,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pgwire::api::ConnectionHandle;
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
@@ -40,6 +40,7 @@ use crate::session::login::Login;
 use crate::session::{Console, House};
 use crate::wire::startup::CancelRequest;
 use averages::Averages;
+use guest::{Guest, KEY_BYTES};
 pub(crate) use remote::{Remote, Target};
 use role::Role;
 
@@ -47,8 +48,6 @@ use role::Role;
 const SESSIONS_MAX: usize = 32;
 /// So many of them are for administrators alone: whoever only looks may not keep them out.
 const ADMINS_MIN: usize = 8;
-/// As long as the cancel keys of protocol 3.0 are, in bytes.
-const KEY_BYTES: usize = 4;
 /// Above what other systems take for process ids, so that a key of the console's is none of a client's.
 const PID_FIRST: i32 = 0x7000_0000;
 
@@ -68,14 +67,10 @@ struct Desk {
 
 #[derive(Debug, Default)]
 struct Sessions {
-    by_pid: HashMap<i32, Session>,
+    by_pid: HashMap<i32, Arc<Guest>>,
     last_pid: i32,
-}
-
-#[derive(Debug)]
-struct Session {
-    key: [u8; KEY_BYTES],
-    cancel: Arc<ConnectionHandle>,
+    /// Nobody may stay: the process ends.
+    is_over: bool,
 }
 
 /// A place among the console's sessions, until dropped.
@@ -83,8 +78,7 @@ struct Session {
 struct Place {
     desk: Arc<Desk>,
     pid: i32,
-    key: [u8; KEY_BYTES],
-    cancel: Arc<ConnectionHandle>,
+    guest: Arc<Guest>,
 }
 
 impl Console for Desk {
@@ -95,7 +89,7 @@ impl Console for Desk {
     fn serve(self: Arc<Self>, house: Arc<House>, login: Login) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let role = Role::of(&house.settings.get(), &login.project.name, &login.user);
-            match role.and_then(|role| self.enter(role)) {
+            match role.and_then(|role| self.enter(role, house.sessions.next_id(), &login)) {
                 Ok(place) => {
                     house.registry.telemetry().logins.accepted.one();
                     session::run(place, house, login).await;
@@ -107,18 +101,34 @@ impl Console for Desk {
 
     fn cancel(&self, request: &CancelRequest) -> bool {
         let sessions = self.sessions.lock();
-        let Some(session) = sessions.by_pid.get(&request.pid) else { return false };
-        let is_theirs = bool::from(session.key.as_slice().ct_eq(&request.key));
+        let Some(guest) = sessions.by_pid.get(&request.pid) else { return false };
+        let is_theirs = bool::from(guest.key.as_slice().ct_eq(&request.key));
         if is_theirs {
-            let cancel = Arc::clone(&session.cancel);
+            let cancel = Arc::clone(&guest.cancel);
             tokio::spawn(async move { cancel.cancel().await });
         }
         is_theirs
     }
+
+    fn clients(&self) -> usize {
+        self.sessions.lock().by_pid.len()
+    }
+
+    fn end(&self, id: u64) -> bool {
+        let sessions = self.sessions.lock();
+        let found = sessions.by_pid.values().find(|guest| guest.id == id);
+        found.map(|guest| guest.stop()).is_some()
+    }
+
+    fn stop(&self) {
+        let mut sessions = self.sessions.lock();
+        sessions.is_over = true;
+        sessions.by_pid.values().for_each(|guest| guest.stop());
+    }
 }
 
 impl Desk {
-    fn enter(self: &Arc<Self>, role: Role) -> Result<Place, PgError> {
+    fn enter(self: &Arc<Self>, role: Role, id: u64, login: &Login) -> Result<Place, PgError> {
         let mut key = [0; KEY_BYTES];
         self.random.fill(&mut key).map_err(|_| PgError::fatal(SqlState::INTERNAL_ERROR, "the system gives no random bytes"))?;
         let most = if role == Role::Admin { SESSIONS_MAX } else { SESSIONS_MAX - ADMINS_MIN };
@@ -130,13 +140,19 @@ impl Desk {
         }
         sessions.last_pid = sessions.last_pid.wrapping_add(1) & 0xff_ffff;
         let pid = PID_FIRST | sessions.last_pid;
-        let cancel = Arc::<ConnectionHandle>::default();
-        sessions.by_pid.insert(pid, Session { key, cancel: Arc::clone(&cancel) });
-        Ok(Place { desk: Arc::clone(self), pid, key, cancel })
+        let guest = Arc::new(Guest::new(id, key, login));
+        if sessions.is_over {
+            guest.stop();
+        }
+        sessions.by_pid.insert(pid, Arc::clone(&guest));
+        Ok(Place { desk: Arc::clone(self), pid, guest })
     }
 
-    fn sessions(&self) -> usize {
-        self.sessions.lock().by_pid.len()
+    /// Who is at the console, in the order they came.
+    fn guests(&self) -> Vec<Arc<Guest>> {
+        let mut guests: Vec<_> = self.sessions.lock().by_pid.values().cloned().collect();
+        guests.sort_by_key(|guest| guest.id);
+        guests
     }
 }
 

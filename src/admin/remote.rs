@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
-use super::commands::{self, Argument, Done};
+use super::commands::{self, Argument, Done, Means};
 use super::database;
 use super::table::{Cell, Column, Row};
 use super::views::{self, own};
 use crate::error::{PgError, SqlState};
 use crate::server::{Reins, Running};
-use crate::session::House;
+use crate::session::{Console, House};
 
 /// Rows given of each view, in rows.
 const ROWS_MAX: usize = 100;
@@ -21,6 +21,7 @@ const ROWS_MAX: usize = 100;
 pub(crate) struct Remote {
     pub(crate) house: Arc<House>,
     reins: Reins,
+    console: Arc<dyn Console>,
     /// Commands open and close connections, which belong to the runtime they were made on.
     workers: Handle,
 }
@@ -41,7 +42,8 @@ pub(crate) enum Target {
 impl Remote {
     /// Must be called inside the runtime that serves the clients.
     pub(crate) fn new(running: &Running) -> Self {
-        Self { house: Arc::clone(&running.house), reins: running.reins.clone(), workers: Handle::current() }
+        let (house, console) = (Arc::clone(&running.house), running.console());
+        Self { house, reins: running.reins.clone(), console, workers: Handle::current() }
     }
 
     /// Runs a command of the console's; what there is to say of it. PAUSE comes back when the pools are shut, and waits for no
@@ -52,15 +54,16 @@ impl Remote {
     pub(crate) async fn command(&self, name: &str, target: Target) -> Result<Vec<PgError>, PgError> {
         let command =
             commands::named(name).ok_or_else(|| PgError::error(SqlState::SYNTAX_ERROR, format!("there is no command {name}")))?;
-        let (house, reins) = (Arc::clone(&self.house), self.reins.clone());
+        let (house, reins, console) = (Arc::clone(&self.house), self.reins.clone(), Arc::clone(&self.console));
         let run = async move {
+            let means = Means { house: &house, reins: &reins, console: &*console };
             match target {
                 Target::Pools { project, database } => {
                     let scope = database::exactly(&house, project.as_deref(), database.as_deref())?;
                     command.begin(&house, &scope).map(|()| Done::default())
                 }
-                Target::Client(id) => command.run(&house, &reins, &Argument::Client(id)).await,
-                Target::Process => command.run(&house, &reins, &Argument::None).await,
+                Target::Client(id) => command.run(&means, &Argument::Client(id)).await,
+                Target::Process => command.run(&means, &Argument::None).await,
             }
         };
         let done = self.workers.spawn(run).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -23,6 +24,7 @@ use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
 use crate::session::House;
 use crate::session::login::Login;
+use crate::telemetry::log_connection;
 use crate::wire::frame::HEADER_BYTES;
 use crate::wire::reply;
 
@@ -53,16 +55,23 @@ const INPUT_BYTES_MAX: usize = BODY_BYTES_MAX + HEADER_BYTES;
 pub(super) async fn run(place: Place, house: Arc<House>, login: Login) {
     let user = login.user.clone();
     let peer = login.stream.peer();
-    tracing::debug!(user, %peer, "console session");
-    let client = Client::new(&login.stream, &place.cancel);
+    let (log, patience) = {
+        let settings = house.settings.get();
+        (settings.log.connections, settings.timeouts.recovery)
+    };
+    log_connection!(log, user, database = place.guest.about.pool.database, %peer, "client logged in at the console");
+    let client = Client::new(&login.stream, &place.guest.cancel);
     let handler =
         Handler { desk: Arc::clone(&place.desk), house, project: login.project.name.clone(), user, asked: Mutex::default() };
     let mut session =
         Session { stream: login.stream, client, handler, names: BTreeSet::new(), input: BytesMut::new(), batch: Batch::Runs };
     session.client.out.extend_from_slice(&login.greeting);
-    if let Err(error) = session.converse(&place).await {
-        tracing::debug!(%peer, %error, "console session ended");
-    }
+    let ended = tokio::select! {
+        ended = session.converse(&place) => ended,
+        () = place.guest.stopped() => session.take_leave(patience).await,
+    };
+    let error = ended.err();
+    log_connection!(log, %peer, error = error.as_ref().map(tracing::field::display), "client left the console");
 }
 
 struct Session {
@@ -108,7 +117,10 @@ impl Session {
                     return self.stream.shutdown().await;
                 }
             };
-            if self.answer(message).await == Next::End {
+            place.guest.set_busy(true);
+            let next = self.answer(message).await;
+            place.guest.set_busy(false);
+            if next == Next::End {
                 return self.stream.shutdown().await;
             }
             let asked = self.handler.asked.lock().take();
@@ -125,16 +137,32 @@ impl Session {
     fn greet(&mut self, place: &Place) {
         let out = &mut self.client.out;
         PARAMETERS.iter().for_each(|(name, value)| _ = reply::parameter_status(out, name, value));
-        reply::backend_key_data(out, place.pid, &place.key);
+        reply::backend_key_data(out, place.pid, &place.guest.key);
         reply::ready_for_query(out, reply::TransactionStatus::Idle);
     }
 
+    /// Given up half-way, it goes on where it was: what has left is no more in the buffer.
     async fn flush(&mut self) -> io::Result<()> {
-        if !self.client.out.is_empty() {
-            self.stream.write_all(&self.client.out.split()).await?;
-            self.stream.flush().await?;
+        if self.client.out.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        while !self.client.out.is_empty() {
+            if self.stream.write_buf(&mut self.client.out).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        self.stream.flush().await
+    }
+
+    /// The process ends, or somebody ended it. What it waited for is taken back.
+    async fn take_leave(&mut self, patience: Duration) -> io::Result<()> {
+        let why = PgError::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+        reply::error(&mut self.client.out, &why);
+        let telling = async {
+            self.flush().await?;
+            self.stream.shutdown().await
+        };
+        tokio::time::timeout(patience, telling).await.unwrap_or(Ok(()))
     }
 
     /// One message; what it waits for ends with the client.

@@ -391,6 +391,12 @@ impl Pool {
         idle.server.close();
     }
 
+    /// Nobody is to listen any more: the listener goes with the last who does. Whether it has gone.
+    pub fn close_listener(&self) -> bool {
+        self.listener.close_if_unused();
+        !self.listener.is_open()
+    }
+
     fn log_closed(&self, server: &Server) {
         let log = server.handle.terms.settings.log.connections;
         let age = server.opened_at.elapsed().as_secs();

@@ -36,7 +36,7 @@ pub struct Door {
     login: RwLock<Arc<LoginContext>>,
     /// In the order of the settings.
     upstream_tls: Mutex<Vec<Arc<TlsContext>>>,
-    console: Arc<dyn Console>,
+    pub(super) console: Arc<dyn Console>,
     /// Clients, and those who have not said yet that they are.
     pub(super) connections: Arc<AtomicUsize>,
     /// The process that was taken over from; it may have clients yet.

@@ -102,6 +102,11 @@ impl Running {
         })
     }
 
+    /// What answers the clients of its own database.
+    pub fn console(&self) -> Arc<dyn Console> {
+        Arc::clone(&self.door.console)
+    }
+
     /// HTTP comes in at `listener` until it is told to close it.
     ///
     /// # Errors

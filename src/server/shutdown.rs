@@ -1,7 +1,7 @@
 //! The order of going down.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -10,7 +10,7 @@ use super::Running;
 use super::accept::Door;
 use super::takeover::Successor;
 use crate::pool::Pool;
-use crate::session::{House, Stop};
+use crate::session::{Console, House, Stop};
 
 /// How often the drain looks whether the last client has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -84,7 +84,9 @@ pub(super) async fn run(running: Running, signals: Signals) {
     };
     // ## (Draining | Stopping) => gone
     house.sessions.stop_all(Stop::Now);
-    let _ = tokio::time::timeout(LAST_WORDS, wound_up(&house)).await;
+    // Whoever watches at the console has seen it to the end.
+    door.console.stop();
+    let _ = tokio::time::timeout(LAST_WORDS, wound_up(&house, &*door.console)).await;
     house.registry.all().iter().for_each(|pool| _ = pool.close_idle());
 }
 
@@ -129,7 +131,7 @@ async fn leave(door: &Arc<Door>, successor: Successor, signals: &mut Signals) {
     house.registry.all().iter().for_each(|pool| _ = pool.close_idle());
     let going = async {
         tokio::select! {
-            () = deserted(house, &door.connections) => return tracing::info!("the last client has left"),
+            () = deserted(house, door) => return tracing::info!("the last client has left"),
             () = tokio::time::sleep(limit) => {}
             () = hurried(signals) => {}
         }
@@ -165,20 +167,21 @@ async fn emptied(house: &House) {
     }
 }
 
-/// No client is left, and nothing of what they ran: it is being canceled and rolled back after they have gone.
-async fn wound_up(house: &House) {
+/// No client is left, at the console neither, and nothing of what they ran: it is being canceled and rolled back after they
+/// have gone.
+async fn wound_up(house: &House, console: &dyn Console) {
     let is_at_rest = |pool: &Arc<Pool>| {
         let counts = pool.counts();
-        counts.open == counts.idle
+        counts.open == counts.idle && pool.close_listener()
     };
-    while !house.sessions.is_empty() || !house.registry.all().iter().all(is_at_rest) {
+    while !house.sessions.is_empty() || console.clients() > 0 || !house.registry.all().iter().all(is_at_rest) {
         keep(house).await;
     }
 }
 
-/// Nobody is connected, not even to log in.
-async fn deserted(house: &House, connections: &AtomicUsize) {
-    while connections.load(Ordering::Acquire) > 0 {
+/// Nobody is connected, not even to log in, but for those who watch at the console.
+async fn deserted(house: &House, door: &Door) {
+    while door.connections.load(Ordering::Acquire) > door.console.clients() {
         keep(house).await;
         // Pools whose clients have gone are of no use to anybody.
         house.registry.all().iter().filter(|pool| pool.counts().clients == 0).for_each(|pool| _ = pool.close_idle());

@@ -23,15 +23,20 @@ pub struct About {
 
 impl About {
     pub(super) fn client(login: &Login, pool: &Pool) -> Arc<Self> {
-        Arc::new(Self {
-            pool: Arc::clone(&pool.key),
+        Arc::new(Self::new(login, Arc::clone(&pool.key)))
+    }
+
+    /// `pool` need not exist.
+    pub fn new(login: &Login, pool: Arc<PoolKey>) -> Self {
+        Self {
+            pool,
             peer: login.stream.peer().into(),
             local: login.stream.local().map(End::from),
             tls: login.stream.tls_facts(),
             replication: login.startup.replication,
             connected: Instant::now(),
             connected_at: SystemTime::now(),
-        })
+        }
     }
 
     pub fn peer(&self) -> Peer {

@@ -18,4 +18,13 @@ pub trait Console: std::fmt::Debug + Send + Sync {
 
     /// Cancels what one of its clients runs; whether the key is one of theirs.
     fn cancel(&self, request: &CancelRequest) -> bool;
+
+    /// How many there are.
+    fn clients(&self) -> usize;
+
+    /// Ends the one with this id, which none of the pools' clients has; whether there is one.
+    fn end(&self, id: u64) -> bool;
+
+    /// The process ends: each of them is told (57P01) and leaves, and so does whoever comes yet.
+    fn stop(&self);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{CONNECTION_COLUMNS, SOCKETS, Scene};
 use crate::admin::database::shown;
+use crate::admin::guest::Guest;
 use crate::admin::table::{Cell, Row};
 use crate::admin::time::timestamp;
 use crate::net::socket::Peer;
@@ -15,9 +16,12 @@ use crate::pool::{PoolKey, ServerHandle, ServerView, Ticket};
 use crate::session::Handle;
 use crate::wire::startup::Replication;
 
+/// Those at the console last, as in PgBouncer.
 pub(super) fn clients(scene: &Scene<'_>) -> Vec<Row> {
     let waits = waits(scene);
-    scene.house.sessions.all().iter().map(|handle| client(scene, handle, &waits)).collect()
+    let sessions = scene.house.sessions.all();
+    let clients = sessions.iter().map(|handle| client(scene, handle, &waits));
+    clients.chain(scene.desk.guests().iter().map(|guest| at_console(scene, guest))).collect()
 }
 
 pub(super) fn servers(scene: &Scene<'_>) -> Vec<Row> {
@@ -80,16 +84,44 @@ fn client(scene: &Scene<'_>, handle: &Handle, waits: &Waits) -> Row {
         close_needed: false,
         name: client_name(handle.id),
         link: server.map(|server| server_name(&server)).unwrap_or_default(),
-        pid: match about.peer() {
-            Peer::Unix { pid } => pid.unwrap_or(0),
-            Peer::Tcp(_) => 0,
-        },
+        pid: process_of(about.peer()),
         tls: about.tls,
         application: handle.application_name(),
         statements: handle.prepared_statements(),
         id: handle.id,
     }
     .row(scene)
+}
+
+fn at_console(scene: &Scene<'_>, guest: &Guest) -> Row {
+    let about = &guest.about;
+    Connection {
+        kind: "C",
+        pool: &about.pool,
+        replication: "none",
+        state: if guest.is_busy() { "active" } else { "idle" },
+        peer: about.peer(),
+        local: about.local(),
+        connected: timestamp(about.connected_at),
+        requested: timestamp(about.connected_at),
+        waited: Duration::ZERO,
+        close_needed: false,
+        name: client_name(guest.id),
+        link: String::new(),
+        pid: process_of(about.peer()),
+        tls: about.tls,
+        application: guest.application.clone(),
+        statements: 0,
+        id: guest.id,
+    }
+    .row(scene)
+}
+
+fn process_of(peer: Peer) -> i32 {
+    match peer {
+        Peer::Unix { pid } => pid.unwrap_or(0),
+        Peer::Tcp(_) => 0,
+    }
 }
 
 fn server(scene: &Scene<'_>, key: &PoolKey, view: &ServerView, session: Option<&Arc<Handle>>) -> Row {

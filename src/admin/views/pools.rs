@@ -9,6 +9,7 @@ use crate::admin::snapshot::{self, PoolView, host};
 use crate::admin::table::{Cell, Row};
 use crate::config::Project;
 use crate::pool::{PoolKey, PoolMode};
+use crate::session::Console;
 
 /// A row for each database and user, as the exporter's labels want it: where somebody is on both ports, both are in it.
 pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
@@ -148,7 +149,7 @@ pub(super) fn lists(scene: &Scene<'_>) -> Vec<Row> {
         ("dns_zones", 0),
         ("dns_queries", 0),
         ("dns_pending", 0),
-        ("console_clients", scene.desk.sessions()),
+        ("console_clients", scene.desk.clients()),
     ];
     lists.into_iter().map(|(list, items)| vec![list.into(), items.into()]).collect()
 }

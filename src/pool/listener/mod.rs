@@ -98,6 +98,11 @@ impl Listener {
         }
     }
 
+    /// Whether there is a connection, or will be.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state.lock().line, Line::Open(_))
+    }
+
     /// Its clients are ended, as by a connection that was lost: what they listen to may be somewhere else now.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
