@@ -47,6 +47,11 @@ async fn logins_and_ends_have_a_line_each_when_asked_for() {
     }
     let opened = awaited(&sidepool, "server connection opened", 2).await;
     assert_eq!(opened.len(), 2, "one in each mode");
+    let mut console = sidepool.transaction().database("sidepool").wire().await;
+    console.end().await;
+    let (login, end) =
+        (awaited(&sidepool, "client logged in at the console", 1).await, awaited(&sidepool, "client left the console", 1).await);
+    assert_eq!((&login[0]["database"], &login[0]["peer"]), (&"sidepool".into(), &end[0]["peer"]));
     sidepool.signal(rustix::process::Signal::TERM);
     let closed = awaited(&sidepool, "server connection closed", 2).await;
     let numbers =
@@ -56,6 +61,46 @@ async fn logins_and_ends_have_a_line_each_when_asked_for() {
     let quiet = Sidepool::start(Postgres::shared(), &[]);
     quiet.transaction().wire().await.run("SELECT 1").await;
     assert!(!quiet.log().contains("logged in") && !quiet.log().contains("connection opened"), "{}", quiet.log());
+}
+
+#[tokio::test]
+async fn the_connection_that_listens_for_clients_has_its_lines() {
+    let flags = [("log-format", "json"), ("log-connections", "true"), ("pool-size", "1")];
+    let sidepool = Sidepool::start(Postgres::shared(), &flags);
+    let mut listening = sidepool.transaction().wire().await;
+    listening.run("LISTEN heard").await;
+    // Somebody else wants the server.
+    let mut other = sidepool.transaction().wire().await;
+    other.run("SELECT 1").await;
+    let opened = awaited(&sidepool, "listening connection opened", 1).await;
+    sidepool.signal(rustix::process::Signal::TERM);
+    let closed = awaited(&sidepool, "listening connection closed: nobody listens", 1).await;
+    assert_eq!((&opened[0]["pid"], &opened[0]["pool"]), (&closed[0]["pid"], &closed[0]["pool"]));
+}
+
+#[tokio::test]
+async fn a_pin_is_told_once_and_so_is_its_end() {
+    let flags =
+        [("log-format", "json"), ("log", "info,sidepool::pool=debug"), ("pool-size", "1"), ("timeout-queue-wait", "300ms")];
+    let sidepool = Sidepool::start(Postgres::shared(), &flags);
+    let mut keeper = sidepool.transaction().wire().await;
+    keeper.run("CREATE TEMP TABLE pinned (a text DEFAULT 'hunter2')").await;
+    let mut other = sidepool.transaction().wire().await;
+    for _ in 0..2 {
+        assert!(wire::show(&other.query("SELECT 1").await).starts_with("E(53300)"));
+        keeper.run("INSERT INTO pinned VALUES ('hunter2')").await;
+    }
+    assert!(lines(&sidepool, "pinned server let go").is_empty());
+    keeper.run("DROP TABLE pinned").await;
+    other.run("SELECT 1").await;
+    let ended = awaited(&sidepool, "pinned server let go", 1).await;
+    let pinned = lines(&sidepool, "server pinned");
+    assert_eq!((pinned.len(), ended.len()), (1, 1), "{pinned:?} {ended:?}");
+    assert_eq!(pinned[0]["statement"], "CREATE TEMP TABLE pinned (a text DEFAULT ?)");
+    for line in [&pinned[0], &ended[0]] {
+        assert_eq!((&line["reasons"], &line["session"]), (&"temporary tables".into(), &pinned[0]["session"]));
+    }
+    assert!(!sidepool.log().contains("hunter"), "{}", sidepool.log());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::telemetry::{Count, Kind, Page, PoolName, Tally};
 type Counter = (&'static str, &'static str, fn(&Tally) -> &Count);
 type Gauge = (&'static str, &'static str, fn(&PoolView) -> usize);
 
-const COUNTERS: [Counter; 15] = [
+const COUNTERS: [Counter; 16] = [
     ("sidepool_client_logins_total", "Clients let into the pool.", |t| &t.logins),
     ("sidepool_transactions_total", "Transactions that ended.", |t| &t.transactions),
     ("sidepool_queries_total", "Requests answered: simple queries, and batches up to their Sync.", |t| &t.queries),
@@ -21,6 +21,7 @@ const COUNTERS: [Counter; 15] = [
     ("sidepool_leases_total", "Servers given to clients.", |t| &t.leases),
     ("sidepool_transfers_total", "Servers given to another client than had them last.", |t| &t.transfers),
     ("sidepool_replays_total", "Servers that had to be cleaned or set up for their new client.", |t| &t.replays),
+    ("sidepool_slow_transactions_total", "Transactions that took log.slow_transactions or longer.", |t| &t.slow),
     ("sidepool_unforeseen_states_total", "Transactions that left session state which no text had shown.", |t| &t.unforeseen),
     ("sidepool_upstream_connects_total", "Server connections opened.", |t| &t.connects),
     ("sidepool_upstream_shortcuts_total", "Server connections opened over a Unix socket in the place of TCP.", |t| &t.shortcuts),

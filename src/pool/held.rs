@@ -107,8 +107,14 @@ impl Pool {
         // Two that are pinned at the same time are not both the last.
         let state = self.state.lock();
         let kept = state.held.iter().filter(|h| h.session != hold.session && h.is_kept()).count();
-        let is_excessive = limit > 0 && kept >= limit && !hold.is_kept();
+        let is_new = !hold.is_kept();
+        let is_excessive = limit > 0 && kept >= limit && is_new;
         hold.status.store(if is_excessive { EXCESSIVE } else { PINNED | KEPT }, Ordering::Release);
+        drop(state);
+        if is_new && !is_excessive {
+            let (reasons, statement) = (hold.reasons(), hold.statement.lock());
+            tracing::debug!(pool = %self, session = hold.session, %reasons, statement = statement.as_deref(), "server pinned");
+        }
     }
 
     /// How many servers are held, and for which kinds of state.
@@ -215,8 +221,11 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut state = self.pool.state.lock();
-        leave(&mut state.held, self.hold.session);
+        leave(&mut self.pool.state.lock().held, self.hold.session);
+        if self.hold.is_kept() {
+            let (pool, reasons, held_ms) = (&self.pool, self.hold.reasons(), self.hold.since.elapsed().as_millis());
+            tracing::debug!(%pool, session = self.hold.session, %reasons, held_ms, "pinned server let go");
+        }
     }
 }
 

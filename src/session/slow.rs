@@ -1,4 +1,4 @@
-//! Transactions that take long, told in the log. Off, it is one comparison for each step of a transaction.
+//! Transactions that take long, told in the log and counted. Off, it is one comparison for each step of a transaction.
 //!
 //! ```text
 //! wants a server ──wait──→ has one ──run──→ ReadyForQuery ──idle──→ next request ──run──→ ReadyForQuery (idle)
@@ -150,6 +150,7 @@ impl Relay {
         if total < slow.threshold {
             return;
         }
+        self.membership.pool.tally.slow.one();
         let key = &self.membership.pool.key;
         let ms = |duration: Duration| duration.as_micros() as f64 / 1000.0;
         tracing::warn!(

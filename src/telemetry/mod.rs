@@ -88,6 +88,8 @@ pub struct Tally {
     pub replays: Count,
     /// Transactions that left session state which no text had shown (`verify`).
     pub unforeseen: Count,
+    /// Transactions that took `log.slow_transactions` or longer.
+    pub slow: Count,
     /// Time in the queue, of those who were served from it.
     pub waits: Histogram,
     /// From a server's lease to its return, in transaction mode.

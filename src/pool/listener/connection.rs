@@ -13,6 +13,7 @@ use crate::config::Timeouts;
 use crate::net::stream::Stream;
 use crate::pool::Pool;
 use crate::pool::budget::Permit;
+use crate::telemetry::log_connection;
 use crate::wire::fields::Fields;
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::listen::{Heard, Hub, write_identifier};
@@ -34,6 +35,8 @@ struct Connection {
     pool: Arc<Pool>,
     /// Among all that the pool has opened.
     number: u64,
+    /// Of the server's process.
+    pid: i32,
     stream: Stream,
     encoding: String,
     timeouts: Timeouts,
@@ -67,7 +70,8 @@ pub(super) async fn serve(pool: Arc<Pool>, number: u64, mut commands: UnboundedR
     };
     match connection.run(&mut commands).await {
         Ok(()) => {
-            tracing::debug!(pool = %pool, "listener closed: nobody listens");
+            let (log, pid) = (pool.terms().settings.log.connections, connection.pid);
+            log_connection!(log, pid, %pool, "listening connection closed: nobody listens");
             let _ = connection.stream.write_all(b"X\0\0\0\x04").await;
             let _ = connection.stream.shutdown().await;
         }
@@ -101,11 +105,13 @@ async fn open(pool: &Arc<Pool>, number: u64) -> Option<Connection> {
             return None;
         }
     };
-    tracing::debug!(%pool, pid = connected.key.pid, "listener opened");
+    let pid = connected.key.pid;
+    log_connection!(terms.settings.log.connections, pid, %pool, "listening connection opened");
     let encoding = connected.parameters.iter().find(|(name, _)| name == "client_encoding");
     let mut connection = Connection {
         pool: Arc::clone(pool),
         number,
+        pid,
         stream: connected.stream,
         encoding: encoding.map(|(_, value)| value.clone()).unwrap_or_default(),
         timeouts: terms.settings.timeouts.clone(),
@@ -273,11 +279,12 @@ impl Connection {
     /// Nobody knows what was sent between now and the next connection: PostgreSQL ends a session whose connection broke, and
     /// the client looks again at what it waits for. So do we.
     fn lost(self, lost: &Lost, commands: &mut UnboundedReceiver<Command>) {
-        let Self { pool, number, hub, .. } = self;
+        let Self { pool, number, pid, hub, .. } = self;
+        let log = pool.terms().settings.log.connections;
         match hub.subscribers() {
-            0 => tracing::debug!(%pool, %lost, "the connection that listens for clients was lost, and nobody listens"),
+            0 => log_connection!(log, pid, %pool, %lost, "listening connection closed: it was lost, and nobody listens"),
             clients => {
-                tracing::warn!(%pool, %lost, clients, "the connection that listens for clients was lost: they are ended");
+                tracing::warn!(pid, %pool, %lost, clients, "the connection that listens for clients was lost: they are ended");
                 pool.tally.listeners_lost.one();
             }
         }
