@@ -43,6 +43,7 @@ async fn the_page_in_a_browser_under_load() {
     let sidepool = Sidepool::start(Postgres::shared(), &[http, ("pool-size", "4"), ("lint", "log")]);
     let guarded = Sidepool::start(Postgres::shared(), &[http, ("http-token", TOKEN)]);
     let [_pinned, mut ended] = clients(&sidepool).await;
+    let mut killed = guarded.transaction().wire().await;
     let mut pgbench = load(&sidepool, &place);
     let url = |of: &Sidepool| format!("http://127.0.0.1:{}/", of.http_port());
     let environment = [
@@ -55,12 +56,14 @@ async fn the_page_in_a_browser_under_load() {
         ("LIMIT_MS", "280000".to_owned()),
     ];
     run::run("page", &place, &["node", "page.mjs"], &environment).await;
-    let told = show_in_full(&ended.until_closed().await);
-    assert_eq!(told, "E(FATAL | 57P01 | terminating connection due to administrator command)");
+    for client in [&mut ended, &mut killed] {
+        let told = show_in_full(&client.until_closed().await);
+        assert_eq!(told, "E(FATAL | 57P01 | terminating connection due to administrator command)");
+    }
     // Nobody else has noticed: it would have ended.
     assert_eq!(pgbench.try_wait().expect("it is our child"), None);
     let log = sidepool.log();
-    for command in ["KILL_CLIENT", "PAUSE", "RESUME", "RECONNECT", "RELOAD"] {
+    for command in ["KILL_CLIENT", "PAUSE", "RESUME", "RECONNECT", "RELOAD", "DISABLE", "ENABLE"] {
         let line = format!("command over HTTP command=\"{command}\" about=");
         assert_eq!(log.matches(&line).count(), 1, "{line}: {log}");
     }

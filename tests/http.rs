@@ -406,6 +406,79 @@ async fn a_client_is_ended_by_its_id() {
 }
 
 #[tokio::test]
+async fn a_database_is_closed_to_new_clients_and_opened_again() {
+    let sidepool = served(&[]);
+    let mut inside = sidepool.transaction().wire().await;
+    assert_eq!(command(&sidepool, "POST /api/disable?database=postgres", MEANT).await, (200, "DISABLE\n".into()));
+    assert_eq!(state(&sidepool).await["pools"][0]["disabled"], true);
+    let told = wire::show_in_full(&Wire::try_login(&sidepool.session()).await.1);
+    assert!(told.starts_with("E(FATAL | 55000 | database \"postgres\" is not currently"), "{told}");
+    inside.run("SELECT 'stays'").await;
+    assert_eq!(command(&sidepool, "POST /api/enable?database=postgres", MEANT).await, (200, "ENABLE\n".into()));
+    sidepool.session().wire().await.run("SELECT 'again'").await;
+    assert_eq!(command(&sidepool, "POST /api/enable?database=postgres", MEANT).await.0, 409);
+    assert_eq!(command(&sidepool, "POST /api/disable?project=nobodys", MEANT).await.0, 404);
+}
+
+#[tokio::test]
+async fn everybody_in_a_database_is_ended_and_it_stays_paused() {
+    let sidepool = served(&[]);
+    let (mut open, mut idle) = (sidepool.transaction().wire().await, sidepool.session().wire().await);
+    open.run("BEGIN").await;
+    assert_eq!(command(&sidepool, "POST /api/kill?database=postgres", MEANT).await, (200, "KILL\n".into()));
+    for client in [&mut open, &mut idle] {
+        let told = wire::show_in_full(&client.until_closed().await);
+        assert!(told.contains("FATAL | 57P01"), "{told}");
+    }
+    until("they are gone", async || state(&sidepool).await["clients"] == 0).await;
+    let endpoint = sidepool.transaction();
+    let late = tokio::spawn(async move { endpoint.value("SELECT 'late'").await });
+    until("it waits", async || state(&sidepool).await["waiters"]["total"] == 1).await;
+    assert_eq!(command(&sidepool, "POST /api/resume?database=postgres", MEANT).await.0, 200);
+    assert_eq!(late.await.expect("it is served"), "late");
+}
+
+#[tokio::test]
+async fn the_process_is_ended_when_it_has_answered() {
+    let mut sidepool = served(&[]);
+    let mut client = sidepool.transaction().wire().await;
+    assert_eq!(command(&sidepool, "POST /api/shutdown", MEANT).await, (200, "SHUTDOWN\n".into()));
+    assert!(wire::show(&client.until_closed().await).contains("E(57P01)"));
+    assert!(sidepool.ended().is_some_and(|status| status.success()));
+    let mut sidepool = served(&[]);
+    let mut open = sidepool.transaction().wire().await;
+    open.run("BEGIN").await;
+    assert_eq!(command(&sidepool, "POST /api/shutdown?wait_for=servers", MEANT).await, (200, "SHUTDOWN\n".into()));
+    sidepool.log_has("draining");
+    open.run("COMMIT").await;
+    assert!(sidepool.ended().is_some_and(|status| status.success()));
+    // Who is hurried is told with the same.
+    let mut sidepool = served(&[]);
+    let mut staying = sidepool.transaction().wire().await;
+    assert_eq!(command(&sidepool, "POST /api/shutdown?wait_for=clients", MEANT).await, (200, "SHUTDOWN\n".into()));
+    sidepool.log_has("waiting for the last one to leave");
+    staying.run("SELECT 'still here'").await;
+    assert_eq!(command(&sidepool, "POST /api/shutdown", MEANT).await, (200, "SHUTDOWN\n".into()));
+    assert!(sidepool.ended().is_some_and(|status| status.success()));
+}
+
+#[tokio::test]
+async fn slow_transactions_are_counted() {
+    let sidepool = served(&[("log-slow-transactions", "200ms")]);
+    let mut client = sidepool.transaction().wire().await;
+    for sql in ["SELECT 1", "SELECT pg_sleep(0.3)", "BEGIN; SELECT pg_sleep(0.3)", "COMMIT", "SELECT 2"] {
+        client.run(sql).await;
+    }
+    let counted = async || Scrape::of(&sidepool).await.pool("sidepool_slow_transactions_total");
+    until("both are counted", async || counted().await >= 2.0).await;
+    assert_eq!(counted().await, 2.0);
+    client.run("BEGIN; SELECT pg_sleep(0.3)").await;
+    drop(client);
+    until("the one that broke off too", async || counted().await >= 3.0).await;
+    assert_eq!(state(&sidepool).await["pools"][0]["totals"]["slow_transactions"], 3);
+}
+
+#[tokio::test]
 async fn a_reload_is_asked_for_with_put() {
     let sidepool = served(&[]);
     assert_eq!(command(&sidepool, "PUT /api/reload", MEANT).await, (200, "RELOAD\n".into()));
@@ -433,7 +506,13 @@ async fn nobody_commands_by_accident_or_from_elsewhere() {
         ("POST /api/kill_client", MEANT, 400),
         ("POST /api/kill_client?id=-1", MEANT, 400),
         ("POST /api/pause", "X-Sidepool: 1\r\nTransfer-Encoding: chunked\r\n", 413),
-        ("POST /api/shutdown", MEANT, 405),
+        ("POST /api/shutdown", "", 403),
+        ("GET /api/shutdown", MEANT, 405),
+        ("POST /api/shutdown?wait_for=ever", MEANT, 400),
+        ("POST /api/kill", "", 403),
+        ("POST /api/disable?database=postgres", "", 403),
+        ("POST /api/disable", MEANT, 400),
+        ("POST /api/set", MEANT, 405),
     ] {
         let (status, said) = command(&sidepool, request, headers).await;
         assert_eq!(status, expected, "{request} {headers:?}: {said}");

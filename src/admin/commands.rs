@@ -86,10 +86,10 @@ pub(super) struct Means<'a> {
 
 /// What is left to do when a command has been run.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(crate) struct Done {
     /// For the process, when the client has its answer.
-    pub(super) signal: Option<Signal>,
-    pub(super) notices: Vec<PgError>,
+    pub(crate) signal: Option<Signal>,
+    pub(crate) notices: Vec<PgError>,
 }
 
 impl Done {

@@ -40,6 +40,7 @@ use crate::session::login::Login;
 use crate::session::{Console, House};
 use crate::wire::startup::CancelRequest;
 use averages::Averages;
+pub(crate) use commands::Done;
 use guest::{Guest, KEY_BYTES};
 pub(crate) use remote::{Remote, Target};
 use role::Role;

@@ -10,7 +10,7 @@ use super::database;
 use super::table::{Cell, Column, Row};
 use super::views::{self, own};
 use crate::error::{PgError, SqlState};
-use crate::server::{Reins, Running};
+use crate::server::{Reins, Running, Signal};
 use crate::session::{Console, House};
 
 /// Rows given of each view, in rows.
@@ -37,6 +37,8 @@ pub(crate) enum Target {
     Client(u64),
     /// The process.
     Process,
+    /// How it is to end.
+    End(Signal),
 }
 
 impl Remote {
@@ -46,12 +48,12 @@ impl Remote {
         Self { house, reins: running.reins.clone(), console, workers: Handle::current() }
     }
 
-    /// Runs a command of the console's; what there is to say of it. PAUSE comes back when the pools are shut, and waits for no
-    /// server: whoever asks over HTTP has no patience, and sees them go.
+    /// Runs a command of the console's; what there is to say of it, and to do when that has been said. PAUSE comes back when
+    /// the pools are shut, and waits for no server: whoever asks over HTTP has no patience, and sees them go.
     ///
     /// # Errors
     /// What it is about does not exist, or is not in the state to do that.
-    pub(crate) async fn command(&self, name: &str, target: Target) -> Result<Vec<PgError>, PgError> {
+    pub(crate) async fn command(&self, name: &str, target: Target) -> Result<Done, PgError> {
         let command =
             commands::named(name).ok_or_else(|| PgError::error(SqlState::SYNTAX_ERROR, format!("there is no command {name}")))?;
         let (house, reins, console) = (Arc::clone(&self.house), self.reins.clone(), Arc::clone(&self.console));
@@ -63,13 +65,19 @@ impl Remote {
                     command.begin(&house, &scope).map(|()| Done::default())
                 }
                 Target::Client(id) => command.run(&means, &Argument::Client(id)).await,
+                Target::End(signal) => command.run(&means, &Argument::Way(signal)).await,
                 Target::Process => command.run(&means, &Argument::None).await,
             }
         };
         let done = self.workers.spawn(run).await;
         // It fails by itself only while the process ends, or by a fault of ours.
-        let done = done.unwrap_or_else(|_| Err(PgError::error(SqlState::INTERNAL_ERROR, "the command was interrupted")));
-        done.map(|done| done.notices)
+        done.unwrap_or_else(|_| Err(PgError::error(SqlState::INTERNAL_ERROR, "the command was interrupted")))
+    }
+
+    /// For the process.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // It may be going down already.
+        let _ = self.reins.signals.send(signal);
     }
 
     /// Who waits, the longest first.

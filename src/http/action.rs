@@ -6,8 +6,9 @@ use percent_encoding::percent_decode_str;
 
 use super::answer::Answer;
 use super::request::{Method, Request};
-use crate::admin::{Remote, Target};
+use crate::admin::{Done, Remote, Target};
 use crate::error::{PgError, SqlState};
+use crate::server::Signal;
 
 #[derive(Debug)]
 pub(super) struct Action {
@@ -22,15 +23,23 @@ pub(super) struct Action {
 enum Takes {
     /// `?project=p&database=d`, each or none.
     Pools,
+    /// One of them at least.
+    SomePools,
+    /// `?wait_for=servers`, `?wait_for=clients`, or nothing.
+    Way,
     /// `?id=n`
     Client,
     Nothing,
 }
 
-const ACTIONS: [Action; 5] = [
+const ACTIONS: [Action; 9] = [
     Action { path: "/api/pause", method: Method::Post, command: "PAUSE", takes: Takes::Pools },
     Action { path: "/api/resume", method: Method::Post, command: "RESUME", takes: Takes::Pools },
     Action { path: "/api/reconnect", method: Method::Post, command: "RECONNECT", takes: Takes::Pools },
+    Action { path: "/api/disable", method: Method::Post, command: "DISABLE", takes: Takes::SomePools },
+    Action { path: "/api/enable", method: Method::Post, command: "ENABLE", takes: Takes::SomePools },
+    Action { path: "/api/kill", method: Method::Post, command: "KILL", takes: Takes::Pools },
+    Action { path: "/api/shutdown", method: Method::Post, command: "SHUTDOWN", takes: Takes::Way },
     Action { path: "/api/kill_client", method: Method::Post, command: "KILL_CLIENT", takes: Takes::Client },
     Action { path: "/api/reload", method: Method::Put, command: "RELOAD", takes: Takes::Nothing },
 ];
@@ -60,10 +69,10 @@ impl Action {
         // As it was asked: the way back to who asked it.
         let (command, about) = (self.command, query);
         match remote.command(command, target).await {
-            Ok(notices) => {
+            Ok(Done { notices, signal }) => {
                 tracing::info!(command, about, %peer, "command over HTTP");
                 let said: String = notices.iter().map(|notice| format!("{}\n", notice.message)).collect();
-                Answer::plain(200, &format!("{command}\n{said}"))
+                Answer::plain(200, &format!("{command}\n{said}")).and_then(signal)
             }
             Err(error) => {
                 tracing::warn!(command, about, %peer, %error, "command over HTTP failed");
@@ -76,13 +85,14 @@ impl Action {
 impl Takes {
     /// `None` for anything more, anything twice, and what cannot be read.
     fn read(self, query: &str) -> Option<Target> {
-        let (mut project, mut database, mut id) = (None, None, None);
+        let (mut project, mut database, mut id, mut wait_for) = (None, None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=')?;
             let value = percent_decode_str(value).decode_utf8().ok()?.into_owned();
             let into = match (self, name) {
-                (Self::Pools, "project") => &mut project,
-                (Self::Pools, "database") => &mut database,
+                (Self::Pools | Self::SomePools, "project") => &mut project,
+                (Self::Pools | Self::SomePools, "database") => &mut database,
+                (Self::Way, "wait_for") => &mut wait_for,
                 (Self::Client, "id") => &mut id,
                 _ => return None,
             };
@@ -91,7 +101,14 @@ impl Takes {
             }
         }
         match self {
-            Self::Pools => Some(Target::Pools { project, database }),
+            Self::SomePools if project.is_none() && database.is_none() => None,
+            Self::Pools | Self::SomePools => Some(Target::Pools { project, database }),
+            Self::Way => match wait_for.as_deref() {
+                None => Some(Target::End(Signal::Stop)),
+                Some("servers") => Some(Target::End(Signal::Drain)),
+                Some("clients") => Some(Target::End(Signal::Close)),
+                Some(_) => None,
+            },
             Self::Client => id?.parse().ok().map(Target::Client),
             Self::Nothing => Some(Target::Process),
         }
@@ -100,6 +117,8 @@ impl Takes {
     fn usage(self) -> &'static str {
         match self {
             Self::Pools => "write ?project=PROJECT&database=DATABASE, one of them, or neither for all pools\n",
+            Self::SomePools => "write ?project=PROJECT&database=DATABASE, or one of them\n",
+            Self::Way => "write ?wait_for=servers or ?wait_for=clients, or nothing to end it now\n",
             Self::Client => "write ?id=N, with the client's id\n",
             Self::Nothing => "nothing can stand behind the ? here\n",
         }
@@ -137,6 +156,10 @@ mod tests {
         assert_eq!(Takes::Pools.read("database="), pools(None, Some("")));
         assert_eq!(Takes::Client.read("id=17"), Some(Target::Client(17)));
         assert_eq!(Takes::Nothing.read(""), Some(Target::Process));
+        assert_eq!(Takes::SomePools.read("project=p"), pools(Some("p"), None));
+        assert_eq!(Takes::Way.read(""), Some(Target::End(Signal::Stop)));
+        assert_eq!(Takes::Way.read("wait_for=servers"), Some(Target::End(Signal::Drain)));
+        assert_eq!(Takes::Way.read("wait_for=clients"), Some(Target::End(Signal::Close)));
     }
 
     #[test]
@@ -147,6 +170,11 @@ mod tests {
         for query in ["", "id=", "id=x", "id=-1", "id=1&id=1", "id=18446744073709551616", "database=x"] {
             assert_eq!(Takes::Client.read(query), None, "{query}");
         }
+        for query in ["wait_for=", "wait_for=ever", "wait_for", "way=servers", "wait_for=servers&wait_for=servers", "database=x"]
+        {
+            assert_eq!(Takes::Way.read(query), None, "{query}");
+        }
+        assert_eq!(Takes::SomePools.read(""), None);
         assert_eq!(Takes::Nothing.read("database=x"), None);
     }
 

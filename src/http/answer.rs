@@ -9,6 +9,7 @@ use super::request::{Method, Request};
 use super::{action, metrics, state};
 use crate::admin::{Remote, snapshot};
 use crate::config::Password;
+use crate::server::Signal;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -96,6 +97,13 @@ impl Desk {
         }
     }
 
+    /// What is to be done when the answer is on its way, be it read or not.
+    pub(super) fn said(&self, answer: &Answer) {
+        if let Some(signal) = answer.then {
+            self.remote.signal(signal);
+        }
+    }
+
     async fn ready(&self) -> Answer {
         let ready = self.readiness.look().await;
         let status = if ready == Ready::Yes { 200 } else { 503 };
@@ -140,11 +148,17 @@ pub(super) struct Answer {
     body: String,
     /// Methods that would have been right.
     allow: Option<&'static str>,
+    /// For the process, when this has been said.
+    then: Option<Signal>,
 }
 
 impl Answer {
     fn new(status: u16, kind: &'static str, body: String) -> Self {
-        Self { status, kind, body, allow: None }
+        Self { status, kind, body, allow: None, then: None }
+    }
+
+    pub(super) fn and_then(self, signal: Option<Signal>) -> Self {
+        Self { then: signal, ..self }
     }
 
     pub(super) fn wrong_method(allow: &'static str) -> Self {
@@ -160,7 +174,7 @@ impl Answer {
     }
 
     pub(super) fn bytes(&self, method: Method) -> Vec<u8> {
-        let Self { status, kind, body, allow } = self;
+        let Self { status, kind, body, allow, .. } = self;
         let more = match status {
             401 => "WWW-Authenticate: Bearer\r\n".to_owned(),
             _ => allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default(),

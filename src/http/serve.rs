@@ -74,8 +74,13 @@ async fn converse(mut stream: TcpStream, peer: SocketAddr, desk: &Desk) -> io::R
             None => (Method::Get, Answer::plain(400, "this is no HTTP/1.1 request\n")),
         },
     };
-    stream.write_all(&answer.bytes(method)).await?;
-    stream.shutdown().await?;
+    let told = async {
+        stream.write_all(&answer.bytes(method)).await?;
+        stream.shutdown().await
+    };
+    let told = told.await;
+    desk.said(&answer);
+    told?;
     let mut excess = stream.take(EXCESS_BYTES_MAX as u64);
     tokio::io::copy(&mut excess, &mut tokio::io::sink()).await.map(drop)
 }

@@ -178,6 +178,19 @@ await run({
     await card.getByRole('button', { name: 'Pause' }).waitFor();
   },
 
+  'disable and enable': async () => {
+    await card.getByRole('button', { name: 'Disable' }).click();
+    await confirm('Disable');
+    await said('takes no new clients');
+    await card.locator('.badge', { hasText: 'disabled' }).waitFor();
+    equal(busy(await state()).disabled, true);
+    await card.getByRole('button', { name: 'Enable' }).click();
+    await confirm('Enable');
+    await said('takes new clients again');
+    await card.getByRole('button', { name: 'Disable' }).waitFor();
+    equal(busy(await state()).disabled, false);
+  },
+
   'what cannot be done is said': async () => {
     await page.getByRole('button', { name: 'Resume all' }).click();
     await confirm('Resume');
@@ -221,6 +234,17 @@ await run({
     await confirm('Reload');
     await said('The configuration was reloaded.');
     deepEqual(complaints.splice(0).filter((text) => !text.includes('401')), []);
+  },
+
+  'everybody in a database is ended': async () => {
+    await card.getByRole('button', { name: 'Kill' }).click();
+    await confirm('Kill');
+    await said('has no clients any more');
+    // A pool without clients and servers is forgotten, and the pause is not.
+    await card.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Resume all' }).click();
+    await confirm('Resume');
+    await said('Everything is resumed.');
   },
 
   'nothing was complained of, and nobody else asked': async () => {

@@ -67,6 +67,18 @@ export const reconnect = onPool(
   "is being reconnected.",
 );
 
+export const disable = onPool(
+  "Disable",
+  "New clients of this database are refused (55000), of all users and on both ports. Those who are there stay. Enable ends it.",
+  "takes no new clients.",
+);
+export const enable = onPool("Enable", "New clients are let in again.", "takes new clients again.");
+export const kill = onPool(
+  "Kill",
+  "All of its clients, of all users and on both ports, are told 57P01 and end; what they run is cancelled and rolled back. It stays paused until Resume all.",
+  "has no clients any more, and is paused.",
+);
+
 export const end = (client) =>
   button(
     "End",

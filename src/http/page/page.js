@@ -136,19 +136,21 @@ function card(pool, at) {
   const name = make("span", { class: "name" }, nameOf(pool));
   const [now, paused, facts] = [make("span", { class: "now" }), make("span", { class: "badge bad" }, "paused"), make("p", { class: "quiet" })];
   const plots = { clients: new Plot("Clients"), servers: new Plot("Servers"), wait: new Plot("Wait", time), lease: new Plot("Lease", time) };
+  const disabled = make("span", { class: "badge bad" }, "disabled");
   const [pause, resume, reconnect] = [actions.pause(pool), actions.resume(pool), actions.reconnect(pool)];
+  const [disable, enable, kill] = [actions.disable(pool), actions.enable(pool), actions.kill(pool)];
   const element = make(
     "details",
     { class: "card pool" },
-    make("summary", {}, name, make("span", { class: "badge quiet" }, pool.mode), paused, now),
+    make("summary", {}, name, make("span", { class: "badge quiet" }, pool.mode), paused, disabled, now),
     make("div", { class: "grid" }, ...Object.values(plots).map((plot) => plot.element)),
     facts,
-    make("div", { class: "actions" }, pause, resume, reconnect),
+    make("div", { class: "actions" }, pause, resume, reconnect, disable, enable, kill),
   );
   element.open = at < OPEN;
   // As it was last seen, when somebody looks again.
   element.addEventListener("toggle", () => cards.get(element).draw());
-  cards.set(element, { now, paused, facts, plots, pause, resume, draw: () => {} });
+  cards.set(element, { now, paused, disabled, facts, plots, pause, resume, disable, enable, draw: () => {} });
   return element;
 }
 
@@ -162,6 +164,9 @@ function drawCard(element, pool) {
   parts.paused.hidden = !pool.paused;
   parts.pause.hidden = pool.paused;
   parts.resume.hidden = !pool.paused;
+  parts.disabled.hidden = !pool.disabled;
+  parts.disable.hidden = pool.disabled;
+  parts.enable.hidden = !pool.disabled;
   const kept = Object.keys(pool.held_for).join(", ");
   setText(parts.facts, `servers: ${servers.idle} idle, ${servers.active} active, ${servers.held} held${kept && ` (${kept})`}, ${servers.opening} opening, at most ${servers.limit}`);
   parts.draw = () => {
