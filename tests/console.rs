@@ -610,6 +610,26 @@ async fn wait_close_returns_when_the_last_old_server_has_gone() {
     assert_eq!(watch.shown("WAIT_CLOSE").await, "C(WAIT_CLOSE) Z(I)");
 }
 
+/// Greeted with what was, it would keep the old defaults for as long as it is connected.
+#[tokio::test]
+async fn who_logs_in_after_a_reconnect_is_told_what_the_new_servers_are_like() {
+    let postgres = Postgres::shared();
+    postgres.new_database("moved").await;
+    let sidepool = Sidepool::start(postgres, &[("pool-size", "1")]);
+    let endpoint = sidepool.transaction().database("moved");
+    let mut holder = endpoint.wire().await;
+    holder.run("BEGIN").await;
+    postgres.execute("postgres", "ALTER DATABASE moved SET timezone = 'Asia/Tokyo'").await;
+    let mut console = console_of(&sidepool).await;
+    console.run("RECONNECT").await;
+    let login = tokio::spawn(async move { endpoint.wire().await });
+    until("it waits", async || View::of(&mut console, "SHOW WAITERS").await.0.len() == 1).await;
+    holder.run("COMMIT").await;
+    let mut late = login.await.expect("it is let in");
+    assert!(late.parameters.contains(&("TimeZone".into(), "Asia/Tokyo".into())), "{:?}", late.parameters);
+    assert_eq!(late.value("SHOW timezone").await, "Asia/Tokyo");
+}
+
 /// Servers that are kept for what may be state are asked at once, and go if there is none.
 #[tokio::test]
 async fn who_holds_a_server_for_nothing_does_not_hold_up_a_pause() {
