@@ -90,7 +90,7 @@ async fn a_bad_configuration_changes_nothing_and_says_why() {
     let mistakes = [
         ("[limits]\npool_sise = 2\n", "unknown key `limits.pool_sise`"),
         ("[limits]\npool_size = 2\nmin_pool_size = 3\n", "limits.min_pool_size (3) is larger than limits.pool_size (2)"),
-        (&*format!("[limits]\npool_size = 2\n{missing}"), "no.pem: No such file"),
+        (&*format!("[limits]\npool_size = 2\n{missing}"), "no.pem: it cannot be read: No such file"),
     ];
     for (lines, why) in mistakes {
         sidepool.reload(&file(lines));
