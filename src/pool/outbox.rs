@@ -17,7 +17,8 @@ const KEPT_BYTES: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    sent: usize,
+    /// Of those. Four bytes, because every client has one of these.
+    sent: u32,
     /// TLS holds ciphertext back until it is flushed.
     unflushed: Flush,
 }
@@ -40,7 +41,7 @@ impl Flush {
 impl Outbox {
     /// To append to. Nothing is sent until [`poll_send`](Self::poll_send).
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        if self.sent == self.bytes.len() {
+        if self.sent() == self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
         }
@@ -57,13 +58,13 @@ impl Outbox {
     /// Everything was handed to the socket.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.sent == self.bytes.len() && self.unflushed == Flush::Done
+        self.sent() == self.bytes.len() && self.unflushed == Flush::Done
     }
 
     /// Bytes waiting, for back-pressure.
     #[inline]
     pub fn pending_bytes(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.bytes.len() - self.sent()
     }
 
     /// Sends `direct` without copying it where nothing stands before it; what the socket does not take is kept.
@@ -96,10 +97,10 @@ impl Outbox {
     }
 
     fn poll_send_held(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.bytes.len() {
-            match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent..]))? {
+        while self.sent() < self.bytes.len() {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent()..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                taken => self.sent += taken,
+                taken => self.advance(taken),
             }
             self.unflushed = Flush::after(stream);
         }
@@ -109,6 +110,22 @@ impl Outbox {
             self.unflushed = Flush::Done;
         }
         Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn sent(&self) -> usize {
+        self.sent as usize
+    }
+
+    fn advance(&mut self, taken: usize) {
+        match u32::try_from(self.sent() + taken) {
+            Ok(sent) => self.sent = sent,
+            // Nobody who heeds `pending_bytes` has 4 GiB here.
+            Err(_) => {
+                self.bytes.drain(..self.sent() + taken);
+                self.sent = 0;
+            }
+        }
     }
 
     fn shrink(&mut self) {
