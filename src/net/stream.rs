@@ -123,7 +123,7 @@ impl Stream {
         }
     }
 
-    /// Reads what is there, for the relay: see [`Socket::poll_recv`]. Not counted in tokio's budget for a task.
+    /// Reads what is there, for the relay. Not counted in tokio's budget for a task.
     #[inline]
     pub fn poll_recv<'a>(&mut self, cx: &mut Context<'_>, room: &'a mut [MaybeUninit<u8>]) -> Poll<io::Result<Received<'a>>> {
         match self {
