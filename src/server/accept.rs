@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::AsyncWriteExt;
 
-use super::listen::{Bound, Listener, StartError};
+use super::listen::{Listener, StartError};
 use super::takeover::Cancels;
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
@@ -169,9 +169,9 @@ impl Drop for Connection {
 
 /// Accepts until it is aborted. Every connection runs as a task of its own: what breaks there breaks there alone.
 pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
-    let Listener { mode, socket: bound, .. } = listener;
+    let Listener { mode, socket: acceptor, .. } = listener;
     loop {
-        let socket = match accept_one(&bound).await {
+        let socket = match acceptor.accept(&TcpOptions::CLIENT).await {
             Ok(socket) => socket,
             Err(error) if is_the_clients(&error) => continue,
             Err(error) => {
@@ -187,16 +187,6 @@ pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
         }
         let counted = Connection(Arc::clone(&door.connections));
         tokio::spawn(Arc::clone(&door).serve(socket, mode, counted));
-    }
-}
-
-async fn accept_one(bound: &Bound) -> io::Result<Socket> {
-    match bound {
-        Bound::Tcp(listener) => {
-            let (stream, peer) = listener.accept().await?;
-            Socket::tcp(stream, peer, &TcpOptions::CLIENT)
-        }
-        Bound::Unix(listener) => Ok(Socket::unix(listener.accept().await?.0)),
     }
 }
 

@@ -87,7 +87,7 @@ impl Doors {
         let hint = "Set listen.control_socket to a path below 100 bytes, in a directory that exists and may be written to.";
         let failed = |error: std::io::Error| StartError::new(format!("cannot listen on {}: {error}", path.display()), hint);
         let listener = match handed.take_control(path) {
-            Some(listener) => tokio::net::UnixListener::from_std(listener).map_err(failed)?,
+            Some(listener) => listener,
             None => {
                 let (listener, file) = listen::bind_unix(path, 0o600, "listen.control_socket to another path", hint)?;
                 self.files.push(file);
@@ -99,6 +99,8 @@ impl Doors {
             let message = format!("{} sockets are more than the {SOCKETS_MAX} that can be handed over", sockets.len());
             return Err(StartError::new(message, "Name fewer listen.addresses, or leave out listen.control_socket."));
         }
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
         let (told, successors) = mpsc::channel(1);
         self.tasks.push(tokio::spawn(takeover::serve(listener, sockets, told)));
         self.successors = Some(successors);

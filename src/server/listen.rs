@@ -1,16 +1,16 @@
 //! Binding.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
 
 use super::handed::{Handed, Origin};
 use crate::config::{Listen, Settings};
+use crate::net::acceptor::Acceptor;
 use crate::pool::PoolMode;
 
 /// PgBouncer's 128 is too few for a burst of serverless clients (trap 83).
@@ -27,22 +27,7 @@ pub enum Address {
 pub(super) struct Listener {
     pub mode: PoolMode,
     pub address: Address,
-    pub socket: Bound,
-}
-
-#[derive(Debug)]
-pub(super) enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl AsFd for Bound {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener) => listener.as_fd(),
-        }
-    }
+    pub socket: Acceptor,
 }
 
 /// What was opened, and what is to be removed when it is closed.
@@ -144,7 +129,7 @@ impl Listening {
                 Ok((socket, address)) => {
                     port = address.port();
                     usable += 1;
-                    self.listeners.push(Listener { mode, address: Address::Tcp(address), socket: Bound::Tcp(socket) });
+                    self.listeners.push(Listener { mode, address: Address::Tcp(address), socket });
                 }
                 // A machine without IPv6 still has a localhost.
                 Err(error) if is_unavailable(&error) && listen.addresses.len() > 1 => {}
@@ -168,8 +153,8 @@ impl Listening {
 
     fn adopt(&mut self, mode: PoolMode, address: Address, socket: Socket) -> Result<(), StartError> {
         let bound = match address {
-            Address::Tcp(_) => TcpListener::from_std(socket.into()).map(Bound::Tcp),
-            Address::Unix(_) => UnixListener::from_std(socket.into()).map(Bound::Unix),
+            Address::Tcp(_) => Acceptor::tcp(socket.into()),
+            Address::Unix(_) => Acceptor::unix(socket.into()),
         };
         let hint = "This is a fault of the system, not of the configuration.";
         let socket =
@@ -183,7 +168,10 @@ impl Listening {
         // PostgreSQL's own: everybody may connect, and says who he is.
         let (socket, file) = bind_unix(&path, 0o777, "listen.unix_socket_dir to another directory", hint)?;
         self.files.push(file);
-        self.listeners.push(Listener { mode, address: Address::Unix(path), socket: Bound::Unix(socket) });
+        let address = Address::Unix(path);
+        let failed = |error| StartError::new(format!("cannot listen on the Unix socket {address}: {error}"), hint);
+        let socket = Acceptor::unix(socket).map_err(failed)?;
+        self.listeners.push(Listener { mode, address, socket });
         Ok(())
     }
 }
@@ -192,7 +180,7 @@ fn is_at(address: &Address, ip: IpAddr, port: u16) -> bool {
     matches!(address, Address::Tcp(address) if address.ip() == ip && [0, address.port()].contains(&port))
 }
 
-fn bind_tcp(address: IpAddr, port: u16, reuse_port: bool) -> io::Result<(TcpListener, SocketAddr)> {
+fn bind_tcp(address: IpAddr, port: u16, reuse_port: bool) -> io::Result<(Acceptor, SocketAddr)> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -200,12 +188,11 @@ fn bind_tcp(address: IpAddr, port: u16, reuse_port: bool) -> io::Result<(TcpList
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let listener = TcpListener::from_std(socket.into())?;
+    let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
-    Ok((listener, address))
+    Ok((Acceptor::tcp(listener)?, address))
 }
 
 fn is_unavailable(error: &io::Error) -> bool {

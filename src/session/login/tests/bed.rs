@@ -178,7 +178,8 @@ impl Bed {
     pub(crate) fn knock_from(&self, peer: Peer) -> (UnixStream, Greeting) {
         let (client, server) = UnixStream::pair().unwrap();
         let context = self.context.clone();
-        let greeting = async move { in_time(greet(Socket::unix(server).with_peer(peer), &context)).await };
+        let greeting =
+            async move { in_time(greet(Socket::unix(server.into_std().unwrap()).unwrap().with_peer(peer), &context)).await };
         (client, tokio::spawn(greeting))
     }
 

@@ -18,7 +18,7 @@ const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
 async fn serve(context: LoginContext, listener: TcpListener) -> Vec<String> {
     let mut seen = Vec::new();
     while let Ok((stream, peer)) = listener.accept().await {
-        let socket = Socket::tcp(stream, peer, &TcpOptions::CLIENT).unwrap();
+        let socket = Socket::tcp(stream.into_std().unwrap(), peer, &TcpOptions::CLIENT).unwrap();
         let arrival = greet(socket, &context).await;
         if !matches!(arrival, Ok(Arrival::Client(_))) {
             continue;

@@ -1,0 +1,61 @@
+//! Sockets that clients connect to.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::socket::{Socket, TcpOptions};
+use super::watch;
+
+/// A listening socket that the reactor watches.
+///
+/// The system's own, since tokio's hand out streams that are registered with the reactor for writing too, and to register
+/// them otherwise would be two syscalls more for each client.
+#[derive(Debug)]
+pub enum Acceptor {
+    Tcp(AsyncFd<TcpListener>),
+    Unix(AsyncFd<UnixListener>),
+}
+
+impl Acceptor {
+    /// # Errors
+    /// The reactor will not have it.
+    pub fn tcp(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        watch(listener, Interest::READABLE).map(Self::Tcp)
+    }
+
+    /// # Errors
+    /// The same.
+    pub fn unix(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        watch(listener, Interest::READABLE).map(Self::Unix)
+    }
+
+    /// The next connection. Safe to cancel: none is lost.
+    ///
+    /// # Errors
+    /// Those of accept(2), of which some are the connection's, and those of setting `options`.
+    pub async fn accept(&self, options: &TcpOptions) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.async_io(Interest::READABLE, TcpListener::accept).await?;
+                Socket::tcp(stream, peer, options)
+            }
+            Self::Unix(listener) => Socket::unix(listener.async_io(Interest::READABLE, UnixListener::accept).await?.0),
+        }
+    }
+}
+
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.get_ref().as_fd(),
+            Self::Unix(listener) => listener.get_ref().as_fd(),
+        }
+    }
+}
