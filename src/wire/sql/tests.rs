@@ -145,6 +145,21 @@ fn state_is_seen_where_it_is_made() {
 }
 
 #[test]
+fn what_is_not_plain_is_seen_wherever_it_stands() {
+    for length in 0..60 {
+        for before in 0..=length {
+            let text = |what: &str| format!("select {}{what}{}", "in".repeat(before), " int".repeat(length - before));
+            assert!(plain::is_plain(text(" ").as_bytes()), "{}", text(" "));
+            for mark in ["(", ";", " into ", " INTO "] {
+                let text = text(mark);
+                let is_last = mark == ";" && before == length;
+                assert_eq!(plain::is_plain(text.as_bytes()), is_last, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn plain_texts_are_told_at_a_glance() {
     for text in [
         "select abalance from pgbench_accounts where aid = 1;",

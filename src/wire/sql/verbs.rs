@@ -207,6 +207,6 @@ fn has_temp(text: &[u8]) -> bool {
 
 /// SELECT INTO, which answers with SELECT's own tag. Looked for in every query, so by its first letter: 15 ns per 100
 /// bytes where a walk over all words takes 100.
-pub(super) fn has_into(text: &[u8]) -> bool {
+fn has_into(text: &[u8]) -> bool {
     memchr::memchr2_iter(b'i', b'I', text).any(|at| text[at..].get(..4).is_some_and(|w| w.eq_ignore_ascii_case(b"into")))
 }
