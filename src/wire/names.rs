@@ -132,11 +132,13 @@ impl ClientNames {
         self.table().held.replace(ByName(named));
     }
 
-    /// Gives a name up in this batch.
+    /// Gives a name up in this batch. In none that is pending, there is nothing to remember.
     pub fn remove(&mut self, name: &[u8], batch: u64) -> Option<Arc<Named>> {
         let names = self.0.as_mut()?;
         let named = names.held.take(name)?.0;
-        names.given_up.insert(name.into(), batch);
+        if batch != KNOWN {
+            names.given_up.insert(name.into(), batch);
+        }
         Some(named)
     }
 
@@ -201,6 +203,12 @@ impl ClientNames {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Names of which it is remembered that they were given up.
+    #[cfg(test)]
+    pub(super) fn given_up(&self) -> usize {
+        self.0.as_ref().map_or(0, |names| names.given_up.len())
     }
 
     /// A client's name for the statement the server calls `server_name`.

@@ -100,7 +100,12 @@ impl Walk<'_, '_> {
             self.turn.terminated = true;
             return Ok(false);
         }
-        if self.server.plan.is_full() || self.client.is_leaving() {
+        if self.server.plan.is_full() {
+            // Most of it may be ours to answer: what the server said before that need not fill its buffer.
+            self.flush();
+            return Ok(self.wait());
+        }
+        if self.client.is_leaving() {
             return Ok(self.wait());
         }
         if self.server.plan.is_skipping() && header.tag != tag::SYNC {

@@ -1,4 +1,4 @@
-//! The numbered traps of `research/pgbouncer.md` §3 as far as they concern the exchange, each under its number, in the
+//! The traps that poolers before us fell into, as far as they concern the exchange, each under its number (`trap_18_…`), in the
 //! notation of [`notation`], every case with the bytes of both sides cut into pieces of several sizes.
 
 use super::Unleased;

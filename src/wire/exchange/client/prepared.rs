@@ -505,16 +505,21 @@ impl Walk<'_, '_> {
     }
 
     /// Closing a name that means nothing is no error either (trap 25); where only the server knows when to say so, it is
-    /// asked to close such a one.
+    /// asked to close such a one. It does where a ReadyForQuery is awaited: should what stands before that Sync be a COPY, the
+    /// server is still reading its data, and ends the session at a Close.
     fn close(&mut self, header: Header, name: &[u8]) -> bool {
-        let closed = self.client.names.remove(name, self.server.plan.batch());
+        let plan = &self.server.plan;
+        let may_answer = plan.knows_order() && plan.knows_status();
+        // With nothing owed it is done at once.
+        let batch = if may_answer && plan.owes_nothing() { KNOWN } else { plan.batch() };
+        let closed = self.client.names.remove(name, batch);
         self.server.left.drop_name(name);
         let is_prepared_in_sql = closed.is_none() && self.server.may_have(Leaves::STATEMENTS);
         if is_prepared_in_sql && !is_ours(name) {
             return self.pass(header, Kind::Close);
         }
         let note = closed.map_or(Note::None, Note::Unnames);
-        if self.server.plan.knows_order() && !is_prepared_in_sql {
+        if may_answer && !is_prepared_in_sql {
             self.skip(header);
             self.synthesize(Entry::forward(Kind::Synthesize(Synthetic::CloseComplete)).noting(note));
         } else {

@@ -230,6 +230,17 @@ fn a_client_that_never_syncs_makes_us_keep_no_more_than_the_bound() {
 }
 
 #[test]
+fn a_client_that_gives_up_one_name_after_the_other_leaves_no_trace_of_them() {
+    let mut pair = Pair::new(Mode::Transaction);
+    pair.asks(&from_client("P(s0,select 1) S")).unwrap();
+    pair.answers(&from_server("1 Z(I)")).unwrap();
+    for i in 1..1000 {
+        pair.asks(&from_client(&format!("P(s{i},select 1) CS(s{i})"))).unwrap();
+    }
+    assert_eq!(pair.client.names.given_up(), 0, "nothing is owed that could bring them back");
+}
+
+#[test]
 fn a_server_that_reports_without_end_makes_us_keep_no_more_than_the_bound() {
     let mut pair = Pair::new(Mode::Transaction);
     pair.asks(&from_client("Q(select 1)")).unwrap();
