@@ -43,13 +43,16 @@ impl Pool {
     /// Counts for logs and metrics.
     pub fn counts(&self) -> Counts {
         let state = self.state.lock();
+        // Whoever left has its place until the next sweep.
+        let mut waiting = state.waiters.iter().filter(|waiter| waiter.ticket.is_waiting());
+        let longest_wait = waiting.next().map(|first| first.since.elapsed());
         Counts {
             idle: state.idle.len(),
             open: self.open_count(),
             opening: state.opening,
             held: state.held.len(),
-            waiting: state.waiters.len(),
-            longest_wait: state.waiters.front().map_or(Duration::ZERO, |first| first.since.elapsed()),
+            waiting: usize::from(longest_wait.is_some()) + waiting.count(),
+            longest_wait: longest_wait.unwrap_or_default(),
             clients: self.clients.load(Ordering::Relaxed),
         }
     }

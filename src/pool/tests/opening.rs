@@ -210,6 +210,7 @@ async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
     let (first, second) = (bed.queue(), bed.queue());
     assert!(first.refuse(Refusal::Canceled));
     assert!(matches!(first.outcome(), Outcome::Refused(Refusal::Canceled)));
+    assert_eq!(bed.pool.counts().waiting, 1, "before anybody has swept");
     let again = Instant::now();
     bed.pool.queue(&first, &StartupKey::default(), Waker::noop());
     assert_eq!(bed.pool.counts().waiting, 2);
@@ -221,6 +222,25 @@ async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
     bed.pool.release(server);
     bed.served(&first).await;
     assert_eq!(bed.pool.counts().waiting, 0);
+}
+
+/// They have their places until the next sweep.
+#[tokio::test]
+async fn who_left_the_queue_is_not_counted_as_waiting() {
+    let bed = Bed::new(1).await;
+    let server = bed.server().await;
+    let gone = bed.queue();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let came = Instant::now();
+    let waits = bed.queue();
+    gone.leave();
+    let counts = bed.pool.counts();
+    assert_eq!(counts.waiting, 1);
+    assert!(counts.longest_wait <= came.elapsed(), "of who waits: {:?}", counts.longest_wait);
+    waits.leave();
+    let counts = bed.pool.counts();
+    assert_eq!((counts.waiting, counts.longest_wait), (0, Duration::ZERO));
+    drop(server);
 }
 
 /// As on several threads, where a server may come back after a client has looked for one and before it queues.
