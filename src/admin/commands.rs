@@ -7,7 +7,7 @@ use super::database::{self, described};
 use super::setting::Setting;
 use super::tokens::Token;
 use crate::error::{PgError, SqlState};
-use crate::pool::Scope;
+use crate::pool::{Pause, Scope};
 use crate::server::{Reins, Reloaded, Signal};
 use crate::session::{Console, House, Stop};
 
@@ -151,11 +151,10 @@ impl Command {
             Argument::Setting(setting) => return setting.run(reins).await,
             Argument::Database(name) => {
                 let scope = database::scope(house, name.as_deref())?;
-                self.begin(house, &scope)?;
                 match self.verb {
-                    Verb::Pause => paused(house, &scope).await?,
+                    Verb::Pause => paused(house, &scope, pause(house, &scope)?).await?,
                     Verb::WaitClose => wait_close(house, &scope).await,
-                    _ => {}
+                    _ => self.begin(house, &scope)?,
                 }
             }
         }
@@ -169,17 +168,13 @@ impl Command {
     pub(super) fn begin(&self, house: &House, scope: &Scope) -> Result<(), PgError> {
         let registry = &house.registry;
         match self.verb {
-            Verb::Pause if !registry.pause(scope.clone()) => {
-                let message = format!("{} is already paused", described(house, scope));
-                let error = PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message);
-                return Err(error.with_hint("RESUME ends the pause."));
-            }
+            Verb::Pause => return pause(house, scope).map(drop),
             Verb::Resume if !registry.resume(scope) => return Err(not("paused", house, scope)),
             Verb::Disable => registry.disable(scope.clone()),
             Verb::Enable if !registry.enable(scope) => return Err(not("disabled", house, scope)),
             Verb::Reconnect => registry.covered(scope).iter().for_each(|pool| pool.reconnect()),
             Verb::Kill => kill(house, scope),
-            Verb::Pause | Verb::Resume | Verb::Enable => {}
+            Verb::Resume | Verb::Enable => {}
             Verb::WaitClose | Verb::Reload | Verb::Set | Verb::KillClient | Verb::Shutdown => {}
         }
         Ok(())
@@ -199,9 +194,17 @@ async fn reload(reins: &Reins) -> Result<Done, PgError> {
     Ok(Done::of(&reloaded))
 }
 
+fn pause(house: &House, scope: &Scope) -> Result<Pause, PgError> {
+    house.registry.pause(scope.clone()).ok_or_else(|| {
+        let message = format!("{} is already paused", described(house, scope));
+        let error = PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message);
+        error.with_hint("RESUME ends the pause.")
+    })
+}
+
 /// Until the servers of a pause that has begun are gone.
-async fn paused(house: &House, scope: &Scope) -> Result<(), PgError> {
-    let undo = Undo { house, scope: Some(scope.clone()) };
+async fn paused(house: &House, scope: &Scope, pause: Pause) -> Result<(), PgError> {
+    let undo = Undo { house, pause: Some(pause) };
     let is_empty = || house.registry.covered(scope).iter().all(|pool| pool.has_no_servers());
     until(|| !house.registry.has_pause(scope) || is_empty()).await;
     undo.keep();
@@ -215,19 +218,19 @@ async fn paused(house: &House, scope: &Scope) -> Result<(), PgError> {
 /// A pause that nobody waits for any more: by a cancel request, or because the client went.
 struct Undo<'a> {
     house: &'a House,
-    scope: Option<Scope>,
+    pause: Option<Pause>,
 }
 
 impl Undo<'_> {
     fn keep(mut self) {
-        self.scope = None;
+        self.pause = None;
     }
 }
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        if let Some(scope) = &self.scope {
-            self.house.registry.resume(scope);
+        if let Some(pause) = &self.pause {
+            self.house.registry.take_back(pause);
         }
     }
 }
@@ -238,7 +241,7 @@ async fn wait_close(house: &House, scope: &Scope) {
 
 /// Clients go at once, their servers as soon as they are brought back; nobody gets new ones until a RESUME.
 fn kill(house: &House, scope: &Scope) {
-    house.registry.pause(scope.clone());
+    house.registry.keep_paused(scope.clone());
     for session in house.sessions.all().iter().filter(|session| scope.covers(&session.about.pool)) {
         session.stop(Stop::Now);
     }

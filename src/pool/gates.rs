@@ -1,6 +1,6 @@
 //! What an administrator holds up: pools that give no servers, databases that take no clients, servers that are to go.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
@@ -37,27 +37,61 @@ impl Scope {
 /// As commanded, and not taken back.
 #[derive(Debug, Default)]
 pub(super) struct Gates {
-    paused: HashSet<Scope>,
+    /// Each with the number of the command that has the last word on it.
+    paused: HashMap<Scope, u64>,
+    /// Commands that paused so far.
+    pauses: u64,
     disabled: HashSet<Scope>,
 }
 
+/// One PAUSE. Whoever pauses or resumes the same after it has the last word on that.
+#[derive(Debug)]
+pub struct Pause {
+    scope: Scope,
+    number: u64,
+}
+
 impl Registry {
-    /// Clients get no server any more, idle servers are closed, the others as they come back (PgBouncer: PAUSE). Whether
-    /// that is new: `false` where the same scope is paused already.
-    pub fn pause(&self, scope: Scope) -> bool {
+    /// Clients get no server any more, idle servers are closed, the others as they come back (PgBouncer: PAUSE). `None` where the
+    /// same scope is paused already.
+    pub fn pause(&self, scope: Scope) -> Option<Pause> {
         let mut gates = self.gates.lock();
-        let is_new = gates.paused.insert(scope);
+        if gates.paused.contains_key(&scope) {
+            return None;
+        }
+        let number = gates.pause(scope.clone());
         self.apply(&gates);
-        is_new
+        Some(Pause { scope, number })
+    }
+
+    /// The same, whoever has paused it before: what they began is not theirs to take back any more.
+    pub fn keep_paused(&self, scope: Scope) {
+        let mut gates = self.gates.lock();
+        gates.pause(scope);
+        self.apply(&gates);
+    }
+
+    /// Takes just this one back, if nobody else has had a say since.
+    pub fn take_back(&self, pause: &Pause) {
+        let mut gates = self.gates.lock();
+        if gates.paused.get(&pause.scope) == Some(&pause.number) {
+            gates.paused.remove(&pause.scope);
+            self.apply(&gates);
+        }
     }
 
     /// Takes back every pause of `scope` and of what is inside it; whether there was one.
     pub fn resume(&self, scope: &Scope) -> bool {
         let mut gates = self.gates.lock();
         let before = gates.paused.len();
-        gates.paused.retain(|paused| !scope.includes(paused));
+        gates.paused.retain(|paused, _| !scope.includes(paused));
         self.apply(&gates);
         gates.paused.len() < before
+    }
+
+    /// Whether a pause of just this scope is on.
+    pub fn has_pause(&self, scope: &Scope) -> bool {
+        self.gates.lock().paused.contains_key(scope)
     }
 
     /// New clients are refused from now on (PgBouncer: DISABLE).
@@ -73,13 +107,8 @@ impl Registry {
         disabled.len() < before
     }
 
-    /// Whether the pause of just this scope is still on.
-    pub fn has_pause(&self, scope: &Scope) -> bool {
-        self.gates.lock().paused.contains(scope)
-    }
-
     pub fn is_paused(&self, key: &PoolKey) -> bool {
-        self.gates.lock().paused.iter().any(|scope| scope.covers(key))
+        self.gates.lock().paused.keys().any(|scope| scope.covers(key))
     }
 
     /// Whether anything is.
@@ -110,8 +139,15 @@ impl Registry {
 }
 
 impl Gates {
+    /// The number of the command.
+    fn pause(&mut self, scope: Scope) -> u64 {
+        self.pauses += 1;
+        self.paused.insert(scope, self.pauses);
+        self.pauses
+    }
+
     fn gate(&self, key: &PoolKey) -> Gate {
-        if self.paused.iter().any(|scope| scope.covers(key)) { Gate::Paused } else { Gate::Open }
+        if self.paused.keys().any(|scope| scope.covers(key)) { Gate::Paused } else { Gate::Open }
     }
 }
 
@@ -164,10 +200,10 @@ mod tests {
     #[test]
     fn any_scope_that_covers_a_pool_pauses_it() {
         let mut gates = Gates::default();
-        gates.paused.insert(database("p", "d"));
+        gates.pause(database("p", "d"));
         assert_eq!(gates.gate(&key("p", "d")), Gate::Paused);
         assert_eq!(gates.gate(&key("p", "e")), Gate::Open);
-        gates.paused.insert(Scope::All);
+        gates.pause(Scope::All);
         assert_eq!(gates.gate(&key("q", "e")), Gate::Paused);
     }
 }

@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 
 pub use budget::Budget;
 pub use counts::{Counts, Reach};
-pub use gates::Scope;
+pub use gates::{Pause, Scope};
 pub use held::Held;
 pub use home::Home;
 pub use listener::{MAILBOX_BYTES_MAX, Standing, Subscription};

@@ -1,5 +1,6 @@
 //! With connections to a stand-in for PostgreSQL.
 
 mod bed;
+mod gates;
 mod generation;
 mod opening;
