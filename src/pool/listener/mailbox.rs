@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// Notifications that wait until their client is outside a transaction and reads, in bytes. A client that lets more come up is
-/// ended: PostgreSQL would stop the queue of the whole cluster for it.
+/// Notifications that wait until their client is outside a transaction and reads, in bytes of memory. A client that lets more come
+/// up is ended: PostgreSQL would stop the queue of the whole cluster for it.
 pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
 
+/// What each costs besides its own bytes: its place in the queue, which grows by doubling, and what shares it among many.
+const LETTER_BYTES: usize = 2 * size_of::<Bytes>() + 64;
+
+/// Places that an empty mailbox keeps.
+const KEPT_LETTERS: usize = 32;
 /// With so many bytes in it, the listener waits for a client that is reading: it is only slower than a burst.
 const CROWDED_BYTES: usize = 1 << 20;
 /// A client that has taken nothing for so long is not reading, or in a transaction: the others do not wait for it.
@@ -85,17 +90,18 @@ impl Mailbox {
     /// Whether there are many now that were not before: it belongs to the [`Crowd`].
     pub(super) fn put(&self, message: &Bytes) -> bool {
         let mut letters = self.0.lock();
-        if letters.bytes + message.len() > MAILBOX_BYTES_MAX {
+        let weight = weight(message);
+        if letters.bytes + weight > MAILBOX_BYTES_MAX {
             // ## Ready => Full
             letters.standing = Standing::Full;
             letters.queue = VecDeque::new();
             letters.bytes = 0;
         } else if letters.standing == Standing::Ready {
-            letters.bytes += message.len();
+            letters.bytes += weight;
             letters.queue.push_back(message.clone());
         }
         letters.waker.wake_by_ref();
-        letters.bytes > CROWDED_BYTES && letters.bytes - message.len() <= CROWDED_BYTES
+        letters.bytes > CROWDED_BYTES && letters.bytes - weight <= CROWDED_BYTES
     }
 
     /// Moves messages to `out`, in order, until it has `room` bytes more or there are no more; how many, and whether these were
@@ -106,15 +112,22 @@ impl Mailbox {
         while out.len() < limit
             && let Some(message) = letters.queue.pop_front()
         {
-            letters.bytes -= message.len();
+            letters.bytes -= weight(&message);
             out.extend_from_slice(&message);
             count += 1;
         }
         if count > 0 {
             letters.taken_at = Instant::now();
         }
+        if letters.queue.is_empty() {
+            letters.queue.shrink_to(KEPT_LETTERS);
+        }
         (count, letters.queue.is_empty())
     }
+}
+
+fn weight(message: &Bytes) -> usize {
+    message.len() + LETTER_BYTES
 }
 
 /// Those with many letters. One whose client has stalled stays among them: it may read again, and is waited for then.
@@ -147,13 +160,28 @@ mod tests {
         let mailbox = Mailbox::new(Waker::noop());
         mailbox.becomes(Standing::Ready);
         let message = Bytes::from(vec![b'A'; 8000]);
-        let crowded = (0..MAILBOX_BYTES_MAX / 8000).map(|_| mailbox.put(&message)).filter(|crowded| *crowded).count();
+        let most = MAILBOX_BYTES_MAX / weight(&message);
+        let crowded = (0..most).map(|_| mailbox.put(&message)).filter(|crowded| *crowded).count();
         assert_eq!(crowded, 1);
         assert_eq!(mailbox.standing(), Standing::Ready);
         assert!(!mailbox.put(&message));
         mailbox.becomes(Standing::Over);
         assert_eq!(mailbox.standing(), Standing::Full);
         assert_eq!(mailbox.take(&mut Vec::new(), 1), (0, true));
+    }
+
+    #[test]
+    fn notifications_without_a_payload_come_to_their_limit_too() {
+        let mailbox = Mailbox::new(Waker::noop());
+        mailbox.becomes(Standing::Ready);
+        let message = Bytes::from_static(b"A\0\0\0\x0c\0\0\0\x01a\0\0");
+        let fit = (0..MAILBOX_BYTES_MAX).take_while(|_| {
+            mailbox.put(&message);
+            mailbox.standing() == Standing::Ready
+        });
+        let fit = fit.count();
+        let places = size_of::<Bytes>() * fit.next_power_of_two();
+        assert!(fit > 10_000 && fit * message.len() + places <= MAILBOX_BYTES_MAX, "{fit}");
     }
 
     #[test]
