@@ -7,8 +7,11 @@ use crate::wire::extended::BindNames;
 
 /// Kept of a text, in bytes: more than is shown, for literals and comments are left out of that.
 const NOTED_BYTES_MAX: usize = 4096;
-/// Prepared statements of one client in session mode whose texts are kept; of further ones only the name is told.
-const NAMES_MAX: usize = 100;
+/// Kept of one client in session mode for what it prepared, names and texts together, in bytes; of further ones only the name is
+/// told.
+const NAMED_BYTES_MAX: usize = 64 * 1024;
+/// What a statement counts for besides, so that many short ones come to an end too.
+const ENTRY_BYTES: usize = 64;
 
 /// The beginnings of texts.
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub(in super::super) struct Noted {
     last: Vec<u8>,
     /// In session mode, where names are the client's own business.
     named: HashMap<Box<[u8]>, Vec<u8>>,
+    /// Of those names and texts.
+    named_bytes: usize,
 }
 
 impl ClientSide {
@@ -42,9 +47,7 @@ impl ClientSide {
     pub(super) fn note_session_parse(&mut self, name: &[u8], text: &[u8]) {
         let Some(noted) = self.noted() else { return };
         noted.note(text);
-        if noted.named.len() < NAMES_MAX || noted.named.contains_key(name) {
-            noted.named.insert(name.into(), noted.last.clone());
-        }
+        noted.keep(name);
     }
 
     /// The beginning of a Bind body in session mode.
@@ -66,8 +69,58 @@ impl ClientSide {
 }
 
 impl Noted {
+    /// The last text has this name.
+    fn keep(&mut self, name: &[u8]) {
+        let bytes = |name: &[u8], text: &[u8]| ENTRY_BYTES + name.len() + text.len();
+        if let Some((name, text)) = self.named.remove_entry(name) {
+            self.named_bytes -= bytes(&name, &text);
+        }
+        let more = bytes(name, &self.last);
+        if self.named_bytes + more <= NAMED_BYTES_MAX {
+            self.named_bytes += more;
+            self.named.insert(name.into(), self.last.clone());
+        }
+    }
+
     fn note(&mut self, text: &[u8]) {
         self.last.clear();
         self.last.extend_from_slice(&text[..text.len().min(NOTED_BYTES_MAX)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(noted: &Noted) -> usize {
+        noted.named.iter().map(|(name, text)| name.len() + text.capacity()).sum()
+    }
+
+    #[test]
+    fn what_is_kept_of_one_client_is_bounded_in_all() {
+        let mut noted = Noted::default();
+        for nth in 0..10_000 {
+            noted.note(b"select 1");
+            noted.keep(format!("s{nth}").as_bytes());
+        }
+        assert!(noted.named.len() > 500 && noted.named.len() < 2000, "{}", noted.named.len());
+        let long = [b'n'; 16 * 1024];
+        for nth in 0..100 {
+            noted.note(&long);
+            noted.keep(&long[nth..]);
+        }
+        assert!(kept(&noted) <= NAMED_BYTES_MAX, "{}", kept(&noted));
+    }
+
+    #[test]
+    fn a_name_that_is_given_again_counts_once() {
+        let mut noted = Noted::default();
+        for _ in 0..100 {
+            noted.note(&[b'x'; NOTED_BYTES_MAX]);
+            noted.keep(b"s1");
+        }
+        noted.note(b"select 1");
+        noted.keep(b"s1");
+        assert_eq!((noted.named.len(), noted.named_bytes), (1, ENTRY_BYTES + 10));
     }
 }
