@@ -124,6 +124,27 @@ async fn trap_75_each_kind_of_state_is_its_makers_and_nobody_elses() {
     common::at_once(lanes).await;
 }
 
+/// Cleaning runs under what the client has set, and may be stopped by it: then nothing of it is done.
+#[tokio::test]
+async fn a_server_that_could_not_be_cleaned_is_given_to_nobody() {
+    const TABLES: usize = 300;
+    let tables: Vec<_> = (0..TABLES).map(|nth| format!("CREATE TEMP TABLE leak_{nth} (a int PRIMARY KEY)")).collect();
+    let sidepool = Sidepool::with_one_server();
+    for endpoint in [sidepool.session(), sidepool.transaction()] {
+        let mut first = endpoint.wire().await;
+        first.run(&tables.join(";")).await;
+        let backend = first.backend().await;
+        // Long enough for everything but to drop what stands above.
+        first.run("SET statement_timeout = '2ms'").await;
+        drop(first);
+        let mut second = endpoint.wire().await;
+        assert_eq!(second.value("SHOW statement_timeout").await, "0", "{}", endpoint.port);
+        let seen = "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()";
+        assert_eq!(second.value(seen).await, "0");
+        assert_ne!(second.backend().await, backend, "it was cleaned in time: the test shows nothing");
+    }
+}
+
 async fn try_row(row: &Row, extended: bool, direct: &Endpoint) {
     let what = row.make.iter().map(|(Sql(sql) | Bound(sql, _))| *sql).collect::<Vec<_>>().join("; ");
     let nobodys = shown(&mut direct.wire().await, row.look).await;

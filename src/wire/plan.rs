@@ -124,6 +124,8 @@ pub enum Note {
     Refuses(usize),
     /// Settings of a new owner.
     Replay,
+    /// What the last owner left is taken away.
+    Cleans,
     /// Startup parameters of the client, behind its RESET.
     Restores,
     /// A question about what the client left.

@@ -61,6 +61,8 @@ pub enum Broken {
     Malformed(u8),
     /// It refused the settings of its new owner: the body of its ErrorResponse.
     Replay(Box<[u8]>),
+    /// It did not take away what its last owner left.
+    Unclean,
 }
 
 impl From<Unexpected> for Broken {
@@ -445,6 +447,10 @@ impl Walk<'_, '_> {
         let body: Box<[u8]> = body.into();
         if let Some(Entry { note: Note::Replay | Note::Returns | Note::Departed, .. }) = self.server.plan.head() {
             return Err(Broken::Replay(body));
+        }
+        // Under what that owner has set, a statement_timeout for one: nothing of it was done then.
+        if let Some(Entry { note: Note::Cleans, .. }) = self.server.plan.head() {
+            return Err(Broken::Unclean);
         }
         if let Some(Entry { note: Note::Probe, .. }) = self.server.plan.head() {
             self.server.probe_failed();

@@ -131,14 +131,14 @@ impl ServerSide {
             self.settings = Arc::clone(&self.initial_settings);
         }
         sql.push(0);
-        self.own_query(&sql, to_server);
+        self.own_query(&sql, Note::Cleans, to_server);
         self.owner = None;
         true
     }
 
     /// A reset by the pooler itself, between two owners in session mode: all replies are swallowed (traps 14, 30).
     pub fn discard_all(&mut self, to_server: &mut Vec<u8>) {
-        self.own_query(b"DISCARD ALL\0", to_server);
+        self.own_query(b"DISCARD ALL\0", Note::Cleans, to_server);
         self.statements.clear();
         self.unnamed = Holds::Nothing;
         self.leaves = Leaves::NOTHING;
@@ -173,17 +173,17 @@ impl ServerSide {
 
     /// Ends a transaction that was left open.
     pub fn roll_back(&mut self, to_server: &mut Vec<u8>) {
-        self.own_query(b"ROLLBACK\0", to_server);
+        self.own_query(b"ROLLBACK\0", Note::None, to_server);
     }
 
     /// Asks for a sign of life: the empty query is the cheapest (trap 16).
     pub fn check(&mut self, to_server: &mut Vec<u8>) {
-        self.own_query(b"\0", to_server);
+        self.own_query(b"\0", Note::None, to_server);
     }
 
-    fn own_query(&mut self, text: &[u8], to_server: &mut Vec<u8>) {
+    fn own_query(&mut self, text: &[u8], note: Note, to_server: &mut Vec<u8>) {
         write_message(tag::QUERY, &[text], 0, to_server);
-        self.plan.push(Entry::swallow(Kind::Query));
+        self.plan.push(Entry::swallow(Kind::Query).noting(note));
     }
 }
 

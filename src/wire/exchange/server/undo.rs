@@ -48,6 +48,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
         | Note::Own
         | Note::Refuses(_)
         | Note::Replay
+        | Note::Cleans
         | Note::Restores
         | Note::Probe
         | Note::Asks => {}
