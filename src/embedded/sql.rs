@@ -81,7 +81,7 @@ struct Connection {
 impl Connection {
     /// Statements may hold passwords, so that the server is told not to log them.
     async fn open(socket: &Path, database: &str) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket).await.map_err(Error::file("Connecting to", socket))?;
+        let stream = UnixStream::connect(socket).await.map_err(Error::file("connecting to", socket))?;
         let mut connection = Self { stream, socket: socket.to_owned() };
         let mut startup = 196_608_u32.to_be_bytes().to_vec();
         let quiet = "-c log_min_error_statement=panic -c log_statement=none -c log_min_duration_statement=-1";
@@ -99,7 +99,7 @@ impl Connection {
         let mut message: Vec<u8> = tag.into_iter().collect();
         message.extend_from_slice(&length.to_be_bytes());
         message.extend_from_slice(body);
-        self.stream.write_all(&message).await.map_err(Error::file("Writing to", &self.socket))
+        self.stream.write_all(&message).await.map_err(Error::file("writing to", &self.socket))
     }
 
     /// Up to ReadyForQuery. The first error counts, and what a session must end with comes before the end of the stream.
@@ -123,13 +123,13 @@ impl Connection {
 
     async fn message(&mut self) -> Result<(u8, Vec<u8>), Error> {
         let mut head = [0; 5];
-        self.stream.read_exact(&mut head).await.map_err(Error::file("Reading from", &self.socket))?;
+        self.stream.read_exact(&mut head).await.map_err(Error::file("reading from", &self.socket))?;
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
         if !(4..=MAX_MESSAGE_BYTES).contains(&length) {
             return Err(sql(format!("it sent a message of {length} bytes")));
         }
         let mut body = vec![0; length - 4];
-        self.stream.read_exact(&mut body).await.map_err(Error::file("Reading from", &self.socket))?;
+        self.stream.read_exact(&mut body).await.map_err(Error::file("reading from", &self.socket))?;
         Ok((head[0], body))
     }
 }

@@ -296,6 +296,6 @@ async fn what_cannot_be_fetched_is_said_in_one_sentence() {
     assert!(matches!(refused, Error::NotPublished { wanted: Some(14), .. }), "{refused}");
     places.path.clear();
     let refused = Binaries::fetch(&places, Some(14)).await.unwrap_err().to_string();
-    assert!(refused.starts_with("There is no PostgreSQL 14 on this machine, and no npm to fetch one with."), "{refused}");
+    assert!(refused.starts_with("there is no PostgreSQL 14 on this machine, and no npm to fetch one with."), "{refused}");
     assert!(refused.contains("apt-get install postgresql"), "{refused}");
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::Remote;
-use crate::config::Settings;
+use crate::config::{Listen, Settings};
 use crate::server::{Running, StartError};
 use crate::session::House;
 use answer::{Desk, Trust};
@@ -47,6 +47,15 @@ pub fn start(running: &mut Running, settings: &Settings) -> Result<Option<Socket
         StartError::new(format!("cannot start the thread for HTTP: {error}"), "Look at the limits of this user: ulimit -u.")
     })?;
     Ok(Some(bound))
+}
+
+/// Whether the port could be bound now, if HTTP is wanted, by binding it for a moment.
+///
+/// # Errors
+/// As [`start`] for what is bound.
+pub fn try_port(listen: &Listen) -> Result<(), StartError> {
+    let Some(address) = listen.http else { return Ok(()) };
+    bind(address, listen.reuse_port).map(drop).map_err(|error| refused(address, &error))
 }
 
 /// What HTTP shows of.

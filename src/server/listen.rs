@@ -93,15 +93,30 @@ impl std::error::Error for StartError {}
 /// Opens both ports on every address, and their Unix sockets, or takes up what was handed over. All of it or nothing.
 pub(super) fn listen(settings: &Settings, handed: &mut Handed) -> Result<Listening, StartError> {
     handed.assign(settings)?;
-    let ports = [(PoolMode::Session, settings.listen.session_port), (PoolMode::Transaction, settings.listen.transaction_port)];
     let mut listening = Listening::default();
-    for (mode, port) in ports {
-        let Some(port) = port else { continue };
+    for (mode, port) in ports(&settings.listen) {
         if handed.origin == Origin::Predecessor || listening.take_all(mode, handed)? == 0 {
             listening.open(mode, port, &settings.listen, handed)?;
         }
     }
     Ok(listening)
+}
+
+/// Whether both ports could be opened now, by opening them for a moment: before what takes long, or leaves something behind.
+///
+/// # Errors
+/// As [`start`](super::start) for what listens.
+pub fn try_ports(listen: &Listen) -> Result<(), StartError> {
+    let mut listening = Listening::default();
+    for (mode, port) in ports(listen) {
+        listening.open(mode, port, listen, &mut Handed::default())?;
+    }
+    Ok(())
+}
+
+fn ports(listen: &Listen) -> impl Iterator<Item = (PoolMode, u16)> {
+    let ports = [(PoolMode::Session, listen.session_port), (PoolMode::Transaction, listen.transaction_port)];
+    ports.into_iter().filter_map(|(mode, port)| Some((mode, port?)))
 }
 
 impl Listening {

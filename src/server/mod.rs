@@ -19,7 +19,7 @@ pub use accept::Door;
 pub use doors::Closing;
 use doors::Doors;
 pub use handed::{Handed, Purpose};
-pub use listen::{Address, StartError};
+pub use listen::{Address, StartError, try_ports};
 pub use notify::Notify;
 pub use reload::{Read, Refused, Reloaded, Reloader, Source};
 pub use shutdown::{Signal, Signals};
