@@ -23,6 +23,7 @@ pub use leaves::Leaves;
 pub use mentions::{Backslash, Mention, mentions};
 pub use shown::{for_log, head, in_brief};
 pub use verb::{Verb, begins_with_rollback};
+pub(super) use words::has_word;
 pub use words::identifier;
 
 use pieces::{Pieces, Split};

@@ -128,7 +128,7 @@ pub fn identifier(written: &[u8]) -> Vec<u8> {
 }
 
 /// Looked for by its first letter: four times as fast as a walk over all words.
-pub(super) fn has_word(text: &[u8], wanted: &[u8]) -> bool {
+pub(in crate::wire) fn has_word(text: &[u8], wanted: &[u8]) -> bool {
     let Some(first) = wanted.first() else { return false };
     let ends = |byte: Option<&u8>| byte.is_none_or(|b| !is_word(*b));
     memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text).any(|at| {

@@ -7,7 +7,7 @@ use crate::wire::exchange::Mode;
 use crate::wire::exchange::state::defaults;
 use crate::wire::frame::Header;
 use crate::wire::plan::Note;
-use crate::wire::sql::Leaves;
+use crate::wire::sql::{self, Leaves};
 
 impl Walk<'_, '_> {
     /// Whether something was reset and nothing is behind it yet.
@@ -21,6 +21,10 @@ impl Walk<'_, '_> {
     pub(super) fn restore_defaults(&mut self, text: &[u8]) {
         let is_blank = |rest: &[u8]| rest.iter().all(|b| *b == b';' || b.is_ascii_whitespace());
         let is_one = memchr::memchr(b';', text).is_none_or(|at| is_blank(&text[at..]));
+        if !is_one && sql::has_word(text, b"copy") {
+            // Where that reads data of the client's, a query of ours would be the end of the session.
+            return self.put_off_defaults();
+        }
         if let Some(sql) = self.take_defaults(is_one) {
             self.server.say(&sql, Note::Restores, self.out.settle());
         }
@@ -36,6 +40,13 @@ impl Walk<'_, '_> {
     /// Room for a message behind this one: all of it is here.
     pub(super) fn ends_here(&self, header: Header) -> Result<bool, PgError> {
         Ok(self.whole_body(header)?.is_some())
+    }
+
+    /// To the end of the transaction.
+    fn put_off_defaults(&mut self) {
+        if let Some(bare) = self.client.take_bare() {
+            self.client.note_reset(&bare);
+        }
     }
 
     fn take_defaults(&mut self, is_sure: bool) -> Option<Vec<u8>> {

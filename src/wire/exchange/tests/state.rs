@@ -192,6 +192,20 @@ fn startup_parameters_come_back_in_the_transaction_and_once_more_where_that_is_n
     });
 }
 
+/// The server reads the client's data then, and would end the session at a query.
+#[test]
+fn startup_parameters_come_back_when_the_copy_behind_a_reset_has_ended() {
+    in_pieces(|rig| {
+        let (a, s) = asks_for_work_mem(rig);
+        rig.round(a, "Q(reset work_mem; copy t from stdin)", "C(RESET) G");
+        rig.round(a, "d(1) c", "C(COPY 1) Z(I)");
+        assert!(rig.restored(a, s).is_some());
+        rig.answer(a, "T D() C(SELECT 1) Z(I)", "");
+        assert_eq!(rig.restored(a, s), None, "once");
+        rig.is_idle(s);
+    });
+}
+
 #[test]
 fn startup_parameters_come_back_within_a_batch() {
     in_pieces(|rig| {
