@@ -1,7 +1,7 @@
 //! What happens by the clock: waits that end, servers that grow old, databases left alone.
 //!
-//! One sweep over the pools ten times a second while somebody waits, else twice ([`pace`](super::pace)). No timer per wait: the queue is in order of arrival, so a sweep looks at
-//! those who are due and no further.
+//! One sweep over the pools ten times a second while somebody waits, else twice ([`pace`](super::pace)). No timer per wait: the queue
+//! is in order of arrival, so a sweep looks at those who are due and no further.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,10 +48,12 @@ impl Pool {
             }
             notify(&mut state.waiters, now, timeouts.queue_notice);
         }
+        // The same for all of them: who still waits is counted once, and not for each.
+        let mut timed_out = None;
         for (waiter, reason) in ended {
             waiter.ticket.refuse(match reason {
                 Reason::Down(error) => error,
-                Reason::WaitedTooLong(limit) => open::timed_out(self, limit),
+                Reason::WaitedTooLong(limit) => timed_out.get_or_insert_with(|| open::timed_out(self, limit)).clone(),
             });
         }
     }
