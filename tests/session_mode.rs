@@ -3,7 +3,7 @@
 mod common;
 
 use common::wire::{self, Wire, show, show_in_full};
-use common::{Postgres, Sidepool, until};
+use common::{Postgres, Sidepool, unnamed, until};
 
 #[tokio::test]
 async fn nine_1_reset_returns_to_the_startup_packets_value() {
@@ -176,6 +176,22 @@ async fn trap_14_a_server_is_discarded_and_reused() {
     assert_eq!(second.shown("SELECT pg_listening_channels()").await, "T C(SELECT 0) Z(I)");
     assert_eq!(second.shown("FETCH c").await, "E(34000) Z(I)");
     assert_eq!(second.shown_batch(&[wire::parse("s", "SELECT 2"), wire::sync()], 1).await, "1 Z(I)");
+}
+
+/// `DISCARD ALL` takes neither back: the connection goes with its client.
+#[tokio::test]
+async fn a_seed_and_a_library_are_given_to_nobody_else() {
+    let sidepool = Sidepool::with_one_server();
+    for text in ["SELECT setseed(0.5)", "LOAD 'plpgsql'"] {
+        for frames in [wire::query(text), [unnamed(text), wire::sync()].concat()] {
+            let mut first = sidepool.session().wire().await;
+            let backend = first.backend().await;
+            first.send(&frames).await;
+            first.until(b'Z').await;
+            drop(first);
+            assert_ne!(sidepool.session().wire().await.backend().await, backend, "{text}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,12 @@ impl ServerSide {
         }
     }
 
+    /// The client of session mode may run this: of what it does only that counts which stays behind.
+    #[inline]
+    pub(super) fn taint(&mut self, effects: &Effects) {
+        self.leaves |= effects.leaves.only(Leaves::INDELIBLE);
+    }
+
     /// Nothing is there, nor may be.
     pub fn is_clean(&self) -> bool {
         (self.leaves | self.pins).is_nothing()

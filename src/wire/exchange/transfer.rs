@@ -136,13 +136,14 @@ impl ServerSide {
         true
     }
 
-    /// A reset by the pooler itself, between two owners in session mode: all replies are swallowed (traps 14, 30).
+    /// A reset by the pooler itself, between two owners in session mode: all replies are swallowed (traps 14, 30). What it does
+    /// not undo, nothing does ([`is_tainted`](Self::is_tainted)).
     pub fn discard_all(&mut self, to_server: &mut Vec<u8>) {
         self.own_query(b"DISCARD ALL\0", Note::Cleans, to_server);
         self.statements.clear();
         self.unnamed = Holds::Nothing;
-        self.leaves = Leaves::NOTHING;
-        self.pins = Leaves::NOTHING;
+        self.leaves = self.leaves.only(Leaves::INDELIBLE);
+        self.pins = self.pins.only(Leaves::INDELIBLE);
         self.private = None;
         self.settings = Arc::clone(&self.initial_settings);
         self.owner = None;

@@ -333,6 +333,7 @@ impl Walk<'_, '_> {
             let text = cstr(rest).map_or(rest, |(text, _)| text);
             let scan = sql::scan(text);
             self.note_verb(scan.verb);
+            self.server.taint(&scan.effects);
             self.client.note_session_parse(name, text);
         }
         self.client.aside().counted.server_parses += 1;
