@@ -5,6 +5,7 @@ mod held;
 mod home;
 mod lint;
 mod mentions;
+mod naming;
 mod noted;
 mod prepared;
 mod unleased;

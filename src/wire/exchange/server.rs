@@ -1,25 +1,21 @@
 //! What a server sends.
 
 mod facts;
+mod reworded;
 mod undo;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::cut::Cut;
-use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header};
 use super::super::listen::{Marker, Notification};
-use super::super::names::{About, Does, KNOWN, Named, Naming};
+use super::super::names::{Does, KNOWN, Naming};
 use super::super::params::{self, Params};
-use super::super::plan::{Entry, Fate, InTurn, Kind, Note, Plan, Reply, Status, Unexpected};
-use super::super::position::{Shift, in_clients_text};
-use super::super::reply;
+use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpected};
 use super::super::sql::{Effects, Leaves};
-use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::server as tag;
-use super::{Catalog, ClientSide, Intake, Missed, Mode, NamedStatements, Schema, ServerSide};
-use crate::error::{PgError, SqlState};
+use super::{Catalog, ClientSide, Intake, Missed, NamedStatements, Schema, ServerSide};
 use facts::{Effect, Facts, effect_of};
 use undo::{Account, undo};
 
@@ -491,74 +487,6 @@ impl Walk<'_, '_> {
             named.statement.mark_stale();
         }
     }
-
-    /// The error that the client gets in place of the one that was provoked.
-    fn refused(&self, facts: &Facts<'_>) -> Option<Vec<u8>> {
-        let Some(Entry { note: Note::Refuses(limit), .. }) = self.server.plan.head() else { return None };
-        let mut message = bytes::BytesMut::new();
-        reply::error(&mut message, &too_many_statements(*limit));
-        (facts.code == b"26000").then(|| message.to_vec())
-    }
-
-    /// The error with the client's name for the statement in place of ours, and its position in the client's text.
-    fn reworded(&self, body: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
-        if self.client.mode == Mode::Session {
-            return None;
-        }
-        let mut changes: Vec<_> = self.renamed(body, facts).into_iter().chain(self.moved(body, facts)).collect();
-        changes.sort_unstable_by_key(|(place, _)| place.start);
-        let (mut parts, mut from) = (Vec::new(), 0);
-        for (place, text) in &changes {
-            parts.extend([&body[from..place.start], text]);
-            from = place.end;
-        }
-        parts.push(&body[from..]);
-        let mut message = Vec::with_capacity(body.len() + 2 * HEADER_BYTES);
-        write_message(tag::ERROR, &parts, 0, &mut message);
-        (!changes.is_empty()).then_some(message)
-    }
-
-    /// Where our name for a statement stands, and the client's.
-    fn renamed(&self, body: &[u8], facts: &Facts<'_>) -> Option<(Range<usize>, Vec<u8>)> {
-        let at = memchr::memmem::find(facts.message, SERVER_NAME_PREFIX.as_bytes())?;
-        let name = facts.message[at..].split(|b| *b == b'"').next()?;
-        let client_name = match (name.strip_suffix(b"?"), self.server.plan.head()) {
-            (Some(own), _) => own,
-            (None, Some(Entry { note: Note::Uses(named) | Note::Runs(named, _) | Note::Forgets(named, _), .. }))
-                if named.statement.name.as_bytes() == name =>
-            {
-                &named.name
-            }
-            (None, Some(Entry { note: Note::InTurn(notes), .. })) if let Some(own) = name_in(notes, name, facts) => own,
-            _ => self.client.names.client_name_of(name)?,
-        };
-        let offset = memchr::memmem::find(body, name)?;
-        Some((offset..offset + name.len(), client_name.to_vec()))
-    }
-
-    /// Where the position stands, and the one that it is in the client's text.
-    fn moved(&self, body: &[u8], facts: &Facts<'_>) -> Option<(Range<usize>, Vec<u8>)> {
-        let sent = std::str::from_utf8(&body[facts.position.clone()]).ok()?.parse().ok()?;
-        let moved = in_clients_text(sent, self.shifts())?;
-        Some((facts.position.clone(), moved.to_string().into_bytes()))
-    }
-
-    /// Names of ours in the text that is being answered.
-    fn shifts(&self) -> &[Shift] {
-        match self.server.plan.head().map(|head| &head.note) {
-            Some(Note::Runs(_, shift) | Note::Forgets(_, shift)) => std::slice::from_ref(shift),
-            Some(Note::InTurn(notes)) => &notes.shifts,
-            Some(Note::Introduces(named) | Note::Names(named)) => shift_in(&named.about),
-            Some(Note::Unnamed(number)) if *number == self.client.unnamed.number => {
-                self.client.unnamed.parsed.as_ref().map_or(&[], |parsed| shift_in(&parsed.about))
-            }
-            _ => &[],
-        }
-    }
-}
-
-fn shift_in(about: &About) -> &[Shift] {
-    about.naming().map_or(&[], |naming| std::slice::from_ref(&naming.shift))
 }
 
 /// The note of what is done now: of a query of several statements, the next one's.
@@ -570,30 +498,11 @@ fn take_note(plan: &mut Plan) -> Note {
     }
 }
 
-/// The client's name for the server's, among those in a query of several statements.
-fn name_in<'a>(notes: &'a InTurn, server_name: &[u8], facts: &Facts<'_>) -> Option<&'a [u8]> {
-    let is_it = |named: &&Arc<Named>| named.statement.name.as_bytes() == server_name;
-    let used = match facts.code {
-        b"42P05" => notes.uses.iter().rev().find(is_it),
-        _ => notes.uses.iter().find(is_it),
-    };
-    let forgotten = notes.forgets.iter().find_map(|note| match note {
-        Note::Uses(named) | Note::Unnames(named) => Some(named).filter(is_it),
-        _ => None,
-    });
-    used.or(forgotten).map(|named| &*named.name)
-}
-
 fn put_back(plan: &mut Plan, note: Note) {
     match plan.head_note() {
         None | Some(Note::InTurn(_)) => {}
         Some(place) => *place = note,
     }
-}
-
-fn too_many_statements(limit: usize) -> PgError {
-    PgError::error(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("this client holds {limit} prepared statements, the most it may"))
-        .with_hint("Close statements that are no longer used, or raise limits.prepared_statements_per_client.")
 }
 
 /// ParameterStatus for everything that is other in `new`.
