@@ -106,6 +106,9 @@ impl ServerSide {
         self.pins = dirty.only(Leaves::INDELIBLE);
         if dirty.has(Leaves::HIDDEN) {
             dirty |= HIDDEN;
+            // What that was may be too short for all that follows, and it would be the next owner who is told. RESET ALL
+            // takes this back, too.
+            sql.extend_from_slice(b"SET statement_timeout=0;");
         }
         STEPS.iter().filter(|(kind, _)| dirty.has(*kind)).for_each(|(_, step)| sql.extend_from_slice(step));
         if dirty.has(Leaves::STATEMENTS) {

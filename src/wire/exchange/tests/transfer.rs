@@ -124,7 +124,7 @@ fn trap_75_only_what_is_dirty_is_cleaned() {
         (
             "do 'begin end'",
             "DO",
-            "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
+            "SET statement_timeout=0;CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
              SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;DEALLOCATE ALL;RESET ALL;",
         ),
     ] {
@@ -167,7 +167,7 @@ fn discard_all_leaves_nothing_to_clean() {
 
 #[test]
 fn what_a_function_nobody_knows_may_have_done_is_undone() {
-    let cleaned = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
+    let cleaned = "SET statement_timeout=0;CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
         SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;RESET ALL;";
     in_pieces(|rig| {
         let s = left_by(rig, "select app_login()", "SELECT 1");
