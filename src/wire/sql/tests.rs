@@ -218,6 +218,7 @@ fn what_ends_with_the_transaction_or_is_reported_leaves_nothing() {
         "select set_config('request.jwt.claims', '{\"a\": (1, 2)}', true)",
         "SELECT set_config('app.company', $1, TRUE)",
         "update t set a = 1; delete from t",
+        "SELECT pg_backend_pid()",
     ] {
         assert_eq!(leaves(text), Leaves::NOTHING, "{text}");
     }
