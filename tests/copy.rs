@@ -126,6 +126,22 @@ async fn trap_18_and_19_every_order_message_by_message() {
     compare("trap_18_in_turn", false).await;
 }
 
+/// Nothing but data may come within a COPY, and a Sync before it does not end it: PostgreSQL ends the session.
+#[tokio::test]
+async fn trap_18_a_close_within_a_copy_ends_the_session_and_leaves_nobody_waiting() {
+    let postgres = Postgres::shared();
+    postgres.execute("postgres", "CREATE TABLE trap_18_close (a int)").await;
+    let copy = unnamed("COPY trap_18_close FROM STDIN");
+    let frames = [copy, wire::sync(), wire::close_statement("none"), wire::copy_fail("no"), wire::sync()].concat();
+    let sidepool = Sidepool::with_one_server();
+    for endpoint in [postgres.direct(), sidepool.session(), sidepool.transaction()] {
+        let mut client = endpoint.wire().await;
+        client.send(&frames).await;
+        assert_eq!(show(&client.until_closed().await), "1 2 G E(08P01) E(08P01)", "{}", endpoint.port);
+        assert_eq!(endpoint.value("SELECT 'next'").await, "next");
+    }
+}
+
 #[tokio::test]
 async fn trap_19_a_client_that_streams_on_after_the_server_failed_the_copy() {
     let postgres = Postgres::shared();
