@@ -27,6 +27,10 @@ const STEPS: [(Leaves, &[u8]); 7] = [
 /// What a function may have left that nobody looked into; statements it prepared are left, since theirs are everybody's.
 const HIDDEN: Leaves = Leaves::ANYTHING.without(Leaves::STATEMENTS);
 
+const TIMEOUT: &str = "statement_timeout";
+/// Of the statements behind it in the same message, too: PostgreSQL looks at the setting before each.
+const NO_TIMEOUT: &[u8] = b"SET statement_timeout=0;";
+
 impl ServerSide {
     /// Makes this server `client`'s. What must run first goes to `to_server`, to leave in one write with the client's own
     /// bytes; its replies are swallowed. What changed on the server's side alone is told to the client.
@@ -108,7 +112,7 @@ impl ServerSide {
             dirty |= HIDDEN;
             // What that was may be too short for all that follows, and it would be the next owner who is told. RESET ALL
             // takes this back, too.
-            sql.extend_from_slice(b"SET statement_timeout=0;");
+            sql.extend_from_slice(NO_TIMEOUT);
         }
         STEPS.iter().filter(|(kind, _)| dirty.has(*kind)).for_each(|(_, step)| sql.extend_from_slice(step));
         if dirty.has(Leaves::STATEMENTS) {
@@ -196,17 +200,31 @@ fn has_identity(settings: &Params) -> bool {
 }
 
 /// From the settings of one session to those of another. Who has an identity of its own sheds it first.
+///
+/// A statement_timeout may be too short for the others, and the next owner would be told so: the old one goes first, the new one
+/// comes last.
 fn change_settings(from: &Arc<Params>, to: &Arc<Params>, sql: &mut Vec<u8>) {
     if Arc::ptr_eq(from, to) {
         return;
     }
+    let timeouts = [from, to].map(|settings| settings.get(TIMEOUT));
+    let changes_timeout = timeouts[0] != timeouts[1];
+    if changes_timeout && timeouts[0].is_some() {
+        sql.extend_from_slice(NO_TIMEOUT);
+    }
     if has_identity(from) {
         sql.extend_from_slice(b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;");
     }
-    for (name, _) in from.iter().filter(|(name, _)| !is_identity(name) && to.get(name).is_none()) {
+    let is_apart = |name: &str| name == TIMEOUT || is_identity(name);
+    for (name, _) in from.iter().filter(|(name, _)| !is_apart(name) && to.get(name).is_none()) {
         params::write_reset(name, sql);
     }
-    for (name, value) in to.iter().filter(|(name, value)| !is_identity(name) && from.get(name) != Some(value)) {
+    for (name, value) in to.iter().filter(|(name, value)| !is_apart(name) && from.get(name) != Some(value)) {
         params::write_set(name, value, sql);
+    }
+    match timeouts[1] {
+        _ if !changes_timeout => {}
+        Some(value) => params::write_set(TIMEOUT, value, sql),
+        None => params::write_reset(TIMEOUT, sql),
     }
 }

@@ -241,7 +241,24 @@ fn startup_settings_are_the_base_that_reset_returns_to() {
         let b = rig.client_with(params, &[("statement_timeout", "5s"), ("my.thing", "x")]);
         rig.lease(b, s, "", "");
         let c = rig.client();
-        rig.lease(c, s, "Q(RESET \"my\".\"thing\";RESET \"statement_timeout\";)", "");
+        rig.lease(c, s, "Q(SET statement_timeout=0;RESET \"my\".\"thing\";RESET \"statement_timeout\";)", "");
+    });
+}
+
+/// The old one's, which may be too short for what follows, goes before that; the new one's comes behind it.
+#[test]
+fn a_transfer_runs_under_no_statement_timeout() {
+    in_pieces(|rig| {
+        let params = std::sync::Arc::clone(&rig.params);
+        let settings = |timeout| [("a.thing", timeout), ("statement_timeout", timeout), ("z.thing", "x")];
+        let a = rig.client_with(std::sync::Arc::clone(&params), &settings("1ms"));
+        let b = rig.client_with(params, &settings("2ms"));
+        let s = rig.server();
+        let things = |timeout| format!("SELECT pg_catalog.set_config('a.thing','{timeout}',false);");
+        let all = format!("{}SELECT pg_catalog.set_config('z.thing','x',false);", things("1ms"));
+        rig.lease(a, s, &format!("Q({all}SET statement_timeout='1ms';)"), "");
+        rig.answer(a, "T D C(SELECT 1) T D C(SELECT 1) C(SET) Z(I)", "");
+        rig.lease(b, s, &format!("Q(SET statement_timeout=0;{}SET statement_timeout='2ms';)", things("2ms")), "");
     });
 }
 
