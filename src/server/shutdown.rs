@@ -41,9 +41,11 @@ enum Cause {
 pub(super) async fn run(running: Running, signals: Signals) {
     let Running { house, door, mut doors, notify, asked, .. } = running;
     let mut signals = merged(signals, asked);
+    // A successor that has the sockets already comes before whoever asks to end in that very moment: their files are its own now.
     let mut cause = tokio::select! {
-        signal = signals.recv() => Cause::Asked(signal.unwrap_or(Signal::Stop)),
+        biased;
         successor = doors.successor() => Cause::TakenOver(successor),
+        signal = signals.recv() => Cause::Asked(signal.unwrap_or(Signal::Stop)),
     };
     house.sessions.stop_all(Stop::Announced);
     let delay = house.settings.get().timeouts.drain_delay;
@@ -52,10 +54,11 @@ pub(super) async fn run(running: Running, signals: Signals) {
         tracing::info!("going down: not ready any more, draining in {delay:?}");
         // ## Announced => (Leaving | Draining | Stopping)
         tokio::select! {
-            () = tokio::time::sleep(delay) => {}
+            biased;
+            successor = doors.successor() => cause = Cause::TakenOver(successor),
             // Whoever asks for less than a drain does not take it back: somebody waits for the process to end.
             signal = signals.recv() => cause = Cause::Asked(signal.unwrap_or(Signal::Stop).max(Signal::Drain)),
-            successor = doors.successor() => cause = Cause::TakenOver(successor),
+            () = tokio::time::sleep(delay) => {}
         }
     }
     let _http = match cause {
