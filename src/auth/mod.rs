@@ -4,6 +4,7 @@ pub mod key_cache;
 pub mod keys;
 pub mod md5;
 pub mod process_secret;
+pub mod reserve;
 pub mod scram;
 pub mod username;
 pub mod verifier;

@@ -7,13 +7,13 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
 use super::about::About;
 use super::admit::House;
 use super::end::End;
 use super::pools::PoolCount;
+use crate::auth::reserve::Reserve;
 use crate::error::PgError;
 use crate::pool::{Aim, Home, Pool, PoolKey, Refusal, ServerHandle, Ticket};
 use crate::wire::params::Params;
@@ -31,7 +31,7 @@ const PREPARING_STEPS_MAX: usize = 500;
 #[derive(Debug)]
 pub struct Sessions {
     table: Mutex<Table>,
-    random: SystemRandom,
+    random: Mutex<Reserve>,
     ids: AtomicU64,
 }
 
@@ -110,7 +110,7 @@ pub enum Stop {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { table: Mutex::default(), random: SystemRandom::new(), ids: AtomicU64::new(1) }
+        Self { table: Mutex::default(), random: Mutex::default(), ids: AtomicU64::new(1) }
     }
 }
 
@@ -144,30 +144,34 @@ impl Sessions {
     }
 
     fn key(&self, long: bool) -> Key {
-        let mut bytes = [0; LONG_KEY_BYTES];
-        self.fill(&mut bytes);
-        let [a, b, c, d, ..] = bytes;
-        if long { Key::Long(Box::new(bytes)) } else { Key::Short([a, b, c, d]) }
+        match long {
+            true => Key::Long(Box::new(self.random())),
+            false => Key::Short(self.random()),
+        }
     }
 
     fn free_pid(&self, table: &BTreeMap<(u32, u64), Arc<Handle>>) -> u32 {
-        let mut bytes = [0; 4];
         for _ in 0..PID_TRIES_MAX {
-            self.fill(&mut bytes);
-            let pid = u32::from_be_bytes(bytes) & 0x7fff_ffff;
+            let pid = self.made_up_pid();
             if pid != 0 && with_pid(table, pid).next().is_none() {
                 return pid;
             }
         }
-        u32::from_be_bytes(bytes) & 0x7fff_ffff
+        self.made_up_pid()
     }
 
-    fn fill(&self, bytes: &mut [u8]) {
+    fn made_up_pid(&self) -> u32 {
+        u32::from_be_bytes(self.random()) & 0x7fff_ffff
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
         // It fails only where the system has no source of random bytes at all: then keys are unguessable no more, and
         // the session is better off with one that never matches by chance than with none.
-        if self.random.fill(bytes).is_err() {
+        if self.random.lock().fill(&mut bytes).is_err() {
             tracing::error!("the system gives no random bytes: cancel keys are weak");
         }
+        bytes
     }
 
     pub fn leave(&self, handle: &Handle) {
