@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::credentials::Credentials;
@@ -23,10 +24,10 @@ use crate::wire::exchange::{Catalog, Isolation, NamedStatements};
 
 #[derive(Debug)]
 pub struct Registry {
-    pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    pools: Mutex<HashMap<PoolKey, Arc<Pool>, RandomState>>,
     pub(super) gates: Mutex<Gates>,
     /// By the name of the project. Held while a pool is made or found, so that a reload misses none.
-    upstreams: RwLock<HashMap<String, Upstream>>,
+    upstreams: RwLock<HashMap<String, Upstream, RandomState>>,
     isolation: Isolation,
     named_statements: NamedStatements,
     keys: Arc<KeyCache>,
@@ -71,7 +72,7 @@ impl Registry {
     /// Works by these from now on, and so do all pools: they keep their servers, unless those would be opened in another way now.
     pub fn adopt(&self, settings: &Arc<Settings>, tls: &[Arc<TlsContext>]) {
         let mut upstreams = self.upstreams.write();
-        let mut next = HashMap::new();
+        let mut next = HashMap::default();
         for (project, tls) in settings.projects.iter().zip(tls) {
             let limit = project.max_server_connections;
             let before = upstreams.get(&project.name);
@@ -201,7 +202,7 @@ impl Registry {
     }
 }
 
-fn available<'a>(upstreams: &'a HashMap<String, Upstream>, project: &str) -> Result<&'a Upstream, Unavailable> {
+fn available<'a>(upstreams: &'a HashMap<String, Upstream, RandomState>, project: &str) -> Result<&'a Upstream, Unavailable> {
     let upstream = upstreams.get(project).ok_or(Unavailable::Gone)?;
     match &upstream.terms.project.disabled {
         None => Ok(upstream),

@@ -210,6 +210,10 @@ fn pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, PgError> {
 
 /// Of the settings of one name (whose case does not count) the last stays, where it stood.
 fn keep_last(parameters: &mut Vec<(String, String)>) {
+    // As with nearly every client.
+    if parameters.len() < 2 {
+        return;
+    }
     let mut seen = HashSet::with_capacity(parameters.len());
     parameters.reverse();
     parameters.retain(|(name, _)| seen.insert(name.to_ascii_lowercase()));
@@ -223,7 +227,9 @@ fn text(bytes: &[u8]) -> Result<String, PgError> {
 }
 
 fn ascii(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| if matches!(byte, 32..=126) { char::from(*byte) } else { '?' }).collect()
+    let mut text = String::with_capacity(bytes.len());
+    text.extend(bytes.iter().map(|byte| if matches!(byte, 32..=126) { char::from(*byte) } else { '?' }));
+    text
 }
 
 fn no_user() -> PgError {
