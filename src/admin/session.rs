@@ -63,8 +63,8 @@ pub(super) async fn run(place: Place, house: Arc<House>, login: Login) {
     let client = Client::new(&login.stream, &place.guest.cancel);
     let handler =
         Handler { desk: Arc::clone(&place.desk), house, project: login.project.name.clone(), user, asked: Mutex::default() };
-    let mut session =
-        Session { stream: login.stream, client, handler, names: BTreeSet::new(), input: BytesMut::new(), batch: Batch::Runs };
+    let input = BytesMut::from(&login.early[..]);
+    let mut session = Session { stream: login.stream, client, handler, names: BTreeSet::new(), input, batch: Batch::Runs };
     session.client.out.extend_from_slice(&login.greeting);
     let ended = tokio::select! {
         ended = session.converse(&place) => ended,

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -40,6 +41,11 @@ use crate::wire::startup::{Replication, Startup as StartupPacket};
 /// Distinct sets of startup parameters remembered per process; past that, the oldest knowledge is thrown away.
 const KNOWN_STARTUPS_MAX: usize = 4096;
 
+/// Room for a greeting, so that it need not grow, in bytes. It goes with the greeting.
+const GREETING_BYTES: usize = 1000;
+/// BackendKeyData with a long key, and ReadyForQuery, in bytes.
+const TAIL_BYTES: usize = 64;
+
 /// What all sessions share.
 #[derive(Debug)]
 pub struct House {
@@ -54,7 +60,7 @@ pub struct House {
 
 /// Startup parameters a server of a pool's generation has accepted, with the reported ones as it spells them.
 #[derive(Debug, Default)]
-pub struct KnownStartups(Mutex<HashMap<Asked, Accepted>>);
+pub struct KnownStartups(Mutex<HashMap<Asked, Accepted, RandomState>>);
 
 /// Of which pool, in which of its generations, and what.
 type Asked = (Arc<PoolKey>, u64, StartupKey);
@@ -108,9 +114,11 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &Arc<House>) -> Resu
         membership,
         settings,
         has_long_key,
-        early: Vec::new(),
+        early: login.early,
     };
-    arrival.out.buffer().extend_from_slice(&login.greeting);
+    let out = arrival.out.buffer();
+    out.reserve(GREETING_BYTES);
+    out.extend_from_slice(&login.greeting);
     // Whoever was entered before a reload ended his like has been told; whoever was after that sees it here.
     let checked = house.registry.check(&pool.key.project);
     let checked = checked.map_err(|why| closed::to_new(&why, &pool.key.project, &arrival.settings));
@@ -339,7 +347,7 @@ impl Arriving {
     /// AuthenticationOk is there already; the rest of the greeting, to leave in one write (trap 56).
     fn greet(&mut self, params: &Params) {
         let handle = self.membership.handle();
-        let mut tail = bytes::BytesMut::new();
+        let mut tail = bytes::BytesMut::with_capacity(TAIL_BYTES);
         reply::backend_key_data(&mut tail, handle.pid.cast_signed(), handle.key());
         reply::ready_for_query(&mut tail, reply::TransactionStatus::Idle);
         let out = self.out.buffer();

@@ -8,6 +8,7 @@ use rustls::crypto::ring::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use crate::config::ClientTls;
@@ -48,22 +49,17 @@ impl ServerTls {
         self.0.reload()
     }
 
-    /// The handshake after an SSLRequest that was answered with `S`.
-    pub async fn accept(&self, socket: Socket) -> io::Result<Stream> {
+    /// The handshake after an SSLRequest that was answered with `S`, of which `head` was already read: most often nothing.
+    pub async fn accept(&self, socket: Socket, head: &[u8]) -> io::Result<Stream> {
         let served = self.0.current().await;
-        served.finish(served.acceptor().accept(socket)).await
+        served.finish(served.accept(socket, head).await?).await
     }
 
     /// The handshake of direct TLS, of which `head` was already read. The client has to name the protocol (ALPN), as
     /// with PostgreSQL: else a browser could be made to speak to a database.
     pub async fn accept_direct(&self, socket: Socket, head: &[u8]) -> io::Result<Stream> {
         let served = self.0.current().await;
-        let mut fed = Ok(0);
-        let accept = served.acceptor().accept_with(socket, |session| fed = session.read_tls(&mut &head[..]));
-        if fed? != head.len() {
-            return Err(io::Error::other("the TLS session did not take its first bytes"));
-        }
-        let stream = served.finish(accept).await?;
+        let stream = served.finish(served.accept(socket, head).await?).await?;
         match &stream {
             Stream::Tls(secured) if secured.tls.get_ref().1.alpn_protocol() == Some(ALPN) => Ok(stream),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "direct TLS without ALPN protocol \"postgresql\"")),
@@ -72,8 +68,29 @@ impl ServerTls {
 }
 
 impl Served {
-    fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.clone())
+    /// Begins a handshake of which `head` was already read. What is wrong in it is answered, as it is for what comes later.
+    async fn accept(&self, socket: Socket, mut head: &[u8]) -> io::Result<Accept<Socket>> {
+        let (mut begun, mut alert) = (Ok(()), Vec::new());
+        let mut accept = TlsAcceptor::from(self.config.clone()).accept_with(socket, |session| {
+            if head.is_empty() {
+                return;
+            }
+            // All of the client's first flight may be there: whoever only goes on reading would wait for more.
+            begun = session.read_tls(&mut head).and_then(|_| {
+                let processed = session.process_new_packets();
+                processed.map(drop).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            });
+            if begun.is_err() {
+                let _ = session.write_tls(&mut alert);
+            }
+        });
+        if begun.is_err()
+            && let Some(socket) = accept.get_mut()
+        {
+            let _ = socket.write_all(&alert).await;
+        }
+        begun?;
+        if head.is_empty() { Ok(accept) } else { Err(io::Error::other("the TLS session did not take its first bytes")) }
     }
 
     async fn finish(&self, accept: Accept<Socket>) -> io::Result<Stream> {

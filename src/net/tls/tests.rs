@@ -32,7 +32,7 @@ impl Bed {
             panic!("no TLS");
         };
         let (ours, theirs) = UnixStream::pair().unwrap();
-        tokio::join!(self.server.accept(socket(ours)), handshake(config, socket(theirs), host))
+        tokio::join!(self.server.accept(socket(ours), &[]), handshake(config, socket(theirs), host))
     }
 }
 
@@ -221,7 +221,7 @@ async fn a_client_that_comes_again_resumes_its_session() {
     for (time, kind) in [(1, rustls::HandshakeKind::Full), (2, rustls::HandshakeKind::Resumed)] {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        let (server, client) = tokio::join!(bed.server.accept(socket(ours)), connector.connect(name, theirs));
+        let (server, client) = tokio::join!(bed.server.accept(socket(ours), &[]), connector.connect(name, theirs));
         let (mut server, mut client) = (server.unwrap(), client.unwrap());
         assert_eq!(client.get_ref().1.handshake_kind(), Some(kind), "time {time}");
         // The ticket comes with the first bytes.

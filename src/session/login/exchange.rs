@@ -14,18 +14,21 @@ use crate::error::{PgError, SqlState};
 use crate::net::socket::Peer;
 use crate::net::stream::Stream;
 use crate::session::login::guard::tls_required;
+use crate::session::login::inbox::Inbox;
 use crate::session::login::prove::wrong_password;
-use crate::session::login::{Stop, fill, send};
+use crate::session::login::{Caller, Stop, send};
 use crate::wire::authentication::Authentication;
 use crate::wire::password::{AUTH_BODY_BYTES_MAX, SaslInitialResponse};
 use crate::wire::reply;
-use crate::wire::startup::Startup;
 
 const HEADER_BYTES: usize = 5;
+/// AuthenticationOk and what may stand before it, in bytes.
+const OUT_BYTES: usize = 64;
 
 /// One authentication; what was not sent yet goes with what follows.
 pub(super) struct Exchange<'a> {
     stream: &'a mut Stream,
+    inbox: &'a mut Inbox,
     out: BytesMut,
     /// As the client gave it.
     name: &'a str,
@@ -34,12 +37,13 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// A version is negotiated once, and first.
-    pub(super) fn begin(stream: &'a mut Stream, startup: &'a Startup, texts: ErrorTexts) -> Self {
-        let mut out = BytesMut::new();
+    pub(super) fn begin(caller: &'a mut Caller, texts: ErrorTexts) -> Self {
+        let Caller { stream, startup, inbox } = caller;
+        let mut out = BytesMut::with_capacity(OUT_BYTES);
         if startup.wants_negotiation() {
             reply::negotiate_protocol_version(&mut out, startup);
         }
-        Self { stream, out, name: &startup.user, texts }
+        Self { stream, inbox, out, name: &startup.user, texts }
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -129,9 +133,8 @@ impl<'a> Exchange<'a> {
     /// Sends what is due, and reads the body of the `p` message that answers it.
     async fn ask(&mut self, what: &str) -> Result<Zeroizing<Vec<u8>>, Stop> {
         send(self.stream, &self.out.split()).await?;
-        let mut message = Zeroizing::new(Vec::with_capacity(HEADER_BYTES));
-        fill(self.stream, &mut message, HEADER_BYTES).await?;
-        let [tag, length @ ..] = *message.first_chunk::<HEADER_BYTES>().ok_or(Stop::Gone)?;
+        self.inbox.fill(self.stream, HEADER_BYTES).await?;
+        let [tag, length @ ..] = *self.inbox.bytes().first_chunk::<HEADER_BYTES>().ok_or(Stop::Gone)?;
         if tag != b'p' {
             return Err(self.violation(format!("expected {what} response, got message type {tag}")).into());
         }
@@ -139,9 +142,12 @@ impl<'a> Exchange<'a> {
         if !(4..=4 + AUTH_BODY_BYTES_MAX).contains(&length) {
             return Err(self.violation("invalid message length").into());
         }
-        message.clear();
-        fill(self.stream, &mut message, length - 4).await?;
-        Ok(message)
+        let end = 1 + length;
+        self.inbox.fill(self.stream, end).await?;
+        let body = self.inbox.bytes().get(HEADER_BYTES..end).ok_or(Stop::Gone)?;
+        let body = Zeroizing::new(body.to_vec());
+        self.inbox.take(end);
+        Ok(body)
     }
 
     fn violation(&self, message: impl Into<std::borrow::Cow<'static, str>>) -> PgError {

@@ -6,6 +6,7 @@
 mod certificate;
 mod exchange;
 mod guard;
+mod inbox;
 mod inquiry;
 mod known;
 mod negotiate;
@@ -13,10 +14,11 @@ mod prove;
 mod route;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
@@ -35,7 +37,9 @@ use crate::wire::startup::{CancelRequest, Startup};
 pub use guard::Guard;
 pub use inquiry::Inquiries;
 
+use inbox::Inbox;
 use negotiate::Opening;
+use prove::Proof;
 pub use route::CONSOLE_DATABASES;
 use route::{Destination, Route, To};
 
@@ -79,9 +83,19 @@ pub struct Login {
     pub credential: Credential,
     /// 0 to 2; from 2 on cancel keys may have more than four bytes.
     pub protocol_minor: u16,
+    /// What it sent before it was let in.
+    pub early: Vec<u8>,
     /// Ends with AuthenticationOk and goes out first: parameters, key and ReadyForQuery are to be appended, so that all
     /// of it is one write.
     pub greeting: BytesMut,
+}
+
+/// A client that has said what it wants.
+#[derive(Debug)]
+struct Caller {
+    stream: Stream,
+    startup: Startup,
+    inbox: Inbox,
 }
 
 /// A client that was not let in. It has been told, and it has been logged.
@@ -106,30 +120,22 @@ pub async fn greet(socket: Socket, context: &LoginContext) -> Result<Arrival, Fa
 
 async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
     let deadline = tokio::time::Instant::now() + context.settings.timeouts.client_login;
-    let opening = negotiate::open(socket, context.tls.as_deref(), &context.settings);
+    let opening = pin!(negotiate::open(socket, context.tls.as_deref(), &context.settings));
     let Ok(opening) = tokio::time::timeout_at(deadline, opening).await else { return Ok(Arrival::Late) };
-    let (mut stream, startup) = match opening? {
+    let mut caller = match opening? {
         Opening::Gone => return Ok(Arrival::Gone),
         Opening::Cancel(request, stream) => return Ok(Arrival::Cancel(request, stream)),
-        Opening::Startup(stream, startup) => (*stream, startup),
+        Opening::Startup(caller) => caller,
     };
-    let admitted = async {
-        match route::route(&context.settings, &startup, stream.server_name())? {
-            Destination::Project(route) => {
-                check_enabled(&route, &stream, context)?;
-                let proof = prove::prove(&mut stream, context, &startup, &route).await?;
-                Ok((route, proof))
-            }
-            Destination::Nowhere(stray) => Err(prove::turn_away(&mut stream, context, &startup, &stray).await),
-        }
-    };
-    let Ok(admitted) = tokio::time::timeout_at(deadline, admitted).await else {
+    let proven = tokio::time::timeout_at(deadline, pin!(find_out(&mut caller, context))).await;
+    let Caller { stream, startup, inbox } = *caller;
+    let Ok(proven) = proven else {
         let told = refuse(stream, too_slow(context.settings.error_texts));
         // Whoever does not read it either has had time enough.
         let _ = tokio::time::timeout(context.settings.timeouts.recovery, told).await;
         return Ok(Arrival::Late);
     };
-    match admitted {
+    match proven {
         Ok((route, proof)) => {
             let login = Box::new(Login {
                 stream,
@@ -139,6 +145,7 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
                 user: route.user,
                 database: route.database,
                 credential: proof.credential,
+                early: inbox.rest(),
                 greeting: proof.greeting,
             });
             Ok(match route.to {
@@ -149,6 +156,18 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
         Err(Stop::Gone) => Ok(Arrival::Gone),
         Err(Stop::Lost(error)) => Err(Failure::lost(&error)),
         Err(Stop::Refused(error) | Stop::Unproven(error)) => Err(refuse(stream, error).await),
+    }
+}
+
+/// Where it goes, and that it may.
+async fn find_out(caller: &mut Caller, context: &LoginContext) -> Result<(Route, Proof), Stop> {
+    match route::route(&context.settings, &caller.startup, caller.stream.server_name())? {
+        Destination::Project(route) => {
+            check_enabled(&route, &caller.stream, context)?;
+            let proof = prove::prove(caller, context, &route).await?;
+            Ok((route, proof))
+        }
+        Destination::Nowhere(stray) => Err(Box::pin(prove::turn_away(caller, context, &stray)).await),
     }
 }
 
@@ -220,16 +239,6 @@ async fn refuse(mut stream: Stream, error: PgError) -> Failure {
 async fn send(stream: &mut Stream, message: &[u8]) -> io::Result<()> {
     stream.write_all(message).await?;
     stream.flush().await
-}
-
-/// Reads on until `buffer` has `length` bytes, and not one more. It grows as they arrive.
-async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, length: usize) -> io::Result<()> {
-    /// Room for nearly every message of a login, so that it takes one read.
-    const FIRST_BYTES: usize = 1024;
-    let missing = length.saturating_sub(buffer.len());
-    buffer.reserve(missing.min(FIRST_BYTES));
-    stream.take(missing as u64).read_to_end(buffer).await?;
-    if buffer.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

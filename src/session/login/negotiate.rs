@@ -1,7 +1,7 @@
 //! From the first byte to a startup packet, with TLS where it is wanted.
 //!
-//! A packet's head is read, then the packet, and never a byte more: what a client sends behind an SSLRequest stays in the
-//! socket until TLS reads it, and is then either TLS or the end (CVE-2021-3935, CVE-2021-23214).
+//! What a client sends behind an SSLRequest is given to TLS as it is, and is then either TLS or the end (CVE-2021-3935,
+//! CVE-2021-23214).
 
 use std::io;
 
@@ -13,8 +13,9 @@ use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::Socket;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
-use crate::session::login::{Failure, Stop, fill, refuse};
-use crate::wire::startup::{CancelRequest, FirstPacket, HEAD_BYTES, Startup, frame_bytes};
+use crate::session::login::inbox::Inbox;
+use crate::session::login::{Caller, Failure, Stop, refuse};
+use crate::wire::startup::{CancelRequest, FirstPacket, HEAD_BYTES, frame_bytes};
 
 /// The content type of a TLS handshake record. No untagged packet begins with it: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -22,7 +23,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) enum Opening {
     Gone,
     Cancel(CancelRequest, Box<Stream>),
-    Startup(Box<Stream>, Startup),
+    Startup(Box<Caller>),
 }
 
 impl Opening {
@@ -42,24 +43,29 @@ enum Asked {
 
 /// What a client says next.
 enum Hello {
-    DirectTls([u8; HEAD_BYTES]),
+    /// It begins in the inbox.
+    DirectTls,
     Packet(FirstPacket),
 }
 
 pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
-    let mut asked = Asked::Nothing;
+    let (mut asked, mut inbox) = (Asked::Nothing, Inbox::default());
     // Ends: whatever does not return leaves less to be asked.
     loop {
-        let packet = match hello(&mut socket, settings).await {
+        let packet = match hello(&mut socket, &mut inbox, settings).await {
             Ok(Hello::Packet(packet)) => packet,
-            Ok(Hello::DirectTls(head)) if asked == Asked::Nothing => return direct(socket, &head, tls, settings).await,
-            Ok(Hello::DirectTls(_)) => return stopped(Stream::Plain(socket), not_a_packet().into()).await,
+            Ok(Hello::DirectTls) if asked == Asked::Nothing => return Box::pin(direct(socket, inbox, tls, settings)).await,
+            Ok(Hello::DirectTls) => return stopped(Stream::Plain(socket), not_a_packet().into()).await,
             Err(stop) => return stopped(Stream::Plain(socket), stop).await,
         };
         asked = match (packet, tls, asked) {
-            (FirstPacket::Startup(startup), ..) => return Ok(Opening::Startup(Box::new(Stream::Plain(socket)), startup)),
+            (FirstPacket::Startup(startup), ..) => {
+                return Ok(Opening::Startup(Box::new(Caller { stream: Stream::Plain(socket), startup, inbox })));
+            }
             (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, Stream::Plain(socket))),
-            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => return upgrade(socket, tls, settings).await,
+            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => {
+                return Box::pin(upgrade(socket, inbox, tls, settings)).await;
+            }
             // ## Nothing => (Ssl), Gss => (Both)
             (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
             (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut socket, Asked::Both).await?,
@@ -75,27 +81,30 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>, settings: 
 
 /// Under TLS there is nothing left to ask for.
 async fn secured(mut stream: Stream, settings: &Settings) -> Result<Opening, Failure> {
-    match hello(&mut stream, settings).await {
-        Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(stream), startup)),
+    let mut inbox = Inbox::default();
+    match hello(&mut stream, &mut inbox, settings).await {
+        Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(Caller { stream, startup, inbox }))),
         Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::cancel(request, stream)),
         Ok(Hello::Packet(again)) => stopped(stream, not_again(&again).into()).await,
-        Ok(Hello::DirectTls(_)) => stopped(stream, not_a_packet().into()).await,
+        Ok(Hello::DirectTls) => stopped(stream, not_a_packet().into()).await,
         Err(stop) => stopped(stream, stop).await,
     }
 }
 
-async fn hello(stream: &mut (impl AsyncRead + Unpin), settings: &Settings) -> Result<Hello, Stop> {
-    let mut frame = Vec::with_capacity(HEAD_BYTES);
-    if let Err(error) = fill(stream, &mut frame, HEAD_BYTES).await {
-        return Err(if frame.is_empty() { error.into() } else { incomplete() });
+async fn hello(stream: &mut (impl AsyncRead + Unpin), inbox: &mut Inbox, settings: &Settings) -> Result<Hello, Stop> {
+    if let Err(error) = inbox.fill(stream, HEAD_BYTES).await {
+        return Err(if inbox.bytes().is_empty() { error.into() } else { incomplete() });
     }
-    let head = *frame.first_chunk().ok_or_else(incomplete)?;
+    let head = *inbox.bytes().first_chunk().ok_or_else(incomplete)?;
     if head[0] == TLS_HANDSHAKE {
-        return Ok(Hello::DirectTls(head));
+        return Ok(Hello::DirectTls);
     }
     let length = length_of(head, settings)?;
-    fill(stream, &mut frame, length).await.map_err(|_| incomplete())?;
-    Ok(Hello::Packet(FirstPacket::parse(&frame).map_err(|error| in_words(error, settings.error_texts))?))
+    inbox.fill(stream, length).await.map_err(|_| incomplete())?;
+    let frame = inbox.bytes().get(..length).ok_or_else(incomplete)?;
+    let packet = FirstPacket::parse(frame).map_err(|error| in_words(error, settings.error_texts))?;
+    inbox.take(length);
+    Ok(Hello::Packet(packet))
 }
 
 /// # Errors
@@ -127,25 +136,20 @@ async fn stopped(stream: Stream, stop: Stop) -> Result<Opening, Failure> {
     }
 }
 
-async fn upgrade(mut socket: Socket, tls: &ServerTls, settings: &Settings) -> Result<Opening, Failure> {
+async fn upgrade(mut socket: Socket, inbox: Inbox, tls: &ServerTls, settings: &Settings) -> Result<Opening, Failure> {
     socket.write_all(b"S").await.map_err(|error| Failure::lost(&error))?;
-    match tls.accept(socket).await {
+    match tls.accept(socket, inbox.bytes()).await {
         Ok(stream) => secured(stream, settings).await,
         Err(error) => tls_failed(error),
     }
 }
 
-async fn direct(
-    socket: Socket,
-    head: &[u8; HEAD_BYTES],
-    tls: Option<&ServerTls>,
-    settings: &Settings,
-) -> Result<Opening, Failure> {
+async fn direct(socket: Socket, inbox: Inbox, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
     let Some(tls) = tls else {
         let reason = "the client began with TLS, which is switched off (client_tls)".to_owned();
         return Err(Failure { fault: Fault::Client, reason, told: None });
     };
-    match tls.accept_direct(socket, head).await {
+    match tls.accept_direct(socket, inbox.bytes()).await {
         Ok(stream) => secured(stream, settings).await,
         Err(error) => tls_failed(error),
     }

@@ -20,11 +20,10 @@ use crate::session::login::exchange::Exchange;
 use crate::session::login::guard;
 use crate::session::login::known::{Known, Why, known};
 use crate::session::login::route::{Route, Stray, To};
-use crate::session::login::{LoginContext, Stop};
+use crate::session::login::{Caller, LoginContext, Stop};
 use crate::upstream::{ConnectError, Credential, Lookup, derive_keys};
 use crate::wire::authentication::Authentication;
 use crate::wire::reply;
-use crate::wire::startup::Startup;
 
 #[derive(Debug)]
 pub(super) struct Proof {
@@ -45,10 +44,10 @@ pub(super) enum Shown {
 }
 
 /// Lets a client in, or not. Failures are counted and told late where that is configured.
-pub(super) async fn prove(stream: &mut Stream, context: &LoginContext, startup: &Startup, route: &Route) -> Result<Proof, Stop> {
-    let (logins, project, peer) = (&route.project.logins, &route.project.name, stream.peer());
-    check_access(stream, context, logins, &route.user, project)?;
-    let proven = prove_user(stream, context, startup, route).await;
+pub(super) async fn prove(caller: &mut Caller, context: &LoginContext, route: &Route) -> Result<Proof, Stop> {
+    let (logins, project, peer) = (&route.project.logins, &route.project.name, caller.stream.peer());
+    check_access(&caller.stream, context, logins, &route.user, project)?;
+    let proven = prove_user(caller, context, route).await;
     match &proven {
         Ok(_) => context.guard.succeeded(logins, project, peer),
         Err(stop) if stop.is_failed_proof() => {
@@ -69,9 +68,9 @@ fn check_access(stream: &Stream, context: &LoginContext, logins: &Logins, user: 
 }
 
 /// For a project that does not exist: the same work, the same delay, the same counting, and never a way in.
-pub(super) async fn turn_away(stream: &mut Stream, context: &LoginContext, startup: &Startup, stray: &Stray) -> Stop {
-    let (logins, peer) = (&context.settings.logins, stream.peer());
-    match pretend(stream, context, startup, stray).await {
+pub(super) async fn turn_away(caller: &mut Caller, context: &LoginContext, stray: &Stray) -> Stop {
+    let (logins, peer) = (&context.settings.logins, caller.stream.peer());
+    match pretend(caller, context, stray).await {
         Err(stop) if !stop.is_failed_proof() => return stop,
         Err(_) | Ok(()) => {}
     }
@@ -82,17 +81,17 @@ pub(super) async fn turn_away(stream: &mut Stream, context: &LoginContext, start
 
 /// What a client of a project that exists would go through. The default project's upstream is asked for the user, whatever
 /// it says: the time that takes would show which projects there are.
-async fn pretend(stream: &mut Stream, context: &LoginContext, startup: &Startup, stray: &Stray) -> Result<(), Stop> {
-    let (logins, peer) = (&context.settings.logins, stream.peer());
-    check_access(stream, context, logins, &stray.user, &stray.project)?;
+async fn pretend(caller: &mut Caller, context: &LoginContext, stray: &Stray) -> Result<(), Stop> {
+    let (logins, peer) = (&context.settings.logins, caller.stream.peer());
+    check_access(&caller.stream, context, logins, &stray.user, &stray.project)?;
     if context.settings.client_auth == ClientAuth::Trust {
         return Ok(());
     }
     let project = Arc::clone(context.settings.default_project());
     let somewhere = Route { project, user: stray.user.clone(), database: stray.user.clone(), to: To::Upstream };
-    certificate::check(stream, &context.settings.client_tls, &somewhere)?;
+    certificate::check(&caller.stream, &context.settings.client_tls, &somewhere)?;
     let known = if peer.is_local() { None } else { Some(known(context, &somewhere).await?) };
-    let mut exchange = Exchange::begin(stream, startup, context.settings.error_texts);
+    let mut exchange = Exchange::begin(caller, context.settings.error_texts);
     match known {
         Some(Known::AskUpstream) => exchange.password(&stray.user).await.map(drop),
         _ => {
@@ -102,25 +101,25 @@ async fn pretend(stream: &mut Stream, context: &LoginContext, startup: &Startup,
     }
 }
 
-async fn prove_user(stream: &mut Stream, context: &LoginContext, startup: &Startup, route: &Route) -> Result<Proof, Stop> {
-    let certified = certificate::check(stream, &context.settings.client_tls, route)?;
-    let is_local = stream.peer().is_local();
+async fn prove_user(caller: &mut Caller, context: &LoginContext, route: &Route) -> Result<Proof, Stop> {
+    let certified = certificate::check(&caller.stream, &context.settings.client_tls, route)?;
+    let is_local = caller.stream.peer().is_local();
     let shown;
     let mut exchange;
     match context.settings.client_auth {
         _ if certified == Certified::Instead && is_known(route) => {
-            exchange = Exchange::begin(stream, startup, context.settings.error_texts);
+            exchange = Exchange::begin(caller, context.settings.error_texts);
             shown = Shown::Nothing;
         }
         ClientAuth::Trust if !is_local => return Err(trust_is_local(&route.user).into()),
         ClientAuth::Trust => {
-            exchange = Exchange::begin(stream, startup, context.settings.error_texts);
+            exchange = Exchange::begin(caller, context.settings.error_texts);
             shown = Shown::Nothing;
         }
         ClientAuth::ScramSha256 => {
-            let known = known(context, route).await?;
-            exchange = Exchange::begin(stream, startup, context.settings.error_texts);
-            shown = show(&mut exchange, context, route, known).await?;
+            let known = Box::pin(known(context, route)).await?;
+            exchange = Exchange::begin(caller, context.settings.error_texts);
+            shown = Box::pin(show(&mut exchange, context, route, known)).await?;
         }
     }
     let mut greeting = exchange.finish();

@@ -255,6 +255,17 @@ async fn trap_40_a_cancel_request_is_read_no_further_and_not_answered() {
 }
 
 #[tokio::test]
+async fn what_a_client_says_too_early_is_kept_for_its_session() {
+    let bed = Bed::trusting();
+    for requests in [&[][..], &SSL_REQUEST, &GSS_REQUEST] {
+        let (mut client, greeting) = bed.knock();
+        let startup = startup_packet(0, "user\0postgres\0");
+        client.write_all(&[requests, &startup, b"Q\0\0\0\x05\0X\0\0"].concat()).await.unwrap();
+        assert_eq!(admitted(greeting.await.unwrap()).early, b"Q\0\0\0\x05\0X\0\0");
+    }
+}
+
+#[tokio::test]
 async fn ssl_and_gss_are_denied_once_each_in_any_order() {
     let bed = Bed::trusting();
     for requests in [[SSL_REQUEST, GSS_REQUEST], [GSS_REQUEST, SSL_REQUEST]] {

@@ -141,6 +141,20 @@ async fn trap_45_and_cve_2021_3935_bytes_behind_ssl_request() {
 }
 
 #[tokio::test]
+async fn a_client_need_not_wait_for_the_answer_to_its_ssl_request() {
+    let bed = Bed::trusting().with_tls();
+    let (mut client, _greeting) = bed.knock();
+    let tls = connector(&bed, true);
+    let mut session = rustls::ClientConnection::new(Arc::clone(tls.config()), localhost()).unwrap();
+    let mut both = SSL_REQUEST.to_vec();
+    session.write_tls(&mut both).unwrap();
+    client.write_all(&both).await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'S');
+    let handshake = 0x16;
+    assert_eq!(client.read_u8().await.unwrap(), handshake, "what it sent was taken for the beginning of TLS");
+}
+
+#[tokio::test]
 async fn trap_45_requests_within_tls_are_refused() {
     let bed = Bed::trusting().with_tls();
     for request in [SSL_REQUEST, GSS_REQUEST] {
