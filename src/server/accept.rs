@@ -19,7 +19,7 @@ use crate::net::socket::{Socket, TcpOptions};
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
-use crate::session::{Console, Findings, House, Session, admit, turn_away};
+use crate::session::{Console, Findings, House, Relay, Session, admit, turn_away};
 use crate::telemetry::log_connection;
 use crate::wire::startup::CancelRequest;
 
@@ -81,41 +81,41 @@ impl Door {
         Ok(())
     }
 
-    /// One client from its first byte to its last.
-    async fn serve(self: Arc<Self>, socket: Socket, mode: PoolMode, counted: Connection) {
+    /// What comes of a connection: a session, or nothing more.
+    async fn welcome(self: Arc<Self>, socket: Socket, mode: PoolMode) -> Option<Relay> {
         let context = Arc::clone(&self.login.read());
         let timeouts = &context.settings.timeouts;
         let arrival = match login::greet(socket, &context).await {
             Ok(arrival) => arrival,
             // It has been told, and it has been logged.
-            Err(failure) => return self.refused(&failure),
+            Err(failure) => {
+                self.refused(&failure);
+                return None;
+            }
         };
         match arrival {
+            Arrival::Client(login) => return self.admit(login, mode).await,
             Arrival::Gone => {}
             Arrival::Late => {
                 self.house.registry.telemetry().logins.timed_out.one();
                 tracing::info!("a client did not log in within {:?}", timeouts.client_login);
             }
             Arrival::Cancel(request, mut stream) => {
-                self.cancel(request).await;
+                Box::pin(self.cancel(request)).await;
                 // Closed in order: libpq takes the end of TLS without a goodbye for a failed cancel.
                 let _ = tokio::time::timeout(timeouts.recovery, stream.shutdown()).await;
             }
-            Arrival::Client(login) => self.admit(*login, mode, counted).await,
             // Whoever comes when all places are taken gets here through those that are left for people who say who they are.
             Arrival::Console(login) => {
                 let console = Arc::clone(&self.console).serve(Arc::clone(&self.house), *login);
-                tokio::spawn(async move {
-                    console.await;
-                    drop(counted);
-                });
+                drop(context);
+                console.await;
             }
         }
+        None
     }
 
-    /// The session runs as a task of its own: that of the login has room for a TLS handshake and a SCRAM exchange, which an
-    /// idle client need not hold on to (6.0 KiB each with it).
-    async fn admit(&self, login: Login, mode: PoolMode, counted: Connection) {
+    async fn admit(&self, login: Box<Login>, mode: PoolMode) -> Option<Relay> {
         let (user, database, peer) = (&login.user, &login.database, login.stream.peer());
         let settings = self.house.settings.get();
         let (log, project) = (settings.log.connections, &login.project.name);
@@ -123,13 +123,14 @@ impl Door {
         let limit = settings.limits.max_clients;
         if self.house.sessions.len() >= limit {
             self.count_refusal(Fault::Pooler, SqlState::TOO_MANY_CONNECTIONS);
-            return turn_away(login, &too_many(limit, settings.error_texts), &settings).await;
+            Box::pin(turn_away(*login, &too_many(limit, settings.error_texts), &settings)).await;
+            return None;
         }
         let logins = &self.house.registry.telemetry().logins;
         // Why not, has been counted.
-        let Ok(relay) = admit(login, mode, &self.house).await else { return logins.refused.one() };
-        logins.accepted.one();
-        tokio::spawn(Session::new(relay, counted));
+        let admitted = admit(login, mode, &self.house).await.ok();
+        if admitted.is_some() { &logins.accepted } else { &logins.refused }.one();
+        admitted
     }
 
     /// Whoever goes without a word, as a port scan or a health check does, was not refused anything.
@@ -186,7 +187,7 @@ pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
             continue;
         }
         let counted = Connection(Arc::clone(&door.connections));
-        tokio::spawn(Arc::clone(&door).serve(socket, mode, counted));
+        tokio::spawn(Session::arriving(Arc::clone(&door).welcome(socket, mode), counted));
     }
 }
 
@@ -257,7 +258,18 @@ fn no_randomness() -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{About, Handle, Relay};
+    use crate::session::{About, Handle};
+
+    fn returned_bytes<F>(_: impl FnOnce(Arc<Door>, Socket, PoolMode) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_login_is_no_great_thing_to_move() {
+        // It is moved to the heap once. What is rare in it, as TLS and questions to the upstream are, is made when it is needed.
+        let login = returned_bytes(Door::welcome);
+        assert!(login <= 3072, "a login has {login} bytes");
+    }
 
     #[test]
     fn an_idle_client_is_small() {

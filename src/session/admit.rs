@@ -86,7 +86,7 @@ impl KnownStartups {
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
-pub async fn admit(mut login: Login, mode: PoolMode, house: &Arc<House>) -> Result<Relay, End> {
+pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) -> Result<Relay, End> {
     let settings = house.settings.get();
     if settings.startup_parameters == StartupParameters::Dropped {
         drop_parameters(&mut login.startup, mode);
@@ -95,13 +95,13 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &Arc<House>) -> Resu
     if house.registry.is_disabled(&key) {
         let error = closed_to_clients(&key);
         super::tally::refused(house.registry.telemetry(), &error);
-        super::farewell::turn_away(login, &error, &settings).await;
+        Box::pin(super::farewell::turn_away(*login, &error, &settings)).await;
         return Err(End::Refused(error));
     }
     let counted = house.pools.enter(&key, &login.startup, &settings);
     let pool = match house.registry.pool(key, &login.project, login.credential.clone()) {
         Ok(pool) => pool,
-        Err(why) => return Err(turn_back(login, &why, house, &settings).await),
+        Err(why) => return Err(Box::pin(turn_back(*login, &why, house, &settings)).await),
     };
     let has_long_key = login.protocol_minor >= 2;
     let about = About::client(&login, &pool);
@@ -127,7 +127,7 @@ pub async fn admit(mut login: Login, mode: PoolMode, house: &Arc<House>) -> Resu
         Ok(count) => {
             arrival.membership.count(count);
             match mode {
-                PoolMode::Session => arrival.admit_to_session(&login.startup, house).await,
+                PoolMode::Session => Box::pin(arrival.admit_to_session(&login.startup, house)).await,
                 PoolMode::Transaction => arrival.admit_to_transactions(&login.startup, house).await,
             }
         }
@@ -217,10 +217,10 @@ impl Arriving {
                 let settings = self.pool.catalog.startup(Vec::new(), &params);
                 Accepted { params, settings }
             }
-            _ => self.ask_server(&asked, house).await?,
+            _ => Box::pin(self.ask_server(&asked, house)).await?,
         };
         if self.settings.home_servers {
-            self.find_home(house).await?;
+            Box::pin(self.find_home(house)).await?;
         }
         self.greet(&accepted.params);
         let side = self.side(accepted.params, &accepted.settings);

@@ -25,6 +25,12 @@ pub(super) async fn tell(stream: &mut Stream, out: &mut Outbox, end: &End, withi
     let _ = tokio::time::timeout(within, closing).await;
 }
 
+/// Whether there is anything left to be told. A client that went, and has been sent everything, learns from the end of the
+/// connection all that it would from a shutdown before that; under TLS the end is announced.
+pub(super) fn is_due(stream: &Stream, out: &Outbox, end: &End) -> bool {
+    stream.is_tls() || !out.is_empty() || !matches!(end, End::ClientLeft | End::ClientFailed(_))
+}
+
 /// A client that proved who it is and still is not let in.
 pub async fn turn_away(mut login: Login, error: &PgError, settings: &Settings) {
     let mut out = Outbox::default();

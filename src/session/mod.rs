@@ -36,7 +36,7 @@ pub use relay::Relay;
 use crate::pool::PoolMode;
 use crate::telemetry::log_connection;
 
-/// A session from its greeting to its end: what the task of a client is made of, and all that it holds.
+/// A connection from its first byte to its last: what the task of a client is made of, and all that it holds.
 ///
 /// Written out, because what an `async fn` comes to is larger, and there are as many as clients. What the end of a session
 /// needs is made when the end has come.
@@ -47,6 +47,8 @@ pub struct Session<C> {
 }
 
 enum Stage {
+    /// It says who it is, and has room for a TLS handshake and a SCRAM exchange, which go with this.
+    Arriving(Pin<Box<dyn Future<Output = Option<Relay>> + Send>>),
     /// Its greeting has not been sent.
     New(Relay),
     Relaying(Relay),
@@ -55,9 +57,12 @@ enum Stage {
 }
 
 impl<C> Session<C> {
-    /// Runs the session, tells the client how it ended, and sees to its server. `counted` is dropped when all that is done.
-    pub fn new(relay: Relay, counted: C) -> Self {
-        Self { stage: Stage::New(relay), _counted: counted }
+    /// Runs the session that comes of a login, if one does; tells the client how it ended, and sees to its server. `counted` is
+    /// dropped when all that is done.
+    ///
+    /// One task for all of it: a second one for the login took 5 000 instructions to be moved about.
+    pub fn arriving(login: impl Future<Output = Option<Relay>> + Send + 'static, counted: C) -> Self {
+        Self { stage: Stage::Arriving(Box::pin(login)), _counted: counted }
     }
 }
 
@@ -66,20 +71,24 @@ impl<C: Unpin> Future for Session<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if let Stage::Arriving(login) = &mut this.stage {
+            // ## Arriving => (New | Over)
+            this.stage = ready!(login.as_mut().poll(cx)).map_or(Stage::Over, Stage::New);
+        }
         let begun = this.stage.begin(cx);
         if let Stage::Relaying(relay) = &mut this.stage {
             let end = match begun {
                 Ok(()) => ready!(relay.poll(cx)),
                 Err(end) => end,
             };
-            // ## Relaying => Leaving
+            // ## Relaying => (Leaving | Over)
             if let Stage::Relaying(relay) = std::mem::replace(&mut this.stage, Stage::Over) {
-                this.stage = Stage::Leaving(Box::pin(relay.leave(end)));
+                this.stage = relay.leave(end).map_or(Stage::Over, |farewell| Stage::Leaving(Box::pin(farewell)));
             }
         }
         match &mut this.stage {
             Stage::Leaving(leaving) => leaving.as_mut().poll(cx),
-            Stage::New(_) | Stage::Relaying(_) | Stage::Over => Poll::Ready(()),
+            Stage::Arriving(_) | Stage::New(_) | Stage::Relaying(_) | Stage::Over => Poll::Ready(()),
         }
     }
 }
@@ -102,7 +111,8 @@ impl Stage {
 }
 
 impl Relay {
-    async fn leave(mut self, end: End) {
+    /// Sees to its server; what is left to be told, if anything is.
+    fn leave(mut self, end: End) -> Option<impl Future<Output = ()> + Send> {
         let settings = self.membership.house.settings.get();
         self.log(&end, settings.log.connections);
         self.transaction_broke_off();
@@ -120,7 +130,8 @@ impl Relay {
                 }
             }
         }
-        farewell::tell(&mut self.client, &mut self.to_client, &end, deadline).await;
+        let is_due = farewell::is_due(&self.client, &self.to_client, &end);
+        is_due.then_some(async move { farewell::tell(&mut self.client, &mut self.to_client, &end, deadline).await })
     }
 
     /// One line, whose address is that of the login's line.
