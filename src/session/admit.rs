@@ -69,6 +69,15 @@ type Asked = (Arc<PoolKey>, u64, StartupKey);
 struct Accepted {
     params: Arc<Params>,
     settings: Startup,
+    /// The ParameterStatus messages of the greeting, since whoever comes with the same is told the same.
+    statuses: Arc<[u8]>,
+}
+
+impl Accepted {
+    fn new(params: Arc<Params>, settings: Startup) -> Self {
+        let statuses = statuses(&params).into();
+        Self { params, settings, statuses }
+    }
 }
 
 impl KnownStartups {
@@ -198,7 +207,7 @@ impl Arriving {
         for notice in std::mem::take(&mut server.notices) {
             self.out.buffer().extend_from_slice(&notice);
         }
-        self.greet(&params);
+        self.greet(&statuses(&params));
         let none = self.pool.catalog.startup(Vec::new(), &params);
         let side = self.side(params, &none);
         Ok(Admitted { side, startup, server: Some(server) })
@@ -215,14 +224,14 @@ impl Arriving {
             (Some(_), Some(accepted)) => accepted,
             (Some(params), None) if asked.is_empty() => {
                 let settings = self.pool.catalog.startup(Vec::new(), &params);
-                Accepted { params, settings }
+                Accepted::new(params, settings)
             }
             _ => Box::pin(self.ask_server(&asked, house)).await?,
         };
         if self.settings.home_servers {
             Box::pin(self.find_home(house)).await?;
         }
-        self.greet(&accepted.params);
+        self.greet(&accepted.statuses);
         let side = self.side(accepted.params, &accepted.settings);
         let side = if house.lint.read().is_some() { side.linted() } else { side };
         let side = if self.settings.verify { side.verified() } else { side };
@@ -258,7 +267,7 @@ impl Arriving {
         server.side.take_over(&mut side, server.out.buffer(), &mut unsent);
         match server.drain(&mut side).await {
             Ok(()) if server.side.status() == Status::Idle => {
-                let accepted = Accepted { params: Arc::clone(&side.params), settings };
+                let accepted = Accepted::new(Arc::clone(&side.params), settings);
                 house.startups.learn(&self.pool, server.generation_number(), asked, accepted.clone());
                 self.pool.release(server);
                 Ok(accepted)
@@ -345,13 +354,13 @@ impl Arriving {
     }
 
     /// AuthenticationOk is there already; the rest of the greeting, to leave in one write (trap 56).
-    fn greet(&mut self, params: &Params) {
+    fn greet(&mut self, statuses: &[u8]) {
         let handle = self.membership.handle();
         let mut tail = bytes::BytesMut::with_capacity(TAIL_BYTES);
         reply::backend_key_data(&mut tail, handle.pid.cast_signed(), handle.key());
         reply::ready_for_query(&mut tail, reply::TransactionStatus::Idle);
         let out = self.out.buffer();
-        params.iter().for_each(|(name, value)| params::write_status(name, value, out));
+        out.extend_from_slice(statuses);
         out.extend_from_slice(&tail);
     }
 
@@ -376,6 +385,12 @@ impl Arriving {
         let watched = Watched::wanted(lint, slow);
         Relay::new(Parts { client: stream, side, membership, startup, to_client, server, early, patience, watched })
     }
+}
+
+fn statuses(params: &Params) -> Vec<u8> {
+    let mut out = Vec::with_capacity(GREETING_BYTES);
+    params.iter().for_each(|(name, value)| params::write_status(name, value, &mut out));
+    out
 }
 
 fn end_of(refusal: Refusal) -> End {
