@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,16 +18,20 @@ use super::watch;
 /// them otherwise would be two syscalls more for each client.
 #[derive(Debug)]
 pub enum Acceptor {
-    Tcp(AsyncFd<TcpListener>),
+    Tcp(AsyncFd<TcpListener>, TcpOptions),
     Unix(AsyncFd<UnixListener>),
 }
 
 impl Acceptor {
+    /// Whoever connects is noticed as `options` say when he is gone. On Linux an accepted socket has the options of the one
+    /// that listened: to set them again was six of the syscalls of a new connection.
+    ///
     /// # Errors
-    /// The reactor will not have it.
-    pub fn tcp(listener: TcpListener) -> io::Result<Self> {
+    /// The system refused an option, or the reactor will not have it.
+    pub fn tcp(listener: TcpListener, options: TcpOptions) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        watch(listener, Interest::READABLE).map(Self::Tcp)
+        options.set_on(&SockRef::from(&listener))?;
+        watch(listener, Interest::READABLE).map(|listener| Self::Tcp(listener, options))
     }
 
     /// # Errors
@@ -39,12 +44,12 @@ impl Acceptor {
     /// The next connection. Safe to cancel: none is lost.
     ///
     /// # Errors
-    /// Those of accept(2), of which some are the connection's, and those of setting `options`.
-    pub async fn accept(&self, options: &TcpOptions) -> io::Result<Socket> {
+    /// Those of accept(2), of which some are the connection's, and those of setting the options.
+    pub async fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, options) => {
                 let (stream, peer) = listener.async_io(Interest::READABLE, TcpListener::accept).await?;
-                Socket::tcp(stream, peer, options)
+                if cfg!(target_os = "linux") { Socket::accepted(stream, peer) } else { Socket::tcp(stream, peer, options) }
             }
             Self::Unix(listener) => Socket::unix(listener.async_io(Interest::READABLE, UnixListener::accept).await?.0),
         }
@@ -54,7 +59,7 @@ impl Acceptor {
 impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(listener) => listener.get_ref().as_fd(),
+            Self::Tcp(listener, _) => listener.get_ref().as_fd(),
             Self::Unix(listener) => listener.get_ref().as_fd(),
         }
     }

@@ -51,6 +51,19 @@ impl TcpOptions {
     /// A query on its way when the network went would hang for a quarter of an hour. Five minutes because a server that
     /// waits for a lock in the middle of a COPY closes its window, and is not dead.
     pub const UPSTREAM: Self = Self { user_timeout: Some(Duration::from_secs(300)), ..Self::CLIENT };
+
+    /// And that it sends at once.
+    pub(super) fn set_on(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(self.keepalive_idle)
+            .with_interval(self.keepalive_interval)
+            .with_retries(self.keepalive_retries);
+        socket.set_tcp_keepalive(&keepalive)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(self.user_timeout)?;
+        Ok(())
+    }
 }
 
 /// Without TLS; [`crate::net::stream::Stream`] is what the rest of the house holds.
@@ -153,15 +166,12 @@ impl Socket {
     /// # Errors
     /// The system refused an option, as it does for a connection that is gone; or the reactor will not have the socket.
     pub fn tcp(stream: std::net::TcpStream, peer: SocketAddr, options: &TcpOptions) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(options.keepalive_idle)
-            .with_interval(options.keepalive_interval)
-            .with_retries(options.keepalive_retries);
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&keepalive)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(options.user_timeout)?;
+        options.set_on(&SockRef::from(&stream))?;
+        Self::accepted(stream, peer)
+    }
+
+    /// One that has its options from the socket that listened.
+    pub(super) fn accepted(stream: std::net::TcpStream, peer: SocketAddr) -> io::Result<Self> {
         Ok(Self { io: Io::new(stream.into())?, peer: peer.into(), armed: Armed::new() })
     }
 

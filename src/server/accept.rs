@@ -15,7 +15,7 @@ use crate::auth::process_secret::ProcessSecret;
 use crate::config::{ErrorTexts, Live, Project, Settings};
 use crate::error::hosted::Hosted;
 use crate::error::{Fault, PgError, SqlState};
-use crate::net::socket::{Socket, TcpOptions};
+use crate::net::socket::Socket;
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
@@ -172,7 +172,7 @@ impl Drop for Connection {
 pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
     let Listener { mode, socket: acceptor, .. } = listener;
     loop {
-        let socket = match acceptor.accept(&TcpOptions::CLIENT).await {
+        let socket = match acceptor.accept().await {
             Ok(socket) => socket,
             Err(error) if is_the_clients(&error) => continue,
             Err(error) => {

@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::handed::{Handed, Origin};
 use crate::config::{Listen, Settings};
 use crate::net::acceptor::Acceptor;
+use crate::net::socket::TcpOptions;
 use crate::pool::PoolMode;
 
 /// PgBouncer's 128 is too few for a burst of serverless clients (trap 83).
@@ -168,7 +169,7 @@ impl Listening {
 
     fn adopt(&mut self, mode: PoolMode, address: Address, socket: Socket) -> Result<(), StartError> {
         let bound = match address {
-            Address::Tcp(_) => Acceptor::tcp(socket.into()),
+            Address::Tcp(_) => Acceptor::tcp(socket.into(), TcpOptions::CLIENT),
             Address::Unix(_) => Acceptor::unix(socket.into()),
         };
         let hint = "This is a fault of the system, not of the configuration.";
@@ -207,7 +208,7 @@ fn bind_tcp(address: IpAddr, port: u16, reuse_port: bool) -> io::Result<(Accepto
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
-    Ok((Acceptor::tcp(listener)?, address))
+    Ok((Acceptor::tcp(listener, TcpOptions::CLIENT)?, address))
 }
 
 fn is_unavailable(error: &io::Error) -> bool {

@@ -10,7 +10,7 @@ use crate::net::acceptor::Acceptor;
 async fn tcp_pair(options: &TcpOptions) -> (Socket, TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (accepted, client) = tokio::join!(async { Acceptor::tcp(listener)?.accept(options).await }, TcpStream::connect(address));
+    let (accepted, client) = tokio::join!(async { Acceptor::tcp(listener, *options)?.accept().await }, TcpStream::connect(address));
     (accepted.unwrap(), client.unwrap())
 }
 
@@ -31,6 +31,8 @@ async fn tcp_sockets_get_their_options() {
         let raw = SockRef::from(&fd);
         assert!(raw.tcp_nodelay().unwrap() && raw.keepalive().unwrap());
         assert_eq!(raw.tcp_keepalive_time().unwrap(), options.keepalive_idle);
+        assert_eq!(raw.tcp_keepalive_interval().unwrap(), options.keepalive_interval);
+        assert_eq!(raw.tcp_keepalive_retries().unwrap(), options.keepalive_retries);
         #[cfg(target_os = "linux")]
         assert_eq!(raw.tcp_user_timeout().unwrap(), options.user_timeout);
     }
