@@ -187,3 +187,20 @@ async fn a_transfer_makes_no_round_trip_of_its_own() {
     // The first time, the server is asked for the settings that its owner has made and that it does not report.
     assert_eq!(pieces[2..], [1; 6], "{pieces:?}");
 }
+
+/// A setting that is too long to be carried along keeps its server, whatever else its client sets after it.
+#[tokio::test]
+async fn a_setting_that_cannot_be_carried_along_is_nobody_elses() {
+    let sidepool = Sidepool::with_one_server();
+    let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    one.run("SELECT set_config('app.long', repeat('x', 9000), false)").await;
+    let mut waiting = Box::pin(two.value("SELECT coalesce(current_setting('app.long', true), '')"));
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await.is_err());
+    one.run("SET work_mem = '3MB'").await;
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await.is_err());
+    assert_eq!(one.value("SELECT length(current_setting('app.long'))").await, "9000");
+    one.run("RESET app.long").await;
+    assert_eq!(tokio::time::timeout(common::PATIENCE, waiting).await.unwrap(), "");
+    assert_eq!(two.value("SHOW work_mem").await, "4MB");
+    shows(&mut one, "work_mem", "3MB").await;
+}

@@ -82,6 +82,35 @@ async fn what_the_texts_show_is_not_told() {
     assert!(!tells(&sidepool, &[]), "{}", sidepool.log());
 }
 
+/// A server that somebody waits for may be asked about what was named and did not run, and says a default.
+#[tokio::test]
+async fn a_default_that_was_taken_down_is_no_change() {
+    let direct = Postgres::shared().new_database("defaults").await;
+    let hidden = "CREATE TABLE t (a int); \
+        CREATE FUNCTION hides() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        SET statement_timeout = 32000; RETURN NEW; END $$; \
+        CREATE TRIGGER hides BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION hides()";
+    Postgres::shared().execute(&direct.database, hidden).await;
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("verify", "true")]);
+    let endpoint = sidepool.transaction().database("defaults");
+    let (mut client, mut other) = (endpoint.wire().await, endpoint.wire().await);
+    client.run("SELECT pg_advisory_lock(41)").await;
+    let mut waiting = Box::pin(other.backend());
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut waiting).await.is_err());
+    let named = [wire::parse("a", "SET statement_timeout = 31000"), wire::parse("b", "EXECUTE a"), wire::sync()];
+    assert_eq!(wire::show(&client.exchange(&named).await), "1 1 Z(I)");
+    assert_eq!(wire::show(&client.exchange(&[wire::describe_statement("b"), wire::sync()]).await), "t n Z(I)");
+    client.run("SELECT 1").await;
+    client.run("SELECT 2").await;
+    assert!(!tells(&sidepool, &[]), "{}", sidepool.log());
+    // It is one when it is another.
+    client.run("INSERT INTO t VALUES (1)").await;
+    let found = ["settings=\"statement_timeout\"", "INSERT INTO t VALUES (?)"];
+    common::until("the trigger is told", async || tells(&sidepool, &found)).await;
+    drop(client);
+    waiting.await;
+}
+
 #[tokio::test]
 async fn channels_move_to_the_listener_all_the_same() {
     let direct = Postgres::shared().new_database("heard").await;

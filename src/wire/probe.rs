@@ -17,6 +17,8 @@ const VALUE_BYTES_MAX: usize = 8 * 1024;
 pub struct Probe {
     /// Kinds it asks about.
     pub asked: Leaves,
+    /// Settings it asks about: what texts may have changed.
+    pub touched: Touched,
     pub answer: Answer,
 }
 
@@ -32,7 +34,31 @@ pub enum Answer {
 pub const IDENTITIES: [&str; 2] = ["session_authorization", "role"];
 
 /// The SQL of the question, and a place for the answer. `known` are the settings as the session had them before.
-pub fn ask(asked: Leaves, touched: &Touched, known: &Params) -> (Vec<u8>, Probe) {
+pub fn ask(asked: Leaves, touched: Touched, known: &Params) -> (Vec<u8>, Probe) {
+    let mut sql = ask_kinds(asked);
+    if asked.has(Leaves::SETTINGS) {
+        ask_settings(&touched, known, &mut sql);
+    }
+    sql.push(0);
+    let settings = if touched.scope == Scope::Named { known.clone() } else { Params::default() };
+    (sql, Probe::new(asked, touched, settings))
+}
+
+/// The same about all there may be, whatever the texts touched.
+pub fn ask_all(touched: Touched, known: &Params) -> (Vec<u8>, Probe) {
+    let mut sql = ask_kinds(Leaves::ASKABLE);
+    let is_dotted = |name: &&str| name.contains('.');
+    ask_listed(&mut sql);
+    // What is known may be a default by now, which the list leaves out; unless it was reset, it is asked for as well.
+    let may_be_default = |name: &&str| touched.scope == Scope::Named && !IDENTITIES.contains(name);
+    let known = known.iter().map(|(name, _)| name).filter(|name| may_be_default(name) || is_dotted(name));
+    known.for_each(|name| ask_setting(name, &mut sql));
+    touched.names.iter().map(|name| &**name).filter(is_dotted).for_each(|name| ask_setting(name, &mut sql));
+    sql.push(0);
+    (sql, Probe::new(Leaves::ASKABLE, touched, Params::default()))
+}
+
+fn ask_kinds(asked: Leaves) -> Vec<u8> {
     // Its own transaction characteristics: a deferrable default would wait. Its own end of the search for operators: none.
     let mut sql = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE;SELECT '','',''".to_vec();
     for (kind, letter, condition) in CONDITIONS {
@@ -44,12 +70,7 @@ pub fn ask(asked: Leaves, touched: &Touched, known: &Params) -> (Vec<u8>, Probe)
     if asked.has(Leaves::LISTEN) {
         sql.extend_from_slice(b" UNION ALL SELECT 'n',c,'' FROM pg_catalog.pg_listening_channels() AS c");
     }
-    if asked.has(Leaves::SETTINGS) {
-        ask_settings(touched, known, &mut sql);
-    }
-    sql.push(0);
-    let settings = if touched.scope == Scope::Named { known.clone() } else { Params::default() };
-    (sql, Probe { asked, answer: Answer::Coming { remains: Leaves::NOTHING, settings, channels: Vec::new() } })
+    sql
 }
 
 const CONDITIONS: [(Leaves, char, &str); 4] = [
@@ -72,17 +93,22 @@ const CONDITIONS: [(Leaves, char, &str); 4] = [
 
 fn ask_settings(touched: &Touched, known: &Params, sql: &mut Vec<u8>) {
     if touched.scope == Scope::Any {
-        sql.extend_from_slice(
-            b" UNION ALL SELECT 's',name,pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
-              WHERE source OPERATOR(pg_catalog.=) 'session'",
-        );
-        IDENTITIES.iter().for_each(|name| ask_setting(name, sql));
+        ask_listed(sql);
         // pg_settings leaves out what nobody has defined.
         known.iter().filter(|(name, _)| name.contains('.')).for_each(|(name, _)| ask_setting(name, sql));
     }
     for name in touched.names.iter().filter(|name| touched.scope == Scope::Named || name.contains('.')) {
         ask_setting(name, sql);
     }
+}
+
+/// All that the session has set, of what is defined.
+fn ask_listed(sql: &mut Vec<u8>) {
+    sql.extend_from_slice(
+        b" UNION ALL SELECT 's',name,pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+          WHERE source OPERATOR(pg_catalog.=) 'session'",
+    );
+    IDENTITIES.iter().for_each(|name| ask_setting(name, sql));
 }
 
 fn ask_setting(name: &str, sql: &mut Vec<u8>) {
@@ -94,6 +120,10 @@ fn ask_setting(name: &str, sql: &mut Vec<u8>) {
 }
 
 impl Probe {
+    fn new(asked: Leaves, touched: Touched, settings: Params) -> Self {
+        Self { asked, touched, answer: Answer::Coming { remains: Leaves::NOTHING, settings, channels: Vec::new() } }
+    }
+
     /// A DataRow's body.
     pub fn row(&mut self, body: &[u8]) {
         if self.take_row(body).is_none() {
@@ -165,7 +195,7 @@ mod tests {
     #[test]
     fn named_settings_change_what_was_known_and_the_rest_stays() {
         let known = Params::from_pairs([("work_mem", "4MB"), ("app.x", "1")]);
-        let (sql, mut probe) = ask(Leaves::SETTINGS | Leaves::LOCKS, &Touched::named("app.x"), &known);
+        let (sql, mut probe) = ask(Leaves::SETTINGS | Leaves::LOCKS, Touched::named("app.x"), &known);
         let sql = String::from_utf8(sql).unwrap();
         assert!(sql.contains("current_setting('app.x',true)") && sql.contains("pg_locks") && !sql.contains("pg_class"), "{sql}");
         probe.row(&row([Some(""), Some(""), Some("")]));
@@ -178,7 +208,7 @@ mod tests {
     #[test]
     fn all_settings_replace_what_was_known() {
         let known = Params::from_pairs([("work_mem", "4MB"), ("app.x", "1")]);
-        let (sql, mut probe) = ask(Leaves::SETTINGS, &Touched::any(), &known);
+        let (sql, mut probe) = ask(Leaves::SETTINGS, Touched::any(), &known);
         let sql = String::from_utf8(sql).unwrap();
         assert!(sql.contains("pg_settings") && sql.contains("'app.x'") && sql.contains("'role'"), "{sql}");
         probe.row(&row([Some("s"), Some("search_path"), Some("\"a\", b")]));
@@ -187,8 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_is_asked_for_with_the_rest_unless_it_was_reset() {
+        let known = Params::from_pairs([("work_mem", "4MB"), ("app.x", "1"), ("role", "app")]);
+        let asks = |touched| String::from_utf8(ask_all(touched, &known).0).unwrap();
+        let sql = asks(Touched::named("app.y"));
+        assert!(["'work_mem'", "'app.x'", "'app.y'", "source"].iter().all(|part| sql.contains(part)), "{sql}");
+        assert_eq!(sql.matches("current_setting('role'").count(), 1, "{sql}");
+        let sql = asks(Touched::any());
+        assert!(!sql.contains("'work_mem'") && sql.contains("'app.x'"), "{sql}");
+    }
+
+    #[test]
     fn channels_are_taken_down() {
-        let (sql, mut probe) = ask(Leaves::LISTEN, &Touched::default(), &Params::default());
+        let (sql, mut probe) = ask(Leaves::LISTEN, Touched::default(), &Params::default());
         assert!(String::from_utf8(sql).unwrap().contains("pg_listening_channels()"));
         for name in ["jobs", "A \"b\""] {
             probe.row(&row([Some("n"), Some(name), Some("")]));
@@ -203,7 +244,7 @@ mod tests {
         for bad in
             [row([Some("s"), Some("a"), Some(&long)]), row([None, None, None]), row([Some("?"), Some(""), Some("")]), vec![]]
         {
-            let (_, mut probe) = ask(Leaves::SETTINGS, &Touched::any(), &Params::default());
+            let (_, mut probe) = ask(Leaves::SETTINGS, Touched::any(), &Params::default());
             probe.row(&bad);
             assert!(matches!(probe.answer, Answer::Useless));
         }
@@ -212,7 +253,7 @@ mod tests {
     proptest! {
         #[test]
         fn rows_of_any_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let (_, mut probe) = ask(Leaves::ASKABLE, &Touched::any(), &Params::default());
+            let (_, mut probe) = ask(Leaves::ASKABLE, Touched::any(), &Params::default());
             probe.row(&body);
         }
     }

@@ -85,11 +85,10 @@ impl ServerSide {
         self.leaves = self.leaves.without(asked);
         self.pins |= asked;
         let touched = if asked.has(Leaves::SETTINGS) { client.take_touched() } else { None };
-        self.put_question(asked, &touched.unwrap_or_default(), &client.settings, to_server);
+        self.put_question(probe::ask(asked, touched.unwrap_or_default(), &client.settings), to_server);
     }
 
-    pub(super) fn put_question(&mut self, asked: Leaves, touched: &Touched, known: &Params, to_server: &mut Vec<u8>) {
-        let (sql, probe) = probe::ask(asked, touched, known);
+    pub(super) fn put_question(&mut self, (sql, probe): (Vec<u8>, Probe), to_server: &mut Vec<u8>) {
         write_message(tag::QUERY, &[&sql], 0, to_server);
         self.probe = Some(Box::new(probe));
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Probe));
@@ -118,8 +117,13 @@ impl ServerSide {
     /// The answer is complete.
     pub(super) fn probe_done(&mut self, client: &mut ClientSide) {
         let Some(probe) = self.probe.take() else { return };
-        let Probe { asked, answer: Answer::Coming { mut remains, settings, mut channels } } = *probe else {
+        let Probe { asked, touched, answer } = *probe;
+        let Answer::Coming { mut remains, settings, mut channels } = answer else {
             client.verifier().into_iter().for_each(Verifier::give_up);
+            // They have still to be asked about when the server is asked again: it would be free then, with these on it.
+            if asked.has(Leaves::SETTINGS) {
+                add(&mut client.account().touched, &touched);
+            }
             return;
         };
         if asked.has(Leaves::LISTEN) {

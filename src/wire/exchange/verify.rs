@@ -2,6 +2,7 @@
 //! texts that ran.
 
 use super::super::params::Params;
+use super::super::probe;
 use super::super::sql::{Leaves, Scope, Touched, for_log};
 use super::{ClientSide, Place, ServerSide, Startup};
 
@@ -87,14 +88,12 @@ impl ServerSide {
             return false;
         }
         let touched = client.take_touched().unwrap_or_default();
-        // The list of all leaves out those with a dot.
-        let asked = Touched { scope: Scope::Any, ..touched.clone() };
         if let Some(verifier) = client.verifier() {
-            verifier.ask(foreseen, touched);
+            verifier.ask(foreseen, touched.clone());
         }
         self.leaves = self.leaves.without(Leaves::ASKABLE);
         self.pins |= Leaves::ASKABLE;
-        self.put_question(Leaves::ASKABLE, &asked, &client.settings, to_server);
+        self.put_question(probe::ask_all(touched, &client.settings), to_server);
         true
     }
 }

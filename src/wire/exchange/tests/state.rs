@@ -109,6 +109,24 @@ fn a_question_that_fails_changes_nothing() {
     });
 }
 
+/// Its settings are on the server still when it is asked for others, and the answer would free it.
+#[test]
+fn what_a_question_that_failed_was_about_is_asked_about_again() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(set statement_timeout = 1; set app.x = 'a')", "C(SET) C(SET) Z(I)");
+        rig.probe(a, s);
+        rig.answer(a, "E(57014 canceling statement) Z(I)", "");
+        rig.round(a, "Q(set statement_timeout = 0)", "C(SET) Z(I)");
+        let asks =
+            ["statement_timeout", "app.x"].map(|n| format!(" UNION ALL SELECT 's','{n}',pg_catalog.current_setting('{n}',true)"));
+        assert_eq!(rig.probe(a, s), format!("Q({BEFORE}{})", asks.concat()));
+        rig.probe_answered(a, &[["s", "statement_timeout", "0"], ["s", "app.x", "a"]]);
+        let b = rig.client();
+        rig.lease(b, s, "Q(RESET \"app\".\"x\";RESET \"statement_timeout\";)", "");
+    });
+}
+
 #[test]
 fn nothing_takes_a_library_out_again() {
     in_pieces(|rig| {
