@@ -442,6 +442,7 @@ async fn a_pool_keeps_room_for_those_who_pin_nothing() {
     // With `verify` it keeps its server from the answer to a question on, which what it asks next waits for: it is the first.
     two.run("SELECT 1").await;
     one.run("SELECT pg_advisory_lock(23); COMMIT").await;
+    one.run("SELECT 1").await;
     // Others want them: the first that is found to need its server may keep it, the other is told why it may not.
     let mut three = sidepool.transaction().wire().await;
     let mut four = sidepool.transaction().wire().await;
@@ -458,6 +459,21 @@ async fn a_pool_keeps_room_for_those_who_pin_nothing() {
     two.run("PREPARE another AS SELECT 2").await;
     assert_eq!(three.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 23").await, "0");
     assert_eq!(two.value("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").await, "2");
+}
+
+/// Nothing that it could be asked, and so no answer, comes before it is told.
+#[tokio::test]
+async fn there_is_no_room_either_for_what_no_question_settles() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "2"), ("max-pinned", "1")]);
+    let (mut one, mut two) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
+    for client in [&mut one, &mut two] {
+        client.run("SELECT setseed(0.5)").await;
+        client.run("SELECT 1").await;
+    }
+    sidepool.transaction().wire().await.run("SELECT 1").await;
+    let told = two.until_closed().await;
+    assert_eq!(told[0].field(b'D').as_deref(), Some("This client would keep one more, for: LOAD or setseed."), "{told:?}");
+    one.run("SELECT 1").await;
 }
 
 #[tokio::test]

@@ -145,9 +145,6 @@ impl Relay {
             if let Err(end) = self.attend(cx) {
                 return Poll::Ready(end);
             }
-            if let Some(excess) = self.held.as_ref().and_then(|held| held.excess()) {
-                return Poll::Ready(End::Refused(excess));
-            }
             let step = match &self.state {
                 State::Idle => self.poll_idle(cx),
                 State::Queued => self.poll_queued(cx),
@@ -225,6 +222,10 @@ impl Relay {
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         // Written first, so that whoever is not read now for want of room is woken when there is room.
         self.answer_call(cx);
+        // Behind it: where there was nothing to ask, nothing wakes it again.
+        if let Some(excess) = self.held.as_ref().and_then(|held| held.excess()) {
+            return Err(End::Refused(excess));
+        }
         self.flush_client(cx)?;
         let mut step = Step::Wait;
         if self.to_client.pending_bytes() <= UNWRITTEN_BYTES_MAX
