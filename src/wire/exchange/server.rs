@@ -464,6 +464,8 @@ impl Walk<'_, '_> {
         let mut corrections = Vec::new();
         let reply = plan.error(|entry, fate| corrections.extend(undo(entry, fate, Account { statements, unnamed }, client)));
         corrections.into_iter().for_each(|c| c.apply(plan));
+        // The client's session ends with it, though it came in answer to something of ours.
+        let reply = if facts.fatal { Reply::Forward } else { reply };
         if reply == Reply::Forward {
             self.turn.errors.push(facts.code.try_into().unwrap_or(*b"XX000"));
         }

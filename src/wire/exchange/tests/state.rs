@@ -109,6 +109,18 @@ fn a_question_that_fails_changes_nothing() {
     });
 }
 
+#[test]
+fn the_end_of_a_server_is_told_though_it_comes_in_answer_to_a_question() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(listen x)", "C(LISTEN) Z(I)");
+        rig.probe(a, s);
+        let told = "E(FATAL 57P01 terminating connection)";
+        rig.answer(a, told, told);
+        assert!(rig.told.fatal);
+    });
+}
+
 /// Its settings are on the server still when it is asked for others, and the answer would free it.
 #[test]
 fn what_a_question_that_failed_was_about_is_asked_about_again() {
