@@ -633,7 +633,8 @@ async fn who_logs_in_after_a_reconnect_is_told_what_the_new_servers_are_like() {
 /// Servers that are kept for what may be state are asked at once, and go if there is none.
 #[tokio::test]
 async fn who_holds_a_server_for_nothing_does_not_hold_up_a_pause() {
-    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "3")]);
+    // With `verify` it is asked at once, and holds nothing.
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "3"), ("verify", "false")]);
     let mut held = sidepool.transaction().wire().await;
     held.run("SET work_mem = '5MB'").await;
     let mut console = console_of(&sidepool).await;

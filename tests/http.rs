@@ -155,8 +155,10 @@ async fn who_waits_who_holds_and_why_can_be_seen() {
     let sidepool = served(&[("pool-size", "1"), ("workers", "1")]);
     let (mut holder, mut waiting) = (sidepool.transaction().wire().await, sidepool.transaction().wire().await);
     holder.run("CREATE TEMP TABLE kept (n int)").await;
+    let state = format!("sidepool_servers{{{POOL},state=\"held\"}}");
+    // With `verify` it is asked first.
+    until("it is held", async || Scrape::of(&sidepool).await.value(&state) == 1.0).await;
     let held = Scrape::of(&sidepool).await;
-    assert_eq!(held.value(&format!("sidepool_servers{{{POOL},state=\"held\"}}")), 1.0);
     assert_eq!(held.value(&format!("sidepool_servers_held{{{POOL},reason=\"temporary tables\"}}")), 1.0);
     waiting.send(&wire::query("SELECT 1")).await;
     until("it waits", async || Scrape::of(&sidepool).await.pool("sidepool_clients_waiting") == 1.0).await;
