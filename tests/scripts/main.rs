@@ -1,7 +1,7 @@
 //! Random scripts on PostgreSQL itself and on the transaction port, where other clients take the server whenever they may:
 //! every message must be the same, and the others must see nothing of it.
 //!
-//! `SIDEPOOL_SCRIPTS=n` runs that seed alone, `SIDEPOOL_SCRIPTS=a..b` those.
+//! `SIDEPOOL_SCRIPTS=n` runs that seed alone and shows its script, `SIDEPOOL_SCRIPTS=a..b` those.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::wire::{Reply, Wire};
 use common::{Endpoint, Postgres, Sidepool};
-use generate::{RESTART, SCHEMA, Script, script};
+use generate::{RESTART, SCHEMA, Script, Step, script};
 use rival::Rival;
 
 /// Databases, and so pools, that scripts run in at the same time.
@@ -64,6 +64,10 @@ async fn scripts_that_are_verified() {
 
 async fn all_seeds(kind: Kind) -> Arc<Sidepool> {
     let (from, to) = seeds(kind.seeds);
+    if to - from == 1 {
+        let script = script(from);
+        eprintln!("{:?}\n    {}", script.startup, texts(&script.steps));
+    }
     let servers = kind.servers.to_string();
     // Whoever waits for a pinned server waits for its script's end.
     let flags = [
@@ -193,12 +197,15 @@ fn shown(reply: &Reply, text: &str) -> String {
 fn difference(script: &Script, direct: &Told, pooled: &Told) -> Option<String> {
     let Some(at) = direct.steps.iter().zip(&pooled.steps).position(|(direct, pooled)| direct != pooled) else {
         let (direct, pooled) = (&direct.parameters, &pooled.parameters);
-        let text = || script.steps.iter().map(|step| &*step.text).collect::<Vec<_>>().join("\n    ");
+        let text = || texts(&script.steps);
         return (direct != pooled).then(|| format!("{:?}\n    {}\n  {direct:?}\n  {pooled:?}", script.startup, text()));
     };
-    let before: Vec<&str> = script.steps[..=at].iter().map(|step| &*step.text).collect();
-    let before = before.join("\n    ");
+    let before = texts(&script.steps[..=at]);
     Some(format!("{:?}\n    {before}\n  directly {}\n  pooled   {}", script.startup, direct.steps[at], pooled.steps[at]))
+}
+
+fn texts(steps: &[Step]) -> String {
+    steps.iter().map(|step| &*step.text).collect::<Vec<_>>().join("\n    ")
 }
 
 struct Replay(u64);
