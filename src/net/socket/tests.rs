@@ -10,7 +10,8 @@ use crate::net::acceptor::Acceptor;
 async fn tcp_pair(options: &TcpOptions) -> (Socket, TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (accepted, client) = tokio::join!(async { Acceptor::tcp(listener, *options)?.accept().await }, TcpStream::connect(address));
+    let (accepted, client) =
+        tokio::join!(async { Acceptor::tcp(listener, *options)?.accept().await }, TcpStream::connect(address));
     (accepted.unwrap(), client.unwrap())
 }
 
