@@ -1,8 +1,9 @@
 //! The certificates clients are shown, each with its key, and which of them for which name.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::SignatureScheme;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -14,16 +15,16 @@ use crate::net::tls::{TlsSetupError, provider, read_certificates, read_key, unfi
 
 #[derive(Debug)]
 pub(super) struct Certificates {
-    /// For clients that name no host, or one that none is good for.
+    /// For clients that name no host, or one that none is good for, if they can verify its signatures.
     first: Shown,
     others: Vec<Shown>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shown {
+struct Shown {
     key: Arc<CertifiedKey>,
     /// See [`x509::end_point`].
-    pub(super) end_point: Option<Arc<[u8]>>,
+    end_point: Option<Arc<[u8]>>,
 }
 
 impl Certificates {
@@ -40,12 +41,50 @@ impl Certificates {
         Ok(Self { first, others: read.collect::<Result<_, _>>()? })
     }
 
-    /// The first that is good for the name a client asked for (SNI).
-    pub(super) fn for_name(&self, name: Option<&str>) -> &Shown {
-        // With one certificate there is no choice, and nothing to parse.
-        let asked = name.filter(|_| !self.others.is_empty()).and_then(|name| ServerName::try_from(name).ok());
-        let good = |name: ServerName<'_>| std::iter::once(&self.first).chain(&self.others).find(|shown| shown.is_for(&name));
-        asked.and_then(good).unwrap_or(&self.first)
+    /// The first that is good for the name a client asked for (SNI), and whose signatures it can verify: there may be one with a
+    /// key of each kind. The name is more than the signatures: a client tells of fewer of them than it knows.
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> &Shown {
+        if self.others.is_empty() {
+            // No choice, and nothing to parse.
+            return &self.first;
+        }
+        let name = name.and_then(|name| ServerName::try_from(name).ok());
+        let all = || std::iter::once(&self.first).chain(&self.others);
+        let good = || all().filter(|shown| name.as_ref().is_some_and(|name| shown.is_for(name)));
+        let verifiable = |shown: &&Shown| shown.key.key.choose_scheme(schemes).is_some();
+        good().find(verifiable).or_else(|| good().next()).or_else(|| all().find(verifiable)).unwrap_or(&self.first)
+    }
+}
+
+/// Which certificate a handshake shows, as rustls does not say.
+#[derive(Debug)]
+pub(super) struct Choice {
+    certificates: Arc<Certificates>,
+    end_point: OnceLock<Option<Arc<[u8]>>>,
+}
+
+impl Choice {
+    pub(super) fn of(certificates: Certificates) -> Self {
+        Self { certificates: Arc::new(certificates), end_point: OnceLock::new() }
+    }
+
+    /// For another handshake; `None` where there is but one certificate, and this may serve for all.
+    pub(super) fn anew(&self) -> Option<Self> {
+        let certificates = &self.certificates;
+        (!certificates.others.is_empty()).then(|| Self { certificates: Arc::clone(certificates), end_point: OnceLock::new() })
+    }
+
+    /// See [`x509::end_point`]. `None` before it is made.
+    pub(super) fn end_point(&self) -> Option<Arc<[u8]>> {
+        self.end_point.get().cloned().flatten()
+    }
+}
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.certificates.choose(client_hello.server_name(), client_hello.signature_schemes());
+        let _ = self.end_point.set(shown.end_point.clone());
+        Some(shown.key.clone())
     }
 }
 
@@ -59,11 +98,5 @@ impl Shown {
     fn is_for(&self, name: &ServerName<'_>) -> bool {
         let parsed = self.key.cert.first().and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
         parsed.is_some_and(|leaf| verify_server_name(&leaf, name).is_ok())
-    }
-}
-
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.for_name(client_hello.server_name()).key.clone())
     }
 }

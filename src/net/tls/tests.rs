@@ -212,6 +212,52 @@ async fn the_certificate_is_chosen_by_the_name_a_client_asks_for_and_the_channel
     }
 }
 
+/// One certificate of each kind of key for the same host, whichever stands first.
+#[tokio::test]
+async fn a_24_a_certificate_is_shown_that_the_client_can_verify() {
+    const RSA: &str = include_str!("../../../tests/certificates/rsa.key");
+    let directory = tempfile::tempdir().unwrap();
+    let keys = [rcgen::KeyPair::from_pem(RSA).unwrap(), rcgen::KeyPair::generate().unwrap()];
+    let certificates = ["rsa", "ecdsa"].map(|kind| directory.path().join(kind));
+    for (path, key) in certificates.iter().zip(&keys) {
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(key).unwrap();
+        fs::write(path, format!("{}{}", key.serialize_pem(), certificate.pem())).unwrap();
+    }
+    let [rsa, ecdsa] = certificates.each_ref().map(|path| path.as_path());
+    for order in [[rsa, ecdsa], [ecdsa, rsa]] {
+        let server = ServerTls::load(&files(&order.map(|path| (path, path)))).unwrap().unwrap();
+        for (path, scheme) in
+            [(rsa, rustls::SignatureScheme::RSA_PSS_SHA256), (ecdsa, rustls::SignatureScheme::ECDSA_NISTP256_SHA256)]
+        {
+            for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+                let connector = tokio_rustls::TlsConnector::from(verifies_only(path, scheme, version));
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+                let (served, client) = tokio::join!(server.accept(socket(ours), &[]), connector.connect(name, theirs));
+                let (served, client) = (served.unwrap(), client.unwrap());
+                let shown = &client.get_ref().1.peer_certificates().unwrap()[0];
+                assert_eq!(*shown, read_certificates(path).unwrap()[0], "{version:?}");
+                assert_eq!(served.end_point().as_deref(), x509::end_point(shown).as_deref(), "and the channel is bound to it");
+            }
+        }
+    }
+}
+
+/// A client that knows this certificate, and signatures of one scheme alone.
+fn verifies_only(
+    root: &Path,
+    scheme: rustls::SignatureScheme,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Arc<rustls::ClientConfig> {
+    let mut one = (*provider()).clone();
+    let known = one.signature_verification_algorithms.mapping.iter().filter(|(known, _)| *known == scheme).copied();
+    one.signature_verification_algorithms.mapping = Vec::leak(known.collect());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(read_certificates(root).unwrap().remove(0)).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(one)).with_protocol_versions(&[version]).unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 #[tokio::test]
 async fn a_client_that_comes_again_resumes_its_session() {
     let bed = Bed::new();
