@@ -135,7 +135,7 @@ fn what_a_question_that_failed_was_about_is_asked_about_again() {
         assert_eq!(rig.probe(a, s), format!("Q({BEFORE}{})", asks.concat()));
         rig.probe_answered(a, &[["s", "statement_timeout", "0"], ["s", "app.x", "a"]]);
         let b = rig.client();
-        rig.lease(b, s, "Q(RESET \"app\".\"x\";RESET \"statement_timeout\";)", "");
+        rig.lease(b, s, "Q(SET statement_timeout=0;RESET \"app\".\"x\";RESET \"statement_timeout\";)", "");
     });
 }
 
