@@ -52,6 +52,28 @@ async fn who_listens_keeps_no_server_and_hears_all_the_same() {
     assert_eq!(heard(&told), ["moved_1,own"]);
 }
 
+/// Verified, a server is asked what it has before it is told to hear the pooler's own channel no more.
+#[tokio::test]
+async fn the_poolers_own_channel_is_not_shown_under_verify_either() {
+    let database = Postgres::shared().new_database("listen_verified").await.database;
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("verify", "true")]);
+    let endpoint = sidepool.transaction().database(&database);
+    let mut one = endpoint.wire().await;
+    for _ in 0..10 {
+        one.run("LISTEN a").await;
+        moved(&endpoint).await;
+        for sql in ["BEGIN", "UNLISTEN a", "UNLISTEN *", "COMMIT"] {
+            one.run(sql).await;
+        }
+        assert_eq!(show_in_full(&one.query("SELECT pg_listening_channels()").await), "T(pg_listening_channels) C(SELECT 0) Z(I)");
+        let mut next = endpoint.wire().await;
+        assert_eq!(
+            show_in_full(&next.query("SELECT pg_listening_channels()").await),
+            "T(pg_listening_channels) C(SELECT 0) Z(I)"
+        );
+    }
+}
+
 #[tokio::test]
 async fn notifications_come_between_transactions_only() {
     let sidepool = Sidepool::with_one_server();

@@ -138,7 +138,8 @@ fn verdict(server: &Server, side: &ClientSide, mode: PoolMode) -> Verdict {
         && !side.owes_bytes();
     match may {
         false => Verdict::Busy,
-        true if server.side.is_free_of(side) => Verdict::Release,
+        // While it hears markers, the pooler's own channel is among what the next client would be shown.
+        true if server.side.is_free_of(side) && !server.side.hears_markers() => Verdict::Release,
         true => Verdict::Keep,
     }
 }
