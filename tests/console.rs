@@ -449,7 +449,9 @@ async fn counters_agree_with_what_was_done() {
 
 #[tokio::test]
 async fn who_is_connected_to_what_and_who_waits_can_be_seen() {
-    let sidepool = Sidepool::with_one_server();
+    // With `verify` a client has its server until that has been asked.
+    let flags = [("pool-size", "1"), ("workers", "1"), ("verify", "false")];
+    let sidepool = Sidepool::start(Postgres::shared(), &flags);
     let mut console = console(&sidepool).wire().await;
     let mut holder = sidepool.transaction().parameter("application_name", "holder").wire().await;
     holder.run("BEGIN").await;
@@ -498,7 +500,9 @@ async fn waits_count_from_when_a_client_began_to_wait() {
 
 #[tokio::test]
 async fn pins_say_who_since_when_why_and_for_which_statement() {
-    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("workers", "1"), ("lint", "log")]);
+    // With `verify` a server is being asked before it is held.
+    let flags = [("pool-size", "1"), ("workers", "1"), ("lint", "log"), ("verify", "false")];
+    let sidepool = Sidepool::start(Postgres::shared(), &flags);
     let mut console = console(&sidepool).wire().await;
     let mut client = sidepool.transaction().parameter("application_name", "keeper").wire().await;
     client.run("SELECT pg_advisory_lock(4711)").await;
