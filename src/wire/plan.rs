@@ -400,12 +400,17 @@ impl Plan {
         }
     }
 
-    /// A row: what becomes of it. [`answer`](Self::answer) for the message that there is most of, and that changes nothing.
+    /// What the client asked for, whose rows may be let through as they come: nothing but the end of the answer can change
+    /// how the server reads on. `None` where any message might.
     #[inline]
-    pub fn row(&mut self) -> Result<Reply, Unexpected> {
+    pub fn streams(&self) -> Option<Kind> {
         match self.owed.front() {
-            Some(&Entry { kind: Kind::Query | Kind::Execute, reply, .. }) if self.doubtful == 0 => Ok(reply),
-            _ => self.answer(server::DATA_ROW).map(|(reply, _)| reply),
+            Some(&Entry { kind: kind @ (Kind::Query | Kind::Execute), reply: Reply::Forward, .. })
+                if self.doubtful == 0 && self.reading == Reading::Messages =>
+            {
+                Some(kind)
+            }
+            _ => None,
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::super::cut::Cut;
 use super::super::extended::write_message;
-use super::super::frame::{HEADER_BYTES, Header, client_body_limit, cstr};
+use super::super::frame::{HEADER_BYTES, Header, client_body_limit};
 use super::super::names::{About, ClientNames, Displaced, Does, KNOWN, Naming, Unnamed};
 use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
 use super::super::sql::{self, Effects, Leaves, Scan, Verb};
@@ -251,7 +251,11 @@ impl Walk<'_, '_> {
         let Some(length) = self.body(header, SCANNED_BYTES).map(<[u8]>::len) else { return Ok(false) };
         let body = &input[start..start + length];
         let is_whole = body.len() == header.body as usize;
-        let text = cstr(body).map_or(body, |(text, _)| text);
+        // With another NUL in it PostgreSQL refuses the message.
+        let text = match body {
+            [text @ .., 0] if is_whole => text,
+            text => text,
+        };
         let Scan { effects, verb } = sql::scan(text);
         let before = self.at;
         let is_about_channels = !self.client.channels.is_here() && (effects.is_about_channels() || !is_whole);

@@ -139,16 +139,13 @@ impl Walk<'_, '_> {
         };
         match header.tag {
             tag::READY_FOR_QUERY => self.ready(header),
+            tag::ROW_DESCRIPTION | tag::DATA_ROW | tag::COPY_DATA | tag::COMMAND_COMPLETE if self.stream() => Ok(true),
             tag::COMMAND_COMPLETE => self.command_complete(header),
             tag::ERROR => self.error(header),
             tag::PARAMETER_STATUS => self.parameter_status(header),
             tag::NOTICE => Ok(self.pass(header, self.current_reply())),
             tag::NOTIFICATION => self.notification(header),
             tag::DATA_ROW if matches!(self.server.plan.head(), Some(Entry { note: Note::Probe, .. })) => self.probe_row(header),
-            tag::DATA_ROW => {
-                let reply = self.server.plan.row()?;
-                Ok(self.pass(header, reply))
-            }
             _ => {
                 let (reply, done) = self.server.plan.answer(header.tag)?;
                 let more = self.pass(header, reply);
@@ -222,6 +219,32 @@ impl Walk<'_, '_> {
             self.server.intake = if reply == Reply::Forward { Intake::Forward(remaining) } else { Intake::Drop(remaining) };
         }
         remaining == 0
+    }
+
+    /// Lets through, without a look at the plan for each, what stands at the head of the input and changes nothing: rows, what
+    /// describes them, and the ends of statements that are not the end of the query. Nothing, if that is not next.
+    ///
+    /// That is all but the last message of most answers, and was two thirds of what they cost.
+    #[inline]
+    fn stream(&mut self) -> bool {
+        let Some(kind) = self.server.plan.streams() else { return false };
+        let start = self.at;
+        while let Ok(Some(header)) = Header::read(&self.input[self.at..])
+            && let Some(body) = self.body(header)
+        {
+            let changes_nothing = match header.tag {
+                tag::DATA_ROW | tag::COPY_DATA => true,
+                tag::ROW_DESCRIPTION => kind == Kind::Query,
+                tag::COMMAND_COMPLETE => kind == Kind::Query && effect_of(body) == Effect::None,
+                _ => false,
+            };
+            if !changes_nothing {
+                break;
+            }
+            self.at += header.message_bytes();
+        }
+        self.out.forward(start..self.at);
+        self.at > start
     }
 
     /// What becomes of messages that answer nothing: they belong to whatever is being answered.

@@ -98,14 +98,16 @@ impl Walk<'_, '_> {
     /// The unnamed statement goes, and perhaps another takes its place: a Parse, a Close, and every simple query destroys
     /// it (protocol chapter "Extended Query"). What was there is kept as long as the server may not come to look at the
     /// message.
+    #[inline]
     pub(super) fn displace_unnamed(&mut self, new: Option<NewUnnamed<'_>>) -> Option<Box<Displaced>> {
         let (client, plan) = (&self.client.unnamed, &self.server.plan);
         // It may be there once more if what destroyed it was not done.
-        let may_return = plan.is_pending(client.batch) || (client.batch == plan.batch() && !plan.owes_nothing());
+        let may_return = !plan.owes_nothing() && (plan.is_pending(client.batch) || client.batch == plan.batch());
         let was_there = client.parsed.is_some() || self.server.unnamed != Holds::Nothing || may_return;
-        if !was_there && new.is_none() {
-            return None;
-        }
+        if !was_there && new.is_none() { None } else { self.displace(new, was_there) }
+    }
+
+    fn displace(&mut self, new: Option<NewUnnamed<'_>>, was_there: bool) -> Option<Box<Displaced>> {
         let server = self.server.unnamed;
         self.server_holds(Holds::Nothing);
         self.client.unnamed_changes += 1;
