@@ -9,7 +9,7 @@ const LAYERS: [&str; 13] =
 const ASIDE: &str = "embedded";
 /// Neither a socket nor a clock.
 const PURE: [&str; 2] = ["wire", "auth"];
-const IMPURE: [&str; 4] = ["tokio::", "tokio_rustls", "Instant::now", "SystemTime::now"];
+const IMPURE: [&str; 5] = ["tokio::", "tokio_rustls", "Instant::now", "Moment::now", "SystemTime::now"];
 
 /// The data path: it knows bytes and readiness by `net::stream::Stream` and tokio's traits for reading and writing, so that
 /// another kind of stream can stand behind it.

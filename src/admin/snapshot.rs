@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
     pub pool_count: usize,
     pub pools: Vec<PoolView>,
     /// Also of pools that are gone.
-    pub tallies: Vec<(PoolName, Arc<Tally>)>,
+    pub tallies: Vec<(PoolName, Tally)>,
     pub telemetry: Arc<Telemetry>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct PoolView {
     pub is_paused: bool,
     /// New clients are refused.
     pub is_disabled: bool,
-    pub tally: Arc<Tally>,
+    pub tally: Tally,
 }
 
 /// Each pool is locked for as long as counting takes, one after the other.
@@ -97,7 +97,7 @@ fn view(registry: &Registry, pool: &Pool, upstream_limit: usize) -> PoolView {
         upstream_limit,
         is_paused: registry.is_paused(&pool.key),
         is_disabled: registry.is_disabled(&pool.key),
-        tally: Arc::clone(&pool.tally),
+        tally: pool.tally.sum(),
     }
 }
 

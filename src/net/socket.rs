@@ -26,6 +26,7 @@ use super::watch;
 
 /// A write of more bytes than this is one of a stream's, behind which the next may find no room again.
 const LONE_WRITE_BYTES_MAX: usize = 4096;
+const NOW: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// How a dead peer is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,13 +265,27 @@ impl Socket {
         ready.map_ok(|_| ())
     }
 
+    /// The reactor has seen nothing that was not read, and will wake the task when it does.
+    #[inline]
+    pub(super) fn will_wake(&self, cx: &mut Context<'_>) -> bool {
+        self.armed.is_for(cx) || self.poll_read_ready(cx).is_pending()
+    }
+
     /// Whether a read would find something now: bytes, the end, or an error.
     ///
     /// No syscall while the reactor has seen no event, and no waker: whoever waits on this socket goes on waiting.
     /// Otherwise one `recv` that takes nothing, since after a read that filled its buffer the event may be an old one.
     pub fn readable_now(&self) -> bool {
-        let peek = |fd: &OwnedFd| Ok(rustix::net::recv(fd, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
-        !matches!(self.try_readable(peek), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let mut is_readable = matches!(self.io, Io::Closed);
+        // As in `poll_recv`.
+        mem::forget(self.try_readable(|fd| match rustix::net::recv(fd, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => {
+                is_readable = true;
+                Ok(())
+            }
+        }));
+        is_readable
     }
 
     /// Tries if the reactor has seen an event, which it forgets where that would block.
@@ -281,6 +296,14 @@ impl Socket {
         })
     }
 
+    /// Sends what there is room for: how much.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> usize {
+        match &self.io {
+            Io::Reads(fd) => rustix::net::send(fd.get_ref(), bytes, NOW).unwrap_or(0),
+            Io::Both(_) | Io::Closed => 0,
+        }
+    }
+
     /// Sends some of `length` bytes, now or when there is room.
     ///
     /// ## (Reads | Both) => (Reads | Both)
@@ -288,7 +311,6 @@ impl Socket {
     where
         S: Fn(&OwnedFd, SendFlags) -> Result<usize, Errno>,
     {
-        const NOW: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
         if let Io::Reads(fd) = &self.io {
             match send(fd.get_ref(), NOW) {
                 Err(Errno::AGAIN) => self.ask(cx, Interest::READABLE | Interest::WRITABLE)?,

@@ -135,6 +135,26 @@ impl Stream {
         }
     }
 
+    /// Sends some of it, if that can be done without waiting and without keeping anything: how much. What stands in the way is
+    /// for [`poll_write`](AsyncWrite::poll_write) to find out.
+    #[inline]
+    pub fn send_now(&self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Plain(socket) if !bytes.is_empty() => socket.send_now(bytes),
+            Self::Plain(_) | Self::Tls(_) => 0,
+        }
+    }
+
+    /// Nothing is here that the reactor has told of, and the task will be woken by what comes. Never under TLS, where something
+    /// may have been read and not been asked for.
+    #[inline]
+    pub fn will_wake(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Plain(socket) => socket.will_wake(cx),
+            Self::Tls(_) => false,
+        }
+    }
+
     fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::task::Waker;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::{Gate, Pool, Server};
 use crate::error::{PgError, SqlState};
+use crate::telemetry::Moment;
 use crate::wire::sql::Leaves;
 
 /// One client's hold of its server, in its pool's list until dropped.
@@ -28,7 +28,7 @@ pub struct Held {
 pub(super) struct Hold {
     pub(super) session: u64,
     /// Since its client has the server.
-    pub(super) since: Instant,
+    pub(super) since: Moment,
     /// The statement that first left something, as far as people are shown it.
     pub(super) statement: Mutex<Option<String>>,
     status: AtomicU8,
@@ -50,7 +50,7 @@ const KEPT: u8 = 4;
 
 impl Pool {
     /// `session` keeps its server; `waker` wakes it when somebody else wants one.
-    pub fn hold(self: &Arc<Self>, session: u64, since: Instant, waker: &Waker) -> Held {
+    pub fn hold(self: &Arc<Self>, session: u64, since: Moment, waker: &Waker) -> Held {
         let hold = Arc::new(Hold {
             session,
             since,

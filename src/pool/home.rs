@@ -39,6 +39,10 @@ impl Home {
         self.server.id
     }
 
+    pub fn server(&self) -> &Arc<ServerHandle> {
+        &self.server
+    }
+
     /// What `pg_backend_pid()` gives there.
     pub fn pid(&self) -> Option<u32> {
         u32::try_from(self.server.key.pid).ok()

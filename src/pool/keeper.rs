@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Health, Idle, Pool, Refusal, Told, Waiter, open};
+use crate::telemetry::Moment;
 
 impl Pool {
     /// One sweep.
-    pub fn keep(self: &Arc<Self>, now: Instant) {
+    pub fn keep(self: &Arc<Self>, now: Moment) {
         self.end_waits(now);
         self.close_old(now);
         self.check_idle(now);
@@ -25,7 +26,7 @@ impl Pool {
         !state.waiters.is_empty() || state.opening > 0
     }
 
-    fn end_waits(&self, now: Instant) {
+    fn end_waits(&self, now: Moment) {
         let terms = self.terms();
         let timeouts = &terms.settings.timeouts;
         let mut ended = Vec::new();
@@ -59,7 +60,7 @@ impl Pool {
     }
 
     /// Old, unused or dead servers go; the minimum stays.
-    fn close_old(self: &Arc<Self>, now: Instant) {
+    fn close_old(self: &Arc<Self>, now: Moment) {
         let idle_limit = self.idle_limit();
         let mut gone = Vec::new();
         {
@@ -82,7 +83,7 @@ impl Pool {
 
     /// Asks servers that have been idle for long for a sign of life, off everybody's way: a connection that a firewall
     /// forgot shows no end of file (trap 16).
-    fn check_idle(self: &Arc<Self>, now: Instant) {
+    fn check_idle(self: &Arc<Self>, now: Moment) {
         let terms = self.terms();
         let after = terms.settings.timeouts.server_check;
         if after.is_zero() {
@@ -101,7 +102,7 @@ impl Pool {
             tokio::spawn(async move {
                 server.checked_at = now;
                 match tokio::time::timeout(limit, server.is_alive(&pool.catalog)).await {
-                    Ok(true) => pool.put_back(server, Instant::now()),
+                    Ok(true) => pool.put_back(server, Moment::now()),
                     _ => pool.discard(server),
                 }
             });
@@ -134,7 +135,7 @@ enum Reason {
     WaitedTooLong(Duration),
 }
 
-fn notify(waiters: &mut VecDeque<Waiter>, now: Instant, after: Duration) {
+fn notify(waiters: &mut VecDeque<Waiter>, now: Moment, after: Duration) {
     if after.is_zero() {
         return;
     }

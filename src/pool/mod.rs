@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -47,7 +47,7 @@ pub use ticket::{Outcome, Refusal, Ticket};
 pub use vacancy::Vacancy;
 
 use crate::error::PgError;
-use crate::telemetry::{PoolName, Tally, log_connection};
+use crate::telemetry::{Moment, PoolName, Tally, log_connection};
 use crate::wire::exchange::{Catalog, Mode};
 use crate::wire::params::Params;
 use crate::wire::sql::Leaves;
@@ -154,7 +154,7 @@ struct Idle {
 struct Waiter {
     ticket: Arc<Ticket>,
     startup: StartupKey,
-    since: Instant,
+    since: Moment,
     told: Told,
 }
 
@@ -170,7 +170,7 @@ enum Health {
     Up,
     /// Since then no login succeeded; why.
     Down {
-        since: Instant,
+        since: Moment,
         error: Refusal,
     },
 }
@@ -199,8 +199,8 @@ impl Pool {
             };
             if server.hear_idle(&self.catalog) {
                 server.leases += 1;
-                server.leased_at = Instant::now();
-                self.tally.leases.one();
+                server.leased_at = Moment::now();
+                server.account.leases.one();
                 return Some(server);
             }
             self.log_closed(&server);
@@ -217,7 +217,7 @@ impl Pool {
             // It came back, on another thread, between the client's look at the idle ones and this: as long as anybody waits,
             // nobody would look there again.
             match server.hear_idle(&self.catalog) {
-                true => self.put_back(server, Instant::now()),
+                true => self.put_back(server, Moment::now()),
                 false => self.discard(server),
             }
         }
@@ -236,7 +236,7 @@ impl Pool {
         look: impl FnOnce(&mut State) -> Option<Idle>,
     ) -> Option<Idle> {
         let waiter =
-            Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Instant::now(), told: Told::Nothing };
+            Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Moment::now(), told: Told::Nothing };
         let (idle, has_room, has_holders) = {
             let mut state = self.state.lock();
             if ticket.queue(waker) {
@@ -298,16 +298,16 @@ impl Pool {
             let pool = Arc::clone(self);
             tokio::spawn(async move {
                 server.handle.cancels_landed().await;
-                pool.give(server, Instant::now());
+                pool.give(server, Moment::now());
             });
             return;
         }
-        self.give(server, Instant::now());
+        self.give(server, Moment::now());
     }
 
-    fn give(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
+    fn give(self: &Arc<Self>, mut server: Box<Server>, now: Moment) {
         if self.key.mode == PoolMode::Transaction && !server.is_unused() {
-            self.tally.lease_times.observe(now.saturating_duration_since(server.leased_at));
+            server.account.lease_times.observe_ns(now.ns_since(server.leased_at));
         }
         if server.is_past(now) {
             return self.retire(server);
@@ -319,7 +319,7 @@ impl Pool {
         self.put_back(server, now);
     }
 
-    fn put_back(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
+    fn put_back(self: &Arc<Self>, mut server: Box<Server>, now: Moment) {
         let mut state = self.state.lock();
         let open = self.open_count();
         let goes = state.gate == Gate::Paused || !state.generation.has(&server);
@@ -342,27 +342,27 @@ impl Pool {
     }
 
     /// To the first who waits for one like it; the server, if that is nobody.
-    fn hand_over(&self, state: &mut State, mut server: Box<Server>, now: Instant) -> Option<Box<Server>> {
+    fn hand_over(&self, state: &mut State, mut server: Box<Server>, now: Moment) -> Option<Box<Server>> {
         let mut passed_over = VecDeque::new();
         while let Some(waiter) = state.waiters.pop_front() {
             if !self.suits(&server, &waiter.startup) {
                 passed_over.push_back(waiter);
                 continue;
             }
-            server.leases += 1;
-            server.leased_at = now;
-            let waited = now.saturating_duration_since(waiter.since);
-            match waiter.ticket.serve(server) {
+            let lease = |server: &mut Server| {
+                server.leases += 1;
+                server.leased_at = now;
+                server.account.leases.one();
+                server.account.waits.observe_ns(now.ns_since(waiter.since));
+            };
+            match waiter.ticket.serve(server, lease) {
                 Ok(()) => {
-                    self.tally.leases.one();
-                    self.tally.waits.observe(waited);
                     restore(&mut state.waiters, passed_over);
                     return None;
                 }
                 // It waits no more.
                 Err(back) => server = back,
             }
-            server.leases -= 1;
         }
         restore(&mut state.waiters, passed_over);
         Some(server)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::budget::Permit;
 use super::credentials::{Credentials, Standing};
@@ -13,7 +13,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::config::ErrorTexts;
 use crate::error::hosted::{self, Hosted};
 use crate::error::{PgError, SqlState};
-use crate::telemetry::log_connection;
+use crate::telemetry::{Account, Moment, log_connection};
 use crate::upstream::{self, Address, ConnectError, ConnectSpec, Connected, Credential};
 use crate::wire::exchange::ServerSide;
 use crate::wire::frame::HEADER_BYTES;
@@ -214,7 +214,7 @@ impl Pool {
         terms: Arc<Terms>,
         permit: Permit,
     ) {
-        let now = Instant::now();
+        let now = Moment::now();
         let params = self.catalog.params.intern(Params::from_pairs(connected.parameters));
         let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         let log = terms.settings.log.connections;
@@ -239,6 +239,7 @@ impl Pool {
             now,
             lifetime,
             Counted::new(&self.open, generation),
+            Account::new(&self.tally),
             entered,
             permit,
         );
@@ -282,7 +283,7 @@ impl Pool {
         // ## (Up | Down) => Down
         let since = match state.health {
             Health::Down { since, .. } => since,
-            Health::Up => Instant::now(),
+            Health::Up => Moment::now(),
         };
         state.health = Health::Down { since, error: refusal };
         let refused = matches!(self.opener.credential.standing(), Standing::Refused(_));

@@ -71,6 +71,11 @@ impl Outbox {
     pub fn send(&mut self, stream: &mut Stream, direct: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         let mut rest = direct;
         if self.pending_bytes() == 0 {
+            // Nearly always it takes all of it, and there is nothing else to see to.
+            rest = &rest[stream.send_now(rest)..];
+            if rest.is_empty() && self.is_empty() {
+                return Ok(());
+            }
             while !rest.is_empty() {
                 match Pin::new(&mut *stream).poll_write(cx, rest)? {
                     Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
@@ -18,7 +17,7 @@ use super::{Budget, Gate, Health, Pool, PoolKey, StartupKey, State, Terms, Vacan
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
 use crate::net::tls::TlsContext;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Moment, Telemetry};
 use crate::upstream::{Credential, Shortcut};
 use crate::wire::exchange::{Catalog, Isolation, NamedStatements};
 
@@ -194,7 +193,7 @@ impl Registry {
     /// Sweeps for ever.
     pub async fn keep(self: Arc<Self>) {
         loop {
-            let now = Instant::now();
+            let now = Moment::now();
             self.all().iter().for_each(|p| p.keep(now));
             self.pools.lock().retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_deserted());
             self.pace.pause(|| self.pools.lock().values().any(|pool| pool.is_busy())).await;

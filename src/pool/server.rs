@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +20,7 @@ use super::outbox::Outbox;
 use super::roster::Entered;
 use crate::net::socket::Peer;
 use crate::net::stream::{Stream, TlsFacts};
+use crate::telemetry::{Account, Moment};
 use crate::upstream::BackendKey;
 use crate::wire::exchange::{Broken, Catalog, ClientSide, ServerSide};
 
@@ -43,13 +44,15 @@ pub struct Server {
     pub notices: Vec<Bytes>,
     /// Startup parameters it was opened with (session mode): a client gets a server only with its own.
     pub startup: StartupKey,
-    pub(super) opened_at: Instant,
-    pub(super) idle_since: Instant,
-    pub(super) leased_at: Instant,
-    pub(super) checked_at: Instant,
-    pub(super) retires_at: Option<Instant>,
+    pub(super) opened_at: Moment,
+    pub(super) idle_since: Moment,
+    pub(super) leased_at: Moment,
+    pub(super) checked_at: Moment,
+    pub(super) retires_at: Option<Moment>,
     pub(super) leases: u64,
     pub(super) counted: Counted,
+    /// What its clients and it have turned over.
+    pub account: Account,
     _entered: Entered,
     _permit: Permit,
 }
@@ -112,8 +115,9 @@ impl ServerHandle {
         self.home_of.load(Ordering::Relaxed) == 0
     }
 
+    /// A cancel that does not see it yet came before it.
     pub fn lease_to(&self, session: u64) {
-        self.holder.store(session, Ordering::SeqCst);
+        self.holder.store(session, Ordering::Release);
     }
 
     /// Leased, but the pooler's own statements come first.
@@ -201,9 +205,10 @@ impl Server {
         side: ServerSide,
         notices: Vec<Bytes>,
         startup: StartupKey,
-        now: Instant,
+        now: Moment,
         lifetime: Option<Duration>,
         counted: Counted,
+        account: Account,
         entered: Entered,
         permit: Permit,
     ) -> Self {
@@ -222,13 +227,14 @@ impl Server {
             retires_at: lifetime.map(|l| now + l),
             leases: 0,
             counted,
+            account,
             _entered: entered,
             _permit: permit,
         }
     }
 
     /// Since when its client has it.
-    pub fn leased_at(&self) -> Instant {
+    pub fn leased_at(&self) -> Moment {
         self.leased_at
     }
 
@@ -237,7 +243,7 @@ impl Server {
         self.leases == 0
     }
 
-    pub(super) fn is_past(&self, now: Instant) -> bool {
+    pub(super) fn is_past(&self, now: Moment) -> bool {
         self.retires_at.is_some_and(|at| at <= now)
     }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Pool, ServerHandle, Ticket};
+use crate::telemetry::Moment;
 use crate::wire::sql::Leaves;
 
 /// A server connection and what it does.
@@ -50,7 +51,7 @@ pub struct Waiting {
 #[derive(Clone, Debug)]
 pub struct Pin {
     pub session: u64,
-    pub since: Instant,
+    pub since: Moment,
     pub reasons: Leaves,
     pub statement: Option<String>,
     pub is_sure: bool,

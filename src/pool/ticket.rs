@@ -54,12 +54,13 @@ impl Ticket {
         matches!(before, State::Left)
     }
 
-    /// Gives the server to the waiting client; back if it waits no more.
-    pub(super) fn serve(&self, server: Box<Server>) -> Result<(), Box<Server>> {
+    /// Gives the server to the waiting client, leased first; back as it was if it waits no more.
+    pub(super) fn serve(&self, mut server: Box<Server>, lease: impl FnOnce(&mut Server)) -> Result<(), Box<Server>> {
         let mut state = self.0.lock();
         match std::mem::take(&mut *state) {
             // ## (Waiting | Noticed) => Served
             State::Waiting(waker) | State::Noticed(waker) => {
+                lease(&mut server);
                 *state = State::Served(server);
                 drop(state);
                 waker.wake();

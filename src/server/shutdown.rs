@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -11,6 +11,7 @@ use super::accept::Door;
 use super::takeover::Successor;
 use crate::pool::Pool;
 use crate::session::{Console, House, Stop};
+use crate::telemetry::Moment;
 
 /// How often the drain looks whether the last client has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -193,6 +194,6 @@ async fn deserted(house: &House, door: &Door) {
 
 /// Waits while waits of the queue still end by the clock: the keeper's task is gone.
 async fn keep(house: &House) {
-    house.registry.all().iter().for_each(|pool| pool.keep(Instant::now()));
+    house.registry.all().iter().for_each(|pool| pool.keep(Moment::now()));
     tokio::time::sleep(LOOK_EVERY).await;
 }

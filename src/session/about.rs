@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::login::Login;
 use crate::net::socket::{End, Peer};
 use crate::net::stream::TlsFacts;
 use crate::pool::{Pool, PoolKey};
+use crate::telemetry::Moment;
 use crate::wire::startup::Replication;
 
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct About {
     local: Option<End>,
     pub tls: Option<TlsFacts>,
     pub replication: Replication,
-    pub connected: Instant,
+    pub connected: Moment,
     pub connected_at: SystemTime,
 }
 
@@ -34,7 +35,7 @@ impl About {
             local: login.stream.local().map(End::from),
             tls: login.stream.tls_facts(),
             replication: login.startup.replication,
-            connected: Instant::now(),
+            connected: Moment::now(),
             connected_at: SystemTime::now(),
         }
     }
@@ -61,7 +62,7 @@ impl About {
             local: None,
             tls: None,
             replication: Replication::Off,
-            connected: Instant::now(),
+            connected: Moment::now(),
             connected_at: SystemTime::now(),
         })
     }

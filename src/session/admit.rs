@@ -249,7 +249,7 @@ impl Arriving {
         }
         if let Some((home, pid)) = home.and_then(|home| Home::pid(&home).map(|pid| (home, pid))) {
             let handle = house.sessions.enter(id, Some(pid), self.has_long_key, &self.membership.handle().about);
-            handle.be_at_home(home);
+            handle.be_at_home(home, &self.pool);
             self.membership.reenter(handle);
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
@@ -16,6 +16,7 @@ use super::pools::PoolCount;
 use crate::auth::reserve::Reserve;
 use crate::error::PgError;
 use crate::pool::{Aim, Home, Pool, PoolKey, Refusal, ServerHandle, Ticket};
+use crate::telemetry::Moment;
 use crate::wire::params::Params;
 
 /// Length of the cancel keys we give to clients that speak protocol 3.2, in bytes; 3.0 has room for four.
@@ -288,21 +289,19 @@ impl Handle {
     }
 
     /// Its client has been told this server's process id.
-    pub fn be_at_home(&self, home: Home) {
+    pub fn be_at_home(&self, home: Home, pool: &Arc<Pool>) {
+        self.follow(home.server(), pool);
         self.kept.lock().home = Some(Box::new(home));
     }
 
-    /// The id of the server it is at home on; 0 for none.
+    /// The id of the server it is at home on, which it follows; 0 for none.
     pub fn home(&self) -> u64 {
         self.kept.lock().home.as_ref().map_or(0, |home| home.id())
     }
 
     /// The session runs on this server from now on.
     pub fn follow(&self, server: &Arc<ServerHandle>, pool: &Arc<Pool>) {
-        let last = &mut self.kept.lock().server;
-        if !last.as_ref().is_some_and(|(s, _)| Arc::ptr_eq(s, server)) {
-            *last = Some((Arc::clone(server), Arc::clone(pool)));
-        }
+        self.kept.lock().server = Some((Arc::clone(server), Arc::clone(pool)));
     }
 
     /// The server it has now.
@@ -313,9 +312,8 @@ impl Handle {
 
     /// Two stores that nobody waits for.
     #[inline]
-    pub(super) fn leased(&self, at: Instant, prepared_statements: usize) {
-        let us = at.saturating_duration_since(self.about.connected).as_micros();
-        self.leased_us.store(u64::try_from(us).unwrap_or(u64::MAX), Ordering::Relaxed);
+    pub(super) fn leased(&self, at: Moment, prepared_statements: usize) {
+        self.leased_us.store(at.ns_since(self.about.connected) / 1000, Ordering::Relaxed);
         self.prepared.store(u32::try_from(prepared_statements).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 

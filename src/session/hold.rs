@@ -63,10 +63,13 @@ impl Relay {
 
     /// ## Serving => Idle
     fn release(&mut self) {
-        if self.held.take().is_some() {
+        if self.held.is_some() {
+            self.held = None;
             self.side.take_culprit();
         }
-        self.vacancy = None;
+        if self.vacancy.is_some() {
+            self.vacancy = None;
+        }
         if let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
             self.membership.pool.release(server);
         }
@@ -106,6 +109,7 @@ impl Relay {
     }
 
     /// Somebody else needs a server, and this one may be free.
+    #[inline]
     pub(super) fn answer_call(&mut self, cx: &Context<'_>) {
         if self.held.as_ref().is_some_and(|held| held.is_wanted()) {
             self.ask_server(cx);

@@ -119,7 +119,15 @@ impl Linted {
 
 impl Relay {
     /// After each turn of the client's.
+    #[inline]
     pub(super) fn lint_client(&mut self) {
+        if self.watched.is_some() {
+            self.remark();
+        }
+    }
+
+    #[cold]
+    fn remark(&mut self) {
         let Some(lint) = Watched::lint(&mut self.watched) else { return };
         let silent = lint.silent_since.take().is_some_and(|since| since.elapsed() >= IDLE_TRANSACTION);
         let idle = silent.then(|| Remark::new(Hazard::IdleTransaction, b"BEGIN"));
@@ -137,7 +145,15 @@ impl Relay {
     }
 
     /// After each turn of the server's, when what it said is on its way.
+    #[inline]
     pub(super) fn lint_server(&mut self) {
+        if self.watched.is_some() {
+            self.watch_silence();
+        }
+    }
+
+    #[cold]
+    fn watch_silence(&mut self) {
         let Some(lint) = Watched::lint(&mut self.watched) else { return };
         if let State::Serving(server) = &self.state
             && server.side.is_settled()

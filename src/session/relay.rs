@@ -44,7 +44,7 @@ pub struct Relay {
     pub(super) held: Option<Box<Held>>,
     /// Its part in the pool's listener.
     pub(super) listening: Option<Box<Listening>>,
-    /// The server it had last.
+    /// The server it had last, or is at home on: the one that its handle follows.
     home: u64,
     pub(super) state: State,
     /// A database that its server's current statements want empty.
@@ -151,13 +151,31 @@ impl Relay {
                 State::Serving(_) => self.poll_serving(cx),
             };
             match step {
-                Ok(Step::Again) => {}
-                Ok(Step::Wait) => return self.poll_patience(cx),
+                Ok(Step::Again) if !self.may_rest(cx) => {}
+                Ok(_) => return self.poll_patience(cx),
                 Err(end) => return Poll::Ready(end),
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether a further step would find nothing to do, which is so behind nearly every read: it took all there was, nothing
+    /// waits to be sent, and the reactor will tell of more. To find that out by that step took 250 instructions, twice in a
+    /// transaction.
+    fn may_rest(&self, cx: &mut Context<'_>) -> bool {
+        let has_room = match &self.state {
+            State::Serving(server) => server.out.is_empty() && !self.side.is_returning() && server.stream.will_wake(cx),
+            State::Idle => true,
+            State::Queued => false,
+        };
+        has_room
+            && self.held.is_none()
+            && self.listening.is_none()
+            && self.carry.is_empty()
+            && self.to_client.is_empty()
+            && self.handle().stop_wanted().is_none()
+            && self.client.will_wake(cx)
     }
 
     /// Whether the client has been silent for too long while it was its turn.
@@ -256,16 +274,25 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ClientLeft);
         }
-        self.membership.pool.tally.client_bytes.add(bytes.len() as u64);
         self.patience.client_spoke();
+        let fed = self.client_said(bytes, cx);
+        // Behind it: for a client that has no server yet it needs a locked addition.
+        match &self.state {
+            State::Serving(server) => server.account.client_bytes.add(bytes.len() as u64),
+            State::Idle | State::Queued => self.membership.pool.tally.client_bytes.add(bytes.len() as u64),
+        }
+        fed.map(|()| Step::Again)
+    }
+
+    fn client_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
         if self.carry.is_empty() {
             let taken = self.feed(bytes, cx)?;
             self.carry.extend_from_slice(&bytes[taken..]);
+            Ok(())
         } else {
             self.carry.extend_from_slice(bytes);
-            self.feed_carry(cx)?;
+            self.feed_carry(cx)
         }
-        Ok(Step::Again)
     }
 
     fn feed_carry(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -292,7 +319,7 @@ impl Relay {
                     let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
                     at += taken;
                     self.lint_client();
-                    tally::client(&self.membership.pool, &mut self.side);
+                    tally::client_alone(&self.membership.pool, &mut self.side);
                     match next {
                         Unleased::More => return self.flush_client(cx).map(|()| at),
                         Unleased::Terminated => return Err(End::ClientLeft),
@@ -321,7 +348,7 @@ impl Relay {
                         self.vacancy = Some(Box::new(vacancy));
                     }
                     server.send(&rest[turn.direct], cx)?;
-                    tally::client(&self.membership.pool, &mut self.side);
+                    tally::client(&server.account, &mut self.side);
                     self.lint_client();
                     if turn.terminated {
                         return Err(End::ClientLeft);
@@ -352,13 +379,15 @@ impl Relay {
         let id = self.handle().id;
         let owner = server.side.owner();
         server.side.take_over(&mut self.side, server.out.buffer(), self.to_client.buffer());
-        tally::lease(&self.membership.pool, owner.is_some_and(|owner| owner != id), !server.side.owes_nothing());
+        tally::lease(&server.account, owner.is_some_and(|owner| owner != id), !server.side.owes_nothing());
         match server.side.owes_nothing() {
             true => server.handle.lease_to(id),
             false => server.handle.prepare_for(id),
         }
-        self.home = server.handle.id;
-        self.handle().follow(&server.handle, &self.membership.pool);
+        if self.home != server.handle.id {
+            self.home = server.handle.id;
+            self.handle().follow(&server.handle, &self.membership.pool);
+        }
         self.handle().leased(server.leased_at(), self.side.prepared_statements());
         self.state = State::Serving(server);
     }
@@ -395,7 +424,7 @@ impl Relay {
         if bytes.is_empty() {
             return Err(End::ServerLost(Lost::Closed));
         }
-        self.membership.pool.tally.server_bytes.add(bytes.len() as u64);
+        server.account.server_bytes.add(bytes.len() as u64);
         if server.input.is_empty() {
             self.server_said(bytes, cx)?;
         } else {
@@ -411,7 +440,7 @@ impl Relay {
         let turn =
             server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
         server.input.extend_from_slice(&bytes[turn.consumed..]);
-        tally::turn(&self.membership.pool, &self.membership.house.registry, &turn);
+        tally::turn(&server.account, &self.membership.house.registry, &turn);
         if turn.transactions > 0 && self.membership.pool.key.mode == PoolMode::Session {
             tally::session_transaction(&self.membership.pool, self.membership.handle().ended());
         }

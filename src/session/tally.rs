@@ -5,27 +5,35 @@ use std::time::Duration;
 use super::end::End;
 use crate::error::{Fault, PgError};
 use crate::pool::{Pool, Refusal, Registry};
-use crate::telemetry::{Telemetry, fault_of};
+use crate::telemetry::{Telemetry, Turnover, fault_of};
 use crate::wire::exchange::{ClientSide, ServerTurn};
 use crate::wire::fields::Fields;
 
 /// What a server's turn came to.
 #[inline]
-pub(super) fn turn(pool: &Pool, registry: &Registry, turn: &ServerTurn) {
+pub(super) fn turn(turnover: &Turnover, registry: &Registry, turn: &ServerTurn) {
     if turn.ready > 0 {
-        pool.tally.queries.add(turn.ready.into());
-        pool.tally.transactions.add(turn.transactions.into());
+        turnover.queries.add(turn.ready.into());
+        turnover.transactions.add(turn.transactions.into());
     }
     turn.errors.iter().for_each(|code| registry.telemetry().errors.count(Fault::Server, code));
 }
 
-/// What a client sent about prepared statements.
+/// What a client sent about prepared statements, to this server.
 #[inline]
-pub(super) fn client(pool: &Pool, side: &mut ClientSide) {
+pub(super) fn client(turnover: &Turnover, side: &mut ClientSide) {
+    if let Some(counted) = side.take_counted() {
+        turnover.client_parses.add(counted.client_parses.into());
+        turnover.server_parses.add(counted.server_parses.into());
+        turnover.binds.add(counted.binds.into());
+    }
+}
+
+/// The same, without a server.
+#[inline]
+pub(super) fn client_alone(pool: &Pool, side: &mut ClientSide) {
     if let Some(counted) = side.take_counted() {
         pool.tally.client_parses.add(counted.client_parses.into());
-        pool.tally.server_parses.add(counted.server_parses.into());
-        pool.tally.binds.add(counted.binds.into());
     }
 }
 
@@ -36,12 +44,12 @@ pub(super) fn session_transaction(pool: &Pool, took: Duration) {
 
 /// A client has a server: another client's, that first had to be told something, or neither.
 #[inline]
-pub(super) fn lease(pool: &Pool, is_transfer: bool, is_replay: bool) {
+pub(super) fn lease(turnover: &Turnover, is_transfer: bool, is_replay: bool) {
     if is_transfer {
-        pool.tally.transfers.one();
+        turnover.transfers.one();
     }
     if is_replay {
-        pool.tally.replays.one();
+        turnover.replays.one();
     }
 }
 

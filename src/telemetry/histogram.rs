@@ -1,7 +1,6 @@
 //! How long something takes, in buckets.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use super::Sole;
 
 /// Upper ends of the buckets, in µs; a last one has no end.
 pub const BOUNDS_US: [u64; 16] = [
@@ -10,11 +9,11 @@ pub const BOUNDS_US: [u64; 16] = [
 ];
 
 /// Two additions for each observation and no allocation; the histogram of the `metrics` crate keeps every single value until
-/// somebody comes to collect them.
+/// somebody comes to collect them. One at a time observes; others may read.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    counts: [AtomicU64; BOUNDS_US.len() + 1],
-    sum_ns: AtomicU64,
+    counts: [Sole; BOUNDS_US.len() + 1],
+    sum_ns: Sole,
 }
 
 /// What was observed so far.
@@ -28,21 +27,26 @@ pub struct Observed {
 
 impl Histogram {
     #[inline]
-    pub fn observe(&self, time: Duration) {
-        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    pub fn observe_ns(&self, ns: u64) {
         let bucket = BOUNDS_US.iter().position(|bound| ns < (bound + 1) * 1000).unwrap_or(BOUNDS_US.len());
-        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        self.counts[bucket].one();
+        self.sum_ns.add(ns);
+    }
+
+    /// All that was observed by another, too.
+    pub(super) fn absorb(&self, other: &Self) {
+        self.counts.iter().zip(&other.counts).for_each(|(to, from)| to.add(from.get()));
+        self.sum_ns.add(other.sum_ns.get());
     }
 
     pub fn observed(&self) -> Observed {
         let mut count = 0;
         let up_to = std::array::from_fn(|at| {
-            count += self.counts[at].load(Ordering::Relaxed);
+            count += self.counts[at].get();
             count
         });
-        count += self.counts[BOUNDS_US.len()].load(Ordering::Relaxed);
-        Observed { up_to, count, sum_seconds: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9 }
+        count += self.counts[BOUNDS_US.len()].get();
+        Observed { up_to, count, sum_seconds: self.sum_ns.get() as f64 / 1e9 }
     }
 }
 
@@ -54,7 +58,7 @@ mod tests {
     fn an_observation_is_in_its_bucket_and_all_above() {
         let histogram = Histogram::default();
         for us in [100, 101, 20_000_000] {
-            histogram.observe(Duration::from_micros(us));
+            histogram.observe_ns(us * 1000);
         }
         let observed = histogram.observed();
         assert_eq!(observed.up_to[..3], [1, 2, 2]);

@@ -1,12 +1,14 @@
 //! What is counted, and how it is written for Prometheus.
 //!
-//! The data path adds to atomics that are there already and looks nothing up: each pool has its [`Tally`] at hand. Whoever
-//! reads does the work, on a thread of his own. A pool that is forgotten and made anew goes on where its tally stood, so that
+//! The data path adds to numbers that are there already and looks nothing up: each server has its [`Turnover`] at hand, each
+//! pool its [`Tally`]. Whoever reads does the work, on a thread of his own. A pool that is forgotten and made anew goes on where its tally stood, so that
 //! no counter falls while the process lives.
 
 mod errors;
 mod histogram;
+mod moment;
 mod text;
+mod turnover;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +18,9 @@ use parking_lot::Mutex;
 
 pub use errors::{Errors, fault_of};
 pub use histogram::{BOUNDS_US, Histogram, Observed};
+pub use moment::Moment;
 pub use text::{Kind, Labels, Page};
+pub use turnover::{Account, Sole, Turnover};
 
 /// A line about a connection that came or went: at info where `$on` says that such lines are wanted, otherwise at debug.
 macro_rules! log_connection {
@@ -67,9 +71,11 @@ pub struct Reloads {
     pub last_success: AtomicU64,
 }
 
-/// Of one pool, since the process began.
+/// Of one pool, since the process began; what comes with every transaction, without the servers that are open
+/// ([`sum`](Self::sum)).
 #[derive(Debug, Default)]
 pub struct Tally {
+    open: Mutex<Vec<Arc<Turnover>>>,
     /// Clients that were let in (PgBouncer: client_login_count).
     pub logins: Count,
     /// ReadyForQuery messages that clients were sent (PgBouncer: query_count).
@@ -126,10 +132,10 @@ impl Telemetry {
         Arc::clone(pools.entry(name).or_default())
     }
 
-    /// All tallies, by name.
-    pub fn tallies(&self) -> Vec<(PoolName, Arc<Tally>)> {
+    /// All tallies, summed up, by name.
+    pub fn tallies(&self) -> Vec<(PoolName, Tally)> {
         let pools = self.pools.lock();
-        let mut all: Vec<_> = pools.iter().map(|(name, tally)| (name.clone(), Arc::clone(tally))).collect();
+        let mut all: Vec<_> = pools.iter().map(|(name, tally)| (name.clone(), tally.sum())).collect();
         drop(pools);
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         all
@@ -141,6 +147,45 @@ impl PoolName {
     fn other(mode: &'static str) -> Self {
         let other = || "(other)".to_owned();
         Self { project: other(), database: other(), user: other(), mode }
+    }
+}
+
+impl Tally {
+    /// What is counted here and not by servers.
+    fn add_fixed(&self, other: &Self) {
+        for (to, from) in self.counts().into_iter().zip(other.counts()) {
+            to.add(from.get());
+        }
+        self.waits.absorb(&other.waits);
+        self.lease_times.absorb(&other.lease_times);
+    }
+
+    fn counts(&self) -> [&Count; 20] {
+        let Self { open: _, waits: _, lease_times: _, logins, queries, transactions, client_bytes, server_bytes, .. } = self;
+        let Self { leases, transfers, replays, unforeseen, slow, session_time_ns, client_parses, server_parses, .. } = self;
+        let Self { binds, connects, shortcuts, connect_failures, servers_lost, notifications, listeners_lost, .. } = self;
+        [
+            logins,
+            queries,
+            transactions,
+            client_bytes,
+            server_bytes,
+            leases,
+            transfers,
+            replays,
+            unforeseen,
+            slow,
+            session_time_ns,
+            client_parses,
+            server_parses,
+            binds,
+            connects,
+            shortcuts,
+            connect_failures,
+            servers_lost,
+            notifications,
+            listeners_lost,
+        ]
     }
 }
 
@@ -187,6 +232,7 @@ mod tests {
         assert_eq!(all.len(), TALLIES_MAX + 1);
         assert_eq!(all.iter().find(|(n, _)| *n == PoolName::other("session")).unwrap().1.logins.get(), 50);
         telemetry.tally(name("3")).logins.one();
+        let all = telemetry.tallies();
         assert_eq!(all.iter().find(|(n, _)| n.user == "3").unwrap().1.logins.get(), 2);
     }
 }

@@ -92,7 +92,7 @@ mod tests {
         family.series(&[("user", "a\"b\\c\nd")], 3);
         family.series(&[], 1.5);
         let histogram = Histogram::default();
-        histogram.observe(std::time::Duration::from_millis(1));
+        histogram.observe_ns(1_000_000);
         page.histogram("sidepool_y_seconds", "How long.").observed(&[("mode", "session")], &histogram.observed());
         let text = page.into_text();
         assert!(text.starts_with("# HELP sidepool_x_total What it is.\n# TYPE sidepool_x_total counter\n"), "{text}");

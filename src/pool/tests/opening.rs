@@ -1,11 +1,12 @@
 //! How many servers are opened, when, how often again, and how long they live.
 
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bed::Bed;
 use crate::pool::open::LIFETIME_JITTER;
 use crate::pool::{Outcome, Refusal, StartupKey};
+use crate::telemetry::Moment;
 
 /// Attempts on a dead upstream, since the first of them: the pause doubles from 100 ms and is 3 s at most.
 const ATTEMPTS_MS: [u128; 8] = [0, 100, 300, 700, 1500, 3100, 6100, 9100];
@@ -67,11 +68,11 @@ async fn trap_17_lifetimes_are_spread() {
     let (first, last) = ((0..8).map(retire).min().unwrap(), (0..8).map(retire).max().unwrap());
     servers.into_iter().for_each(|server| bed.pool.release(server));
     let instant = Duration::from_nanos(1);
-    bed.pool.keep(*opened.iter().min().unwrap() + LIFETIME - instant);
+    bed.pool.keep(*opened.iter().min().unwrap() + (LIFETIME - instant));
     assert_eq!(bed.pool.counts().open, 8);
     bed.pool.keep(first);
     assert_eq!(bed.pool.counts().open, 7, "one alone");
-    bed.pool.keep(last - instant);
+    bed.pool.keep(opened[0] + (last - opened[0] - instant));
     assert_eq!(bed.pool.counts().open, 1);
     bed.pool.keep(last);
     assert_eq!(bed.pool.counts().open, 0);
@@ -115,7 +116,7 @@ async fn whoever_has_waited_for_long_hears_what_the_server_said() {
     // The second attempt: what came of the first is known.
     bed.began(1).await;
     bed.began(2).await;
-    let now = Instant::now();
+    let now = Moment::now();
     bed.pool.keep(now);
     assert!(matches!(ticket.outcome(), Outcome::Waiting));
     bed.pool.keep(now + Duration::from_secs(4));
@@ -163,12 +164,12 @@ async fn pools_of_one_upstream_share_its_limit() {
 async fn the_minimum_is_open_while_there_are_clients() {
     let flags = [("limits.min_pool_size", "2"), ("timeouts.server_idle", "1min"), ("timeouts.server_check", "0")];
     let bed = Bed::with(5, &flags).await;
-    bed.pool.keep(Instant::now());
+    bed.pool.keep(Moment::now());
     bed.until(|pool| pool.counts().idle == 2).await;
     let servers = [bed.server().await, bed.server().await, bed.server().await];
     servers.into_iter().for_each(|server| bed.pool.release(server));
     assert_eq!(bed.pool.counts().idle, 3);
-    let later = Instant::now() + Duration::from_secs(60);
+    let later = Moment::now() + Duration::from_secs(60);
     bed.pool.keep(later);
     assert_eq!((bed.pool.counts().open, bed.pool.counts().opening), (2, 0), "what is beyond it goes for being idle");
     bed.pool.client_went();
@@ -182,13 +183,13 @@ async fn a_lease_begins_when_the_server_is_handed_over() {
     let bed = Bed::with(1, &[("timeouts.server_check", "1s")]).await;
     let server = bed.server().await;
     bed.pool.release(server);
-    let waits = bed.pool.tally.waits.observed().count;
+    let waits = bed.pool.tally.sum().waits.observed().count;
     // It is asked for a sign of life, and somebody comes before it has given one.
-    bed.pool.keep(Instant::now() + Duration::from_secs(1));
-    let queued = Instant::now();
+    bed.pool.keep(Moment::now() + Duration::from_secs(1));
+    let queued = Moment::now();
     let ticket = bed.queue();
     assert!(bed.served(&ticket).await.leased_at() >= queued);
-    assert_eq!(bed.pool.tally.waits.observed().count, waits + 1);
+    assert_eq!(bed.pool.tally.sum().waits.observed().count, waits + 1);
 }
 
 #[tokio::test]
@@ -211,13 +212,13 @@ async fn a_wait_that_was_cancelled_is_no_part_of_the_next() {
     assert!(first.refuse(Refusal::Canceled));
     assert!(matches!(first.outcome(), Outcome::Refused(Refusal::Canceled)));
     assert_eq!(bed.pool.counts().waiting, 1, "before anybody has swept");
-    let again = Instant::now();
+    let again = Moment::now();
     bed.pool.queue(&first, &StartupKey::default(), Waker::noop());
     assert_eq!(bed.pool.counts().waiting, 2);
     bed.pool.release(server);
     let server = bed.served(&second).await;
     assert!(matches!(first.outcome(), Outcome::Waiting), "it overtakes nobody");
-    bed.pool.keep(again + Duration::from_secs(60) - Duration::from_nanos(1));
+    bed.pool.keep(again + (Duration::from_secs(60) - Duration::from_nanos(1)));
     assert!(matches!(first.outcome(), Outcome::Notice), "its time is not over");
     bed.pool.release(server);
     bed.served(&first).await;
@@ -231,7 +232,7 @@ async fn who_left_the_queue_is_not_counted_as_waiting() {
     let server = bed.server().await;
     let gone = bed.queue();
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let came = Instant::now();
+    let came = Moment::now();
     let waits = bed.queue();
     gone.leave();
     let counts = bed.pool.counts();
