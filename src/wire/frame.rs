@@ -63,10 +63,14 @@ pub fn client_body_limit(tag: u8) -> Option<u32> {
     }
 }
 
+/// Names are shorter: nothing is called for them.
+const NAME_BYTES: usize = 8;
+
 /// The bytes up to the first NUL, and what follows it.
 #[inline]
 pub fn cstr(buf: &[u8]) -> Option<(&[u8], &[u8])> {
-    let nul = memchr::memchr(0, buf)?;
+    let near = buf.iter().take(NAME_BYTES).position(|byte| *byte == 0);
+    let nul = near.or_else(|| memchr::memchr(0, buf))?;
     Some((&buf[..nul], &buf[nul + 1..]))
 }
 

@@ -272,8 +272,10 @@ impl Walk<'_, '_> {
         // One that waits is scanned again.
         if self.at > before {
             self.client.lint(text, &effects);
-            self.client.blame(text, &effects);
-            self.client.note_text(text);
+            if self.client.remembers(&effects) {
+                self.client.blame(text, &effects);
+                self.client.note_text(text);
+            }
             match is_whole {
                 true => self.note_effects(&effects),
                 false => self.note_effects(&Effects::anything()),

@@ -139,7 +139,10 @@ impl Walk<'_, '_> {
         };
         match header.tag {
             tag::READY_FOR_QUERY => self.ready(header),
-            tag::ROW_DESCRIPTION | tag::DATA_ROW | tag::COPY_DATA | tag::COMMAND_COMPLETE if self.stream() => Ok(true),
+            tag::DATA_ROW | tag::COPY_DATA if self.stream() => Ok(true),
+            tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE if self.server.plan.streams() == Some(Kind::Query) && self.stream() => {
+                Ok(true)
+            }
             tag::COMMAND_COMPLETE => self.command_complete(header),
             tag::ERROR => self.error(header),
             tag::PARAMETER_STATUS => self.parameter_status(header),

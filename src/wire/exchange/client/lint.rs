@@ -8,8 +8,13 @@ use crate::wire::sql::{self, Effects, Hazard, Leaves, Remark};
 const REMARKS_MAX: usize = 64;
 
 impl ClientSide {
-    /// Remembers the statement, if it may leave something that keeps a server; all others cost one comparison.
+    /// Whether anything looks at the text of a statement that does this: most are not even sought in their message.
     #[inline]
+    pub(super) fn remembers(&self, effects: &Effects) -> bool {
+        self.is_held_by(effects) || self.aside.as_ref().is_some_and(|aside| aside.noted.is_some() || aside.verifier.is_some())
+    }
+
+    /// Remembers the statement, if it may leave something that keeps a server; all others cost one comparison ([`remembers`](Self::remembers)).
     pub(super) fn blame(&mut self, text: &[u8], effects: &Effects) {
         self.ran(text);
         if self.is_held_by(effects) {

@@ -241,7 +241,7 @@ impl Walk<'_, '_> {
             return Ok(self.bind_unknown(header, names));
         };
         let Some(named) = self.current(named) else { return Ok(false) };
-        Ok(self.bind_named(header, names, &named, &input[start..start + here]))
+        Ok(self.bind_named(header, names, named, &input[start..start + here]))
     }
 
     fn bind_unnamed(&mut self, header: Header, names: BindNames<'_>, body: &[u8]) -> bool {
@@ -257,7 +257,7 @@ impl Walk<'_, '_> {
                 Meaning::Other(target) => {
                     let named = self.with_target(b"", &rest, naming, target);
                     let waits = self.statements_must_wait(&named.statement, &named.about);
-                    return !waits && self.bind_named(header, names, &named, body);
+                    return !waits && self.bind_named(header, names, named, body);
                 }
             }
         }
@@ -274,19 +274,23 @@ impl Walk<'_, '_> {
         self.pass(header, Kind::Bind)
     }
 
-    fn bind_named(&mut self, header: Header, names: BindNames<'_>, named: &Arc<Named>, body: &[u8]) -> bool {
+    fn bind_named(&mut self, header: Header, names: BindNames<'_>, named: Arc<Named>, body: &[u8]) -> bool {
         let is_about_channels = named.statement.scan.effects.is_about_channels();
         if !self.client.channels.is_here() && is_about_channels && !self.bring_home(None) {
             return false;
         }
-        self.ensure_named(named);
-        self.client.blame(text_of(&named.statement.rest), &named.statement.scan.effects);
-        self.client.note_text(text_of(&named.statement.rest));
+        self.ensure_named(&named);
+        if self.client.remembers(&named.statement.scan.effects) {
+            let text = text_of(&named.statement.rest);
+            self.client.blame(text, &named.statement.scan.effects);
+            self.client.note_text(text);
+        }
         self.note_bound(&named.statement.scan.effects, body);
         self.note_verb(named.statement.scan.verb.clone());
         self.note_run(&named.about);
         self.client.bound = named.about.clone();
-        self.bind_as(header, names, named.statement.name.as_bytes(), Note::Uses(Arc::clone(named)));
+        self.bind_as(header, names, named.statement.name.as_bytes());
+        self.server.plan.push(Entry::forward(Kind::Bind).noting(Note::Uses(named)));
         self.at < self.input.len()
     }
 
@@ -318,17 +322,17 @@ impl Walk<'_, '_> {
     /// A name this client never prepared: the server's own 26000. A name that looks like one of ours must not reach it.
     fn bind_unknown(&mut self, header: Header, names: BindNames<'_>) -> bool {
         if is_ours(names.statement) {
-            self.bind_as(header, names, &estranged(names.statement), Note::None);
+            self.bind_as(header, names, &estranged(names.statement));
+            self.server.plan.push(Entry::forward(Kind::Bind));
             return self.at < self.input.len();
         }
         self.pass(header, Kind::Bind)
     }
 
     /// The Bind with another statement name; what follows the names is let through.
-    fn bind_as(&mut self, header: Header, names: BindNames<'_>, statement: &[u8], note: Note) {
+    fn bind_as(&mut self, header: Header, names: BindNames<'_>, statement: &[u8]) {
         let later = header.body as usize - names.bytes();
         write_message(tag::BIND, &[names.portal, b"\0", statement, b"\0"], later, self.out.settle());
-        self.server.plan.push(Entry::forward(Kind::Bind).noting(note));
         self.at += HEADER_BYTES + names.bytes();
         if later > 0 {
             // ## Boundary => Forward
