@@ -124,26 +124,63 @@ async fn trap_75_each_kind_of_state_is_its_makers_and_nobody_elses() {
     common::at_once(lanes).await;
 }
 
-/// Cleaning runs under what the client has set, and may be stopped by it: then nothing of it is done.
+/// Temporary tables that take longer to drop than the timeouts below.
+fn many_tables() -> String {
+    let tables: Vec<_> = (0..300).map(|nth| format!("CREATE TEMP TABLE leak_{nth} AS SELECT 'x'::text AS a")).collect();
+    tables.join(";")
+}
+
+const TEMPORARY: &str = "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()";
+
+/// Cleaning runs under what the client has set, if no statement showed that, and may be stopped by it: then nothing of it is done.
 #[tokio::test]
 async fn a_server_that_could_not_be_cleaned_is_given_to_nobody() {
-    const TABLES: usize = 300;
-    let tables: Vec<_> = (0..TABLES).map(|nth| format!("CREATE TEMP TABLE leak_{nth} AS SELECT 'x'::text AS a")).collect();
+    let postgres = Postgres::shared();
+    postgres.new_database("leaks_unclean").await;
+    let trigger = "CREATE TABLE unseen (a int); CREATE FUNCTION unseen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        PERFORM set_config('statement_timeout', '2ms', false); RETURN NEW; END $$; \
+        CREATE TRIGGER unseen BEFORE INSERT ON unseen FOR EACH ROW EXECUTE FUNCTION unseen()";
+    postgres.execute("leaks_unclean", trigger).await;
     let sidepool = Sidepool::with_one_server();
-    for endpoint in [sidepool.session(), sidepool.transaction()] {
+    for endpoint in [sidepool.session(), sidepool.transaction()].map(|e| e.database("leaks_unclean")) {
         let mut first = endpoint.clone().parameter("application_name", "leaves much").wire().await;
         // A call might be one of a function that is not known, and all be cleaned in another way.
         let backend = first.value("SELECT pid FROM pg_stat_activity WHERE application_name = 'leaves much'").await;
-        first.run(&tables.join(";")).await;
-        // Long enough for everything but to drop what stands above.
+        first.run(&many_tables()).await;
+        first.run("INSERT INTO unseen VALUES (1)").await;
+        drop(first);
+        let mut second = endpoint.wire().await;
+        assert_eq!(second.value("SHOW statement_timeout").await, "0", "{}", endpoint.port);
+        assert_eq!(second.value(TEMPORARY).await, "0");
+        assert_ne!(second.backend().await, backend, "it was cleaned in time, and the test shows nothing: {}", endpoint.port);
+    }
+}
+
+/// Set by the client, or asked for when it connected; the same server is there for the next, and as it was.
+#[tokio::test]
+async fn a_server_is_cleaned_under_nobodys_timeout() {
+    let sidepool = Sidepool::with_one_server();
+    for endpoint in [sidepool.session(), sidepool.transaction()] {
+        let mut first = endpoint.wire().await;
+        let backend = first.backend().await;
+        first.run(&many_tables()).await;
         first.run("SET statement_timeout = '2ms'").await;
         drop(first);
         let mut second = endpoint.wire().await;
         assert_eq!(second.value("SHOW statement_timeout").await, "0", "{}", endpoint.port);
-        let seen = "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()";
-        assert_eq!(second.value(seen).await, "0");
-        assert_ne!(second.backend().await, backend, "it was cleaned in time, and the test shows nothing: {}", endpoint.port);
+        assert_eq!(second.value(TEMPORARY).await, "0");
+        assert_eq!(second.backend().await, backend, "another server says nothing: {}", endpoint.port);
     }
+    let endpoint = sidepool.transaction();
+    let backend = endpoint.wire().await.backend().await;
+    let mut first = endpoint.clone().parameter("options", "-c statement_timeout=10ms").wire().await;
+    for text in ["BEGIN", "SET LOCAL statement_timeout = 0", &many_tables(), "COMMIT"] {
+        first.run(text).await;
+    }
+    drop(first);
+    let mut second = endpoint.wire().await;
+    assert_eq!(second.value(TEMPORARY).await, "0");
+    assert_eq!(second.backend().await, backend, "another server says nothing");
 }
 
 /// Its own cleaning is not to be stopped by what it takes away: it is the next client that would be told.
@@ -161,7 +198,7 @@ async fn who_comes_after_a_function_is_not_told_of_its_timeout() {
     let backend = first.backend().await;
     first.run("SELECT leaves_much()").await;
     assert_eq!(second.value("SHOW statement_timeout").await, "0");
-    assert_eq!(second.value("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()").await, "0");
+    assert_eq!(second.value(TEMPORARY).await, "0");
     assert_eq!(second.backend().await, backend, "another server says nothing");
 }
 

@@ -39,10 +39,11 @@ impl ServerSide {
         }
     }
 
-    /// The client of session mode may run this: of what it does only that counts which stays behind.
+    /// The client of session mode may run this: of what it does only that counts which stays behind, and what the way there may
+    /// have to be rid of first.
     #[inline]
     pub(super) fn taint(&mut self, effects: &Effects) {
-        self.leaves |= effects.leaves.only(Leaves::INDELIBLE);
+        self.leaves |= effects.leaves.only(Leaves::INDELIBLE | Leaves::SETTINGS | Leaves::HIDDEN);
     }
 
     /// Nothing is there, nor may be.
@@ -279,5 +280,5 @@ fn add(account: &mut Option<Touched>, names: &Touched) {
 
 /// Whether replaying `name` has to wait until everything else is set.
 pub(super) fn is_identity(name: &str) -> bool {
-    IDENTITIES.contains(&name)
+    IDENTITIES.iter().any(|identity| identity.eq_ignore_ascii_case(name))
 }

@@ -13,10 +13,11 @@ use super::server::write_changes;
 use super::state::is_identity;
 use super::{ClientSide, Isolation, Owner, ServerSide};
 
-/// State that another client must not find, and what takes it away.
+/// State that another client must not find, and what takes it away. Settings go first: what the rest of it may take and wait
+/// for is among them ([`TIMEOUTS`]).
 const STEPS: [(Leaves, &[u8]); 7] = [
+    (Leaves::SETTINGS, b"RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
     (Leaves::CURSORS, b"CLOSE ALL;"),
-    (Leaves::SETTINGS, b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
     (Leaves::LISTEN, b"UNLISTEN *;"),
     (Leaves::LOCKS, b"SELECT pg_catalog.pg_advisory_unlock_all();"),
     (Leaves::TEMP, b"DISCARD TEMP;"),
@@ -27,9 +28,14 @@ const STEPS: [(Leaves, &[u8]); 7] = [
 /// What a function may have left that nobody looked into; statements it prepared are left, since theirs are everybody's.
 const HIDDEN: Leaves = Leaves::ANYTHING.without(Leaves::STATEMENTS);
 
-const TIMEOUT: &str = "statement_timeout";
-/// Of the statements behind it in the same message, too: PostgreSQL looks at the setting before each.
-const NO_TIMEOUT: &[u8] = b"SET statement_timeout=0;";
+/// May be too short for what the pooler does, and it would be the next owner who is told of it: in front of that those of the
+/// last owner are lifted, and behind it come those of the next. PostgreSQL looks at `statement_timeout` before each statement of
+/// a message. Of the others, `idle_in_transaction_session_timeout` meets no transaction of ours that is idle.
+const TIMEOUTS: [&str; 3] = ["lock_timeout", "statement_timeout", "transaction_timeout"];
+
+/// By far the most frequent cleaning, behind every INSERT. PostgreSQL forgets a table in its memory, and nothing is lifted
+/// for that: it would take longer itself.
+const INSTANT: &[u8] = b"DISCARD SEQUENCES;";
 
 impl ServerSide {
     /// Makes this server `client`'s. What must run first goes to `to_server`, to leave in one write with the client's own
@@ -82,10 +88,16 @@ impl ServerSide {
 
     /// One multi-statement query: all of it takes effect, or none.
     fn prelude(&mut self, client: &ClientSide) -> Vec<u8> {
+        let resets = self.is_to_reset();
+        let before = std::mem::replace(&mut self.settings, Arc::clone(&client.settings));
+        let (from, reported) = match resets {
+            true => (&Arc::clone(&self.initial_settings), &Arc::clone(&self.initial)),
+            false => (&before, &Arc::clone(&self.params)),
+        };
         let mut sql = Vec::new();
-        let resets = self.clean(&mut sql);
-        let from = std::mem::replace(&mut self.settings, Arc::clone(&client.settings));
-        let (from, reported) = if resets { (&self.initial_settings, &self.initial) } else { (&from, &self.params) };
+        lift_timeouts(from, &mut sql);
+        let lifted = sql.len();
+        self.clean(&mut sql);
         change_settings(from, &client.settings, &mut sql);
         for (name, value) in client.params.iter().filter(|(name, value)| is_settable(name) && reported.get(name) != Some(value)) {
             // A default stays one, and follows the configuration.
@@ -94,25 +106,31 @@ impl ServerSide {
                 false => params::write_set(name, value, &mut sql),
             }
         }
-        // An identity may not be allowed what the login is: it comes last.
+        // An identity may not be allowed what the login is: it comes behind all that it might be refused.
         for (name, value) in IDENTITIES.iter().filter_map(|name| Some((*name, client.settings.get(name)?))) {
             if resets || !Arc::ptr_eq(from, &client.settings) {
                 params::write_set(name, value, &mut sql);
             }
         }
+        let lifts = !matches!(&sql[lifted..], b"" | INSTANT);
+        if !lifts {
+            sql.drain(..lifted);
+        }
+        change_timeouts(from, &client.settings, lifts, &mut sql);
         sql
     }
 
-    /// Only what may be dirty; what DISCARD ALL would do, but for the statements that everybody shares. Whether all settings
-    /// were reset.
-    fn clean(&mut self, sql: &mut Vec<u8>) -> bool {
+    /// Whether a cleaning resets all settings.
+    fn is_to_reset(&self) -> bool {
+        self.may_have(Leaves::SETTINGS | Leaves::HIDDEN)
+    }
+
+    /// Only what may be dirty; what DISCARD ALL would do, but for the statements that everybody shares.
+    fn clean(&mut self, sql: &mut Vec<u8>) {
         let mut dirty = std::mem::take(&mut self.leaves) | self.pins;
         self.pins = dirty.only(Leaves::INDELIBLE);
         if dirty.has(Leaves::HIDDEN) {
             dirty |= HIDDEN;
-            // What that was may be too short for all that follows, and it would be the next owner who is told. RESET ALL
-            // takes this back, too.
-            sql.extend_from_slice(NO_TIMEOUT);
         }
         STEPS.iter().filter(|(kind, _)| dirty.has(*kind)).for_each(|(_, step)| sql.extend_from_slice(step));
         if dirty.has(Leaves::STATEMENTS) {
@@ -121,11 +139,6 @@ impl ServerSide {
         if dirty.has(Leaves::LISTEN) {
             self.private = None;
         }
-        let resets = dirty.has(Leaves::SETTINGS);
-        if resets {
-            sql.extend_from_slice(b"RESET ALL;");
-        }
-        resets
     }
 
     /// At once, when a client left: locks and the like are not to wait for the next client. Whether there was anything.
@@ -133,10 +146,13 @@ impl ServerSide {
         if !self.may_have(Leaves::ASKABLE) {
             return false;
         }
-        let mut sql = Vec::new();
-        if self.clean(&mut sql) {
+        if self.is_to_reset() {
             self.settings = Arc::clone(&self.initial_settings);
         }
+        let mut sql = Vec::new();
+        lift_timeouts(&self.settings, &mut sql);
+        self.clean(&mut sql);
+        change_timeouts(&self.settings, &self.settings, true, &mut sql);
         sql.push(0);
         self.own_query(&sql, Note::Cleans, to_server);
         self.owner = None;
@@ -146,6 +162,10 @@ impl ServerSide {
     /// A reset by the pooler itself, between two owners in session mode: all replies are swallowed (traps 14, 30). What it does
     /// not undo, nothing does ([`is_tainted`](Self::is_tainted)).
     pub fn discard_all(&mut self, to_server: &mut Vec<u8>) {
+        if self.is_to_reset() {
+            // In a message of its own, which DISCARD ALL wants to be in: under what its client set that might take too long.
+            self.own_query(b"RESET ALL\0", Note::Cleans, to_server);
+        }
         self.own_query(b"DISCARD ALL\0", Note::Cleans, to_server);
         self.statements.clear();
         self.unnamed = Holds::Nothing;
@@ -199,32 +219,43 @@ fn has_identity(settings: &Params) -> bool {
     IDENTITIES.iter().any(|name| settings.get(name).is_some())
 }
 
-/// From the settings of one session to those of another. Who has an identity of its own sheds it first.
-///
-/// A statement_timeout may be too short for the others, and the next owner would be told so: the old one goes first, the new one
-/// comes last.
+/// From the settings of one session to those of another, but for [`TIMEOUTS`]. Who has an identity of its own sheds it first.
 fn change_settings(from: &Arc<Params>, to: &Arc<Params>, sql: &mut Vec<u8>) {
     if Arc::ptr_eq(from, to) {
         return;
     }
-    let timeouts = [from, to].map(|settings| settings.get(TIMEOUT));
-    let changes_timeout = timeouts[0] != timeouts[1];
-    if changes_timeout && timeouts[0].is_some() {
-        sql.extend_from_slice(NO_TIMEOUT);
-    }
     if has_identity(from) {
         sql.extend_from_slice(b"SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;");
     }
-    let is_apart = |name: &str| name == TIMEOUT || is_identity(name);
+    let is_apart = |name: &str| is_timeout(name) || is_identity(name);
     for (name, _) in from.iter().filter(|(name, _)| !is_apart(name) && to.get(name).is_none()) {
         params::write_reset(name, sql);
     }
     for (name, value) in to.iter().filter(|(name, value)| !is_apart(name) && from.get(name) != Some(value)) {
         params::write_set(name, value, sql);
     }
-    match timeouts[1] {
-        _ if !changes_timeout => {}
-        Some(value) => params::write_set(TIMEOUT, value, sql),
-        None => params::write_reset(TIMEOUT, sql),
+}
+
+/// As a startup packet may spell it.
+fn is_timeout(name: &str) -> bool {
+    TIMEOUTS.iter().any(|timeout| timeout.eq_ignore_ascii_case(name))
+}
+
+fn lift_timeouts(settings: &Params, sql: &mut Vec<u8>) {
+    for name in TIMEOUTS.iter().filter(|name| settings.get(name).is_some()) {
+        sql.extend_from_slice(b"SET ");
+        sql.extend_from_slice(name.as_bytes());
+        sql.extend_from_slice(b"=0;");
+    }
+}
+
+/// Behind everything else, so that only the end of the message runs under them.
+fn change_timeouts(from: &Params, to: &Params, are_lifted: bool, sql: &mut Vec<u8>) {
+    for name in TIMEOUTS {
+        match (from.get(name), to.get(name)) {
+            (was, Some(value)) if are_lifted || was != Some(value) => params::write_set(name, value, sql),
+            (Some(_), None) => params::write_reset(name, sql),
+            _ => {}
+        }
     }
 }

@@ -266,8 +266,8 @@ fn strict_isolation_cleans_whatever_was_seen() {
         rig.round(a, "Q(select 1)", "T D(1) C(SELECT 1) Z(I)");
         rig.lease(a, s, "", "");
         let b = rig.client();
-        let cleaned = "SET statement_timeout=0;CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
-            SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;DEALLOCATE ALL;RESET ALL;";
+        let cleaned = "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;CLOSE ALL;UNLISTEN *;\
+            SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;DEALLOCATE ALL;";
         rig.lease(b, s, &format!("Q({cleaned})"), "");
     });
 }

@@ -1,6 +1,6 @@
 //! A server changes hands (traps 70–76): what it is cleaned of, what it is told, what the client hears.
 
-use super::notation::from_server;
+use super::notation::{from_server, show_client};
 use super::rig::{Rig, in_pieces};
 use crate::wire::exchange::Broken;
 
@@ -112,9 +112,9 @@ fn trap_74_settings_that_the_server_refuses_end_it() {
 fn trap_75_only_what_is_dirty_is_cleaned() {
     for (text, tag, cleaned) in [
         ("select 1", "SELECT 1", ""),
-        ("set work_mem = '1MB'", "SET", "SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL;"),
-        ("reset all", "RESET", "SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL;"),
-        ("select set_config('a.b','1',false)", "SELECT 1", "SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL;"),
+        ("set work_mem = '1MB'", "SET", "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
+        ("reset all", "RESET", "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
+        ("select set_config('a.b','1',false)", "SELECT 1", "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;"),
         ("listen x", "LISTEN", "UNLISTEN *;"),
         ("prepare p as select 1", "PREPARE", "DEALLOCATE ALL;"),
         ("select pg_advisory_lock(1)", "SELECT 1", "SELECT pg_catalog.pg_advisory_unlock_all();"),
@@ -124,8 +124,8 @@ fn trap_75_only_what_is_dirty_is_cleaned() {
         (
             "do 'begin end'",
             "DO",
-            "SET statement_timeout=0;CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
-             SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;DEALLOCATE ALL;RESET ALL;",
+            "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;CLOSE ALL;UNLISTEN *;\
+             SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;DEALLOCATE ALL;",
         ),
     ] {
         in_pieces(|rig| {
@@ -167,8 +167,8 @@ fn discard_all_leaves_nothing_to_clean() {
 
 #[test]
 fn what_a_function_nobody_knows_may_have_done_is_undone() {
-    let cleaned = "SET statement_timeout=0;CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;UNLISTEN *;\
-        SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;RESET ALL;";
+    let cleaned = "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;CLOSE ALL;UNLISTEN *;\
+        SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;";
     in_pieces(|rig| {
         let s = left_by(rig, "select app_login()", "SELECT 1");
         let b = rig.client();
@@ -218,11 +218,11 @@ fn cleaning_and_settings_leave_in_one_query() {
         rig.round(a, "Q(set TimeZone = 'CET'; set work_mem = 1)", "C(SET) C(SET) S(TimeZone=CET) Z(I)");
         let params = rig.params_with("application_name", "b");
         let b = rig.client_with(params, &[]);
-        rig.lease(b, s, "Q(SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL;SET application_name='b';)", "");
+        rig.lease(b, s, "Q(RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;SET application_name='b';)", "");
         rig.ask_through(b, "Q(select 1)");
         rig.answer(
             b,
-            "C(SET) C(RESET) C(RESET) C(SET) S(TimeZone=UTC) S(application_name=b) Z(I) T D(1) C(SELECT 1) Z(I)",
+            "C(RESET) S(TimeZone=UTC) C(SET) C(RESET) C(SET) S(application_name=b) Z(I) T D(1) C(SELECT 1) Z(I)",
             "T D(1) C(SELECT 1) Z(I)",
         );
     });
@@ -245,21 +245,118 @@ fn startup_settings_are_the_base_that_reset_returns_to() {
     });
 }
 
-/// The old one's, which may be too short for what follows, goes before that; the new one's comes behind it.
+/// The old ones, which may be too short for what follows, go before that; the new ones come behind it, and behind the new
+/// owner's identity and what the server reports.
 #[test]
-fn a_transfer_runs_under_no_statement_timeout() {
+fn a_transfer_runs_under_nobodys_timeouts() {
     in_pieces(|rig| {
-        let params = std::sync::Arc::clone(&rig.params);
-        let settings = |timeout| [("a.thing", timeout), ("statement_timeout", timeout), ("z.thing", "x")];
-        let a = rig.client_with(std::sync::Arc::clone(&params), &settings("1ms"));
+        let params = rig.params_with("TimeZone", "CET");
+        let settings =
+            |timeout| [("a.thing", timeout), ("Statement_Timeout", timeout), ("lock_timeout", "3ms"), ("role", timeout)];
+        let a = rig.client_with(std::sync::Arc::clone(&rig.params), &settings("1ms"));
         let b = rig.client_with(params, &settings("2ms"));
         let s = rig.server();
-        let things = |timeout| format!("SELECT pg_catalog.set_config('a.thing','{timeout}',false);");
-        let all = format!("{}SELECT pg_catalog.set_config('z.thing','x',false);", things("1ms"));
-        rig.lease(a, s, &format!("Q({all}SET statement_timeout='1ms';)"), "");
-        rig.answer(a, "T D C(SELECT 1) T D C(SELECT 1) C(SET) Z(I)", "");
-        rig.lease(b, s, &format!("Q(SET statement_timeout=0;{}SET statement_timeout='2ms';)", things("2ms")), "");
+        let set = |zone, timeout| {
+            format!(
+                "SELECT pg_catalog.set_config('a.thing','{timeout}',false);{zone}SET role='{timeout}';SET lock_timeout='3ms';\
+                 SET statement_timeout='{timeout}';"
+            )
+        };
+        rig.lease(a, s, &format!("Q({})", set("", "1ms")), "");
+        rig.answer(a, "T D C(SELECT 1) C(SET) C(SET) C(SET) Z(I)", "");
+        let lifted = "SET lock_timeout=0;SET statement_timeout=0;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;";
+        rig.lease(b, s, &format!("Q({lifted}{})", set("SET TimeZone='CET';", "2ms")), "");
     });
+}
+
+#[test]
+fn a_timeout_that_changes_alone_is_set_once() {
+    in_pieces(|rig| {
+        let params = std::sync::Arc::clone(&rig.params);
+        let a = rig.client_with(std::sync::Arc::clone(&params), &[("statement_timeout", "1ms"), ("lock_timeout", "1s")]);
+        let b = rig.client_with(params, &[("statement_timeout", "2ms")]);
+        let s = rig.server();
+        rig.lease(a, s, "Q(SET lock_timeout='1s';SET statement_timeout='1ms';)", "");
+        rig.answer(a, "C(SET) C(SET) Z(I)", "");
+        rig.lease(b, s, "Q(RESET \"lock_timeout\";SET statement_timeout='2ms';)", "");
+    });
+}
+
+/// The timeout is known, and nothing else of the settings is to be changed. To forget a sequence takes no time.
+#[test]
+fn a_cleaning_runs_under_nobodys_timeouts() {
+    for (text, tag, cleaned) in [
+        ("insert into t values (1)", "INSERT 0 1", "DISCARD SEQUENCES;"),
+        ("create temp table t()", "CREATE TABLE", "SET statement_timeout=0;DISCARD TEMP;SET statement_timeout='2ms';"),
+        (
+            "insert into t values (1); declare c cursor with hold for select 1",
+            "DECLARE CURSOR",
+            "SET statement_timeout=0;CLOSE ALL;DISCARD SEQUENCES;SET statement_timeout='2ms';",
+        ),
+        ("set work_mem = 1", "SET", "RESET ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;SET statement_timeout='2ms';"),
+    ] {
+        in_pieces(|rig| {
+            let params = std::sync::Arc::clone(&rig.params);
+            let settings = [("statement_timeout", "2ms")];
+            let (a, b) = (rig.client_with(std::sync::Arc::clone(&params), &settings), rig.client_with(params, &settings));
+            let s = rig.server();
+            rig.lease(a, s, "Q(SET statement_timeout='2ms';)", "");
+            rig.answer(a, "C(SET) Z(I)", "");
+            rig.round(a, &format!("Q({text})"), &format!("C({tag}) Z(I)"));
+            rig.lease(b, s, &format!("Q({cleaned})"), "");
+        });
+    }
+}
+
+/// Its timeouts stay noted, and so are set again.
+#[test]
+fn what_is_cleaned_behind_a_client_that_left_is_not_under_its_timeouts() {
+    in_pieces(|rig| {
+        let a = rig.client_with(std::sync::Arc::clone(&rig.params), &[("statement_timeout", "2ms")]);
+        let s = rig.server();
+        rig.lease(a, s, "Q(SET statement_timeout='2ms';)", "");
+        rig.answer(a, "C(SET) Z(I)", "");
+        rig.round(a, "Q(create temp table t())", "C(CREATE TABLE) Z(I)");
+        let mut out = Vec::new();
+        assert!(rig.server_side_mut(s).clean_up(&mut out));
+        let cleaned = "SET statement_timeout=0;DISCARD TEMP;SET statement_timeout='2ms';";
+        assert_eq!(show_client(&out), format!("Q({cleaned})"));
+        rig.answer(a, "C(SET) C(DISCARD TEMP) C(SET) Z(I)", "");
+        let b = rig.client();
+        rig.lease(b, s, "Q(RESET \"statement_timeout\";)", "");
+    });
+}
+
+#[test]
+fn a_cleaning_that_fails_ends_the_server() {
+    in_pieces(|rig| {
+        let s = left_by(rig, "create temp table t()", "CREATE TABLE");
+        assert!(rig.server_side_mut(s).clean_up(&mut Vec::new()));
+        assert_eq!(rig.answer_bytes(0, &from_server("E(57014 canceling statement) Z(I)")), Err(Broken::Unclean));
+    });
+}
+
+/// In either protocol; and where nothing of the kind was set, it is DISCARD ALL alone.
+#[test]
+fn a_reset_between_sessions_is_not_under_the_timeouts_of_the_first() {
+    for (asked, answered, resets) in [
+        ("Q(set statement_timeout = '2ms')", "C(SET) Z(I)", true),
+        ("P(,set statement_timeout = '2ms') B(,) E S", "1 2 C(SET) Z(I)", true),
+        ("P(,select app_login()) B(,) E S", "1 2 D(1) C(SELECT 1) Z(I)", true),
+        ("P(,create temp table t()) B(,) E S", "1 2 C(CREATE TABLE) Z(I)", false),
+        ("Q(insert into t values (1))", "C(INSERT 0 1) Z(I)", false),
+    ] {
+        in_pieces(|rig| {
+            let (a, s) = (rig.session_client(), rig.server());
+            rig.lease(a, s, "", "");
+            rig.round(a, asked, answered);
+            let mut out = Vec::new();
+            rig.server_side_mut(s).discard_all(&mut out);
+            assert_eq!(show_client(&out), if resets { "Q(RESET ALL) Q(DISCARD ALL)" } else { "Q(DISCARD ALL)" }, "{asked}");
+            rig.answer(a, if resets { "C(RESET) Z(I) C(DISCARD ALL) Z(I)" } else { "C(DISCARD ALL) Z(I)" }, "");
+            rig.is_idle(s);
+        });
+    }
 }
 
 #[test]
