@@ -140,6 +140,8 @@ pub enum Note {
     Returns,
     /// The server need not hear markers any more.
     Hushes,
+    /// The same, and it said no: it hears them still.
+    Unhushed,
 }
 
 /// Boxed, so that a plan of many entries stays small.

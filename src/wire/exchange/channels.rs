@@ -9,7 +9,11 @@ use super::super::names::Holds;
 use super::super::plan::{Entry, Kind, Note, Status};
 use super::super::sql::Leaves;
 use super::super::tag::client as tag;
-use super::{ClientSide, ServerSide};
+use super::{Broken, ClientSide, ServerSide};
+
+/// As often as this in a row a server may say no to an UNLISTEN of the pooler's own channel. It has no reason to but that
+/// somebody cancels it.
+const HUSH_REFUSALS_MAX: u8 = 3;
 
 /// Where a client's channels are listened to. Here, on its own server, if anywhere, costs a pointer.
 #[derive(Debug, Default)]
@@ -21,6 +25,14 @@ struct Elsewhere {
     moved: Moved,
     /// The batch in which they were called back last, together with statements of the client's.
     recalled_in: Option<u64>,
+}
+
+/// The pooler's own channel, which a server may hear.
+#[derive(Debug)]
+pub(super) struct Private {
+    name: Arc<str>,
+    /// So often it has said no when it was to hear it no more.
+    refusals: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +60,12 @@ pub enum Place {
     Away,
     /// The listener's words are to be told up to its last one, and the server's after that ([`ClientSide::returned`]).
     Returning,
+}
+
+impl Private {
+    fn new(moved: &Moved) -> Self {
+        Self { name: Arc::clone(&moved.private), refusals: 0 }
+    }
 }
 
 impl Channels {
@@ -144,7 +162,7 @@ impl ServerSide {
     pub fn depart(&mut self, client: &mut ClientSide, moved: Moved, to_server: &mut Vec<u8>) {
         let (mut listen, mut notify) = (Vec::new(), Vec::new());
         moved.write_departure(&mut listen, &mut notify);
-        self.private = Some(Arc::clone(&moved.private));
+        self.private = Some(Private::new(&moved));
         // ## here => Leaving
         client.channels = Channels(Some(Box::new(Elsewhere { stage: Stage::Leaving, moved, recalled_in: None })));
         self.say(&listen, Note::None, to_server);
@@ -173,7 +191,7 @@ impl ServerSide {
 
     /// Channels may be listened to here from now on, and markers.
     pub(super) fn expect_home(&mut self, moved: &Moved) {
-        self.private = Some(Arc::clone(&moved.private));
+        self.private = Some(Private::new(moved));
         self.leaves |= Leaves::LISTEN;
     }
 
@@ -189,15 +207,25 @@ impl ServerSide {
 
     /// Whether it is the pooler's own channel that this server may hear.
     pub(super) fn is_private(&self, channel: &[u8]) -> bool {
-        self.private.as_deref().is_some_and(|private| private.as_bytes() == channel)
+        self.private.as_ref().is_some_and(|private| private.name.as_bytes() == channel)
     }
 
     /// It is to hear markers no more: nobody shall see the pooler's own channel among his.
     pub fn hush(&mut self, to_server: &mut Vec<u8>) {
-        let Some(private) = self.private.clone() else { return };
+        let Some(private) = &self.private else { return };
         let mut sql = Vec::new();
-        super::super::listen::write_statement("UNLISTEN", private.as_bytes(), &mut sql);
+        super::super::listen::write_statement("UNLISTEN", private.name.as_bytes(), &mut sql);
         self.say(&sql, Note::Hushes, to_server);
+    }
+
+    /// It hears markers still, and is told again at the end of this or the next transaction of its client's.
+    ///
+    /// # Errors
+    /// It will not be told.
+    pub(super) fn hush_refused(&mut self) -> Result<(), Broken> {
+        let Some(private) = &mut self.private else { return Ok(()) };
+        private.refusals += 1;
+        if private.refusals < HUSH_REFUSALS_MAX { Ok(()) } else { Err(Broken::Unclean) }
     }
 
     /// A statement of ours about channels was answered.

@@ -27,7 +27,7 @@ use super::probe::Probe;
 use super::sql::{Leaves, Remark};
 use super::statement::Statements;
 use crate::error::hosted::ErrorTexts;
-use channels::Channels;
+use channels::{Channels, Private};
 use verify::Verifier;
 
 /// How much of a simple query's text is scanned, in bytes. PgDog's text scan stops at 1 000.
@@ -297,7 +297,7 @@ pub struct ServerSide {
     /// Channels it was found to listen to then.
     found: Vec<Box<[u8]>>,
     /// The pooler's own channel, if it may listen to it.
-    private: Option<Arc<str>>,
+    private: Option<Private>,
     probe: Option<Box<Probe>>,
     owner: Option<Owner>,
     /// A schema change whose transaction has not ended.

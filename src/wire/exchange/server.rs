@@ -329,7 +329,7 @@ impl Walk<'_, '_> {
                 self.turn.asked = true;
                 self.server.channels_done(self.client, &done.note);
             }
-            Note::Returns => self.turn.asked = true,
+            Note::Returns | Note::Unhushed => self.turn.asked = true,
             _ => {}
         }
     }
@@ -479,6 +479,10 @@ impl Walk<'_, '_> {
         }
         if let Some(Entry { note: Note::Restores, .. }) = self.server.plan.head() {
             self.server.restoring_failed(self.client);
+        }
+        if let Some(note @ Note::Hushes) = self.server.plan.head_note() {
+            *note = Note::Unhushed;
+            self.server.hush_refused()?;
         }
         let facts = Facts::read(&body);
         self.turn.fatal |= facts.fatal;

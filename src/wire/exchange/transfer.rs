@@ -132,6 +132,9 @@ impl ServerSide {
         if dirty.has(Leaves::HIDDEN) {
             dirty |= HIDDEN;
         }
+        if self.private.is_some() {
+            dirty |= Leaves::LISTEN;
+        }
         STEPS.iter().filter(|(kind, _)| dirty.has(*kind)).for_each(|(_, step)| sql.extend_from_slice(step));
         if dirty.has(Leaves::STATEMENTS) {
             self.statements.clear();
@@ -143,7 +146,7 @@ impl ServerSide {
 
     /// At once, when a client left: locks and the like are not to wait for the next client. Whether there was anything.
     pub fn clean_up(&mut self, to_server: &mut Vec<u8>) -> bool {
-        if !self.may_have(Leaves::ASKABLE) {
+        if !self.may_have(Leaves::ASKABLE) && self.private.is_none() {
             return false;
         }
         if self.is_to_reset() {

@@ -52,7 +52,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
         | Note::Restores
         | Note::Probe
         | Note::Asks => {}
-        Note::Departs | Note::Departed | Note::Returns | Note::Hushes => {}
+        Note::Departs | Note::Departed | Note::Returns | Note::Hushes | Note::Unhushed => {}
     }
     let displaced = entry.displaced.filter(|_| fate == Fate::Unread)?;
     let left = if entry.kind == Kind::Parse { Holds::Of(client.id, displaced.by) } else { Holds::Nothing };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::notation::{from_server, show_client};
 use super::rig::{Rig, in_pieces};
-use crate::wire::exchange::Place;
+use crate::wire::exchange::{Broken, Place};
 use crate::wire::listen::{Moved, private_channel};
 use crate::wire::sql::Leaves;
 
@@ -101,6 +101,56 @@ fn a_marker_that_cannot_be_sent_moves_nothing() {
         let mut sent = Vec::new();
         rig.server_side_mut(s).hush(&mut sent);
         assert_eq!(short(&show_client(&sent)), "Q(UNLISTEN \"p\";)");
+        rig.answer(a, "C(UNLISTEN) Z(I)", "");
+        assert!(!rig.server_side(s).hears_markers());
+    });
+}
+
+/// Who says no to that hears them still, and the next client would be shown whose channel it is.
+#[test]
+fn a_server_that_would_not_be_hushed_hears_markers_still() {
+    let hush = |rig: &mut Rig, s| {
+        let mut sent = Vec::new();
+        rig.server_side_mut(s).hush(&mut sent);
+        assert_eq!(short(&show_client(&sent)), "Q(UNLISTEN \"p\";)");
+    };
+    in_pieces(|rig| {
+        let (a, s) = rig.listening();
+        rig.depart(a, s);
+        rig.answer(a, "C(LISTEN) Z(I) E(54000 too many notifications in the NOTIFY queue) Z(I)", "");
+        for _ in 0..2 {
+            hush(rig, s);
+            rig.answer(a, "E(57014 canceling statement) Z(I)", "");
+            assert!(rig.server_side(s).hears_markers());
+            rig.is_idle(s);
+        }
+        hush(rig, s);
+        assert_eq!(rig.answer_bytes(a, &from_server("E(57014 canceling statement) Z(I)")), Err(Broken::Unclean), "not for ever");
+    });
+    in_pieces(|rig| {
+        let (a, s) = rig.away();
+        rig.ask_bytes(a, &super::notation::from_client("Q(unlisten *)")).expect("in order");
+        rig.answer(a, &long("C(LISTEN) C(LISTEN) C(NOTIFY) A(p,h1) Z(I)"), "");
+        rig.returned(a);
+        let no = "E(57014 canceling statement) Z(I)";
+        rig.answer(a, &format!("{no} C(UNLISTEN) Z(I)"), "C(UNLISTEN) Z(I)");
+        rig.probe(a, s);
+        rig.probe_answered(a, &[["", "", ""], ["n", &private(), ""]]);
+        assert!(rig.server_side(s).is_free_of(rig.client_side(a)) && rig.server_side(s).hears_markers());
+        // By its client, as long as that is there, or behind it.
+        let mut sent = Vec::new();
+        assert!(rig.server_side_mut(s).clean_up(&mut sent));
+        assert_eq!(show_client(&sent), "Q(UNLISTEN *;)");
+        rig.answer(a, "C(UNLISTEN) Z(I)", "");
+        assert!(!rig.server_side(s).hears_markers());
+    });
+    in_pieces(|rig| {
+        let (a, s) = rig.listening();
+        rig.depart(a, s);
+        rig.answer(a, "C(LISTEN) Z(I) E(54000 too many notifications in the NOTIFY queue) Z(I)", "");
+        hush(rig, s);
+        rig.answer(a, "E(57014 canceling statement) Z(I)", "");
+        hush(rig, s);
         rig.answer(a, "C(UNLISTEN) Z(I)", "");
         assert!(!rig.server_side(s).hears_markers());
     });
