@@ -283,6 +283,42 @@ async fn listening_by_the_extended_protocol_is_the_same() {
     twins.end().await;
 }
 
+/// Its channels come back in front of the text, and what the pooler has to say behind it is not to be read as data.
+#[tokio::test]
+async fn a_text_that_listens_no_more_and_copies_is_answered_as_directly() {
+    let direct = Postgres::shared().new_database("listen_copies").await;
+    direct.wire().await.run("CREATE TABLE t (a int)").await;
+    let sidepool = Sidepool::with_one_server();
+    let endpoint = sidepool.transaction().database("listen_copies");
+    let mut notifier = direct.wire().await;
+    let text = "UNLISTEN *; COPY t FROM STDIN";
+    let run = |sql: &str| [wire::parse("", sql), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    let simple = vec![wire::query("BEGIN"), wire::query(text), wire::copy_data(b"1\n"), wire::copy_done()];
+    let batch = vec![run("BEGIN"), run("UNLISTEN *"), run("COPY t FROM STDIN"), wire::sync()];
+    let batch = [batch, vec![wire::copy_data(b"1\n"), wire::copy_done(), wire::sync()]].concat();
+    for (frames, ready) in [(simple, 2), (batch, 1)] {
+        let mut answers = Vec::new();
+        for place in [&direct, &endpoint] {
+            let mut client = place.wire().await;
+            client.run("LISTEN x; LISTEN y").await;
+            moved(&endpoint).await;
+            client.send(&frames.concat()).await;
+            let mut told = Vec::new();
+            for _ in 0..ready {
+                told.extend(client.until(b'Z').await);
+            }
+            told.extend(client.query("LISTEN y").await);
+            told.extend(client.query("COMMIT").await);
+            notifier.run("NOTIFY x, '1'; NOTIFY y, '2'").await;
+            told.extend(client.until(b'A').await);
+            told.extend(client.query("SELECT pg_listening_channels()").await);
+            assert_eq!(heard(&told), ["y,2"]);
+            answers.push(show(&told));
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+}
+
 /// Of any script a client hears what it would hear without Sidepool, each one once and in order.
 #[tokio::test]
 async fn any_script_hears_what_it_would_hear_directly() {

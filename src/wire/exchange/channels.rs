@@ -25,6 +25,8 @@ struct Elsewhere {
     moved: Moved,
     /// The batch in which they were called back last, together with statements of the client's.
     recalled_in: Option<u64>,
+    /// The batch behind which the marker of the way back is yet to be made heard.
+    rejoins_behind: Option<u64>,
 }
 
 /// The pooler's own channel, which a server may hear.
@@ -60,6 +62,12 @@ pub enum Place {
     Away,
     /// The listener's words are to be told up to its last one, and the server's after that ([`ClientSide::returned`]).
     Returning,
+}
+
+impl Elsewhere {
+    fn leaving(moved: Moved) -> Self {
+        Self { stage: Stage::Leaving, moved, recalled_in: None, rejoins_behind: None }
+    }
 }
 
 impl Private {
@@ -141,6 +149,24 @@ impl ClientSide {
     pub(super) fn is_recalled_in(&self, batch: u64) -> bool {
         self.channels.0.as_ref().is_some_and(|elsewhere| elsewhere.recalled_in == Some(batch))
     }
+
+    /// The marker is made heard behind this batch, and not within it.
+    pub(super) fn rejoins_behind(&mut self, batch: u64) {
+        if let Some(elsewhere) = &mut self.channels.0 {
+            elsewhere.recalled_in = None;
+            elsewhere.rejoins_behind = Some(batch);
+        }
+    }
+
+    pub(super) fn rejoins_late(&self) -> Option<u64> {
+        self.channels.0.as_ref().and_then(|elsewhere| elsewhere.rejoins_behind)
+    }
+
+    pub(super) fn rejoins_no_more(&mut self) {
+        if let Some(elsewhere) = &mut self.channels.0 {
+            elsewhere.rejoins_behind = None;
+        }
+    }
 }
 
 impl ServerSide {
@@ -164,7 +190,7 @@ impl ServerSide {
         moved.write_departure(&mut listen, &mut notify);
         self.private = Some(Private::new(&moved));
         // ## here => Leaving
-        client.channels = Channels(Some(Box::new(Elsewhere { stage: Stage::Leaving, moved, recalled_in: None })));
+        client.channels = Channels(Some(Box::new(Elsewhere::leaving(moved))));
         self.say(&listen, Note::None, to_server);
         self.say(&notify, Note::Departs, to_server);
     }

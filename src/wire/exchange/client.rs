@@ -258,7 +258,11 @@ impl Walk<'_, '_> {
         };
         let Scan { effects, verb } = sql::scan(text);
         let before = self.at;
-        let is_about_channels = !self.client.channels.is_here() && (effects.is_about_channels() || !is_whole);
+        let is_elsewhere = !self.client.channels.is_here();
+        if is_elsewhere && !self.rejoin_late() {
+            return Ok(false);
+        }
+        let is_about_channels = is_elsewhere && (effects.is_about_channels() || !is_whole);
         if is_about_channels && !self.bring_home(Some(text)) {
             return Ok(false);
         }
@@ -281,7 +285,7 @@ impl Walk<'_, '_> {
                 false => self.note_effects(&Effects::anything()),
             }
             if rejoins {
-                self.rejoin();
+                self.rejoin(text);
             }
             if self.has_reset() && is_whole {
                 self.restore_defaults(text);

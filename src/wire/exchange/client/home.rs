@@ -49,22 +49,60 @@ impl Walk<'_, '_> {
         true
     }
 
+    /// In front of a Bind of a statement of this text, with channels elsewhere. `false`: it must wait.
+    pub(super) fn may_bind(&mut self, text: &[u8], is_about_channels: bool) -> bool {
+        if !self.rejoin_late() || (is_about_channels && !self.bring_home(None)) {
+            return false;
+        }
+        let batch = self.server.plan.batch();
+        if self.client.is_recalled_in(batch) && reads_data(text) {
+            self.client.rejoins_behind(batch);
+        }
+        true
+    }
+
     /// Behind a text inside a transaction that may have been `UNLISTEN *`: the marker of the way back is to be heard all the
     /// same, should there be one.
-    pub(super) fn rejoin(&mut self) {
-        let Some(moved) = self.client.moved() else { return };
-        let mut sql = Vec::new();
-        moved.write_rejoin(&mut sql);
-        self.server.say(&sql, Note::None, self.out.settle());
+    pub(super) fn rejoin(&mut self, text: &[u8]) {
+        match self.server.plan.batch().checked_sub(1) {
+            Some(its) if reads_data(text) => self.client.rejoins_behind(its),
+            _ => self.listen_for_marker(),
+        }
+    }
+
+    /// What was put off is done in front of the client's next statement. `false`: that must wait.
+    pub(super) fn rejoin_late(&mut self) -> bool {
+        let Some(batch) = self.client.rejoins_late() else { return true };
+        if self.must_wait(batch) {
+            return false;
+        }
+        match self.server.status() {
+            Status::InTransaction => {
+                self.client.rejoins_no_more();
+                self.listen_for_marker();
+            }
+            // A savepoint may keep the way back.
+            Status::Failed => {}
+            // The way back was taken with the transaction, or was not.
+            Status::Idle => self.client.rejoins_no_more(),
+        }
+        true
     }
 
     /// The same at the end of a batch in which that may have been.
     pub(super) fn rejoin_in_batch(&mut self) {
-        let Some(moved) = self.client.moved() else { return };
         if self.client.is_recalled_in(self.server.plan.batch()) && !self.server.plan.is_skipping() {
-            let mut sql = Vec::new();
-            moved.write_rejoin(&mut sql);
-            self.write_batched(&sql, Note::None);
+            self.listen_for_marker();
+        }
+    }
+
+    fn listen_for_marker(&mut self) {
+        let Some(moved) = self.client.moved() else { return };
+        let mut sql = Vec::new();
+        moved.write_rejoin(&mut sql);
+        match self.server.plan.is_in_batch() {
+            true => self.write_batched(&sql, Note::None),
+            false => self.server.say(&sql, Note::None, self.out.settle()),
         }
     }
 
@@ -95,4 +133,9 @@ impl Walk<'_, '_> {
         write_message(tag::CLOSE, &[b"S", name, b"\0"], 0, self.out.settle());
         self.server.plan.push(Entry::swallow(Kind::Close).noting(note));
     }
+}
+
+/// COPY may be among it: where that reads data of the client's, a message of ours would be the end of the session.
+fn reads_data(text: &[u8]) -> bool {
+    sql::has_word(text, b"copy")
 }

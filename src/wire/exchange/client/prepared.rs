@@ -262,7 +262,7 @@ impl Walk<'_, '_> {
             }
         }
         let effects = self.client.unnamed.effects();
-        if !self.client.channels.is_here() && effects.is_about_channels() && !self.bring_home(None) {
+        if !self.client.channels.is_here() && !self.may_bind_unnamed(&effects) {
             return false;
         }
         self.ensure_unnamed();
@@ -276,7 +276,7 @@ impl Walk<'_, '_> {
 
     fn bind_named(&mut self, header: Header, names: BindNames<'_>, named: Arc<Named>, body: &[u8]) -> bool {
         let is_about_channels = named.statement.scan.effects.is_about_channels();
-        if !self.client.channels.is_here() && is_about_channels && !self.bring_home(None) {
+        if !self.client.channels.is_here() && !self.may_bind(text_of(&named.statement.rest), is_about_channels) {
             return false;
         }
         self.ensure_named(&named);
@@ -302,6 +302,11 @@ impl Walk<'_, '_> {
         {
             self.note_effects(&Effects::anything());
         }
+    }
+
+    fn may_bind_unnamed(&mut self, effects: &Effects) -> bool {
+        let rest = self.client.unnamed.rest().map(<[u8]>::to_vec).unwrap_or_default();
+        self.may_bind(text_of(&rest), effects.is_about_channels())
     }
 
     fn note_unnamed(&mut self) {

@@ -59,6 +59,12 @@ impl Rig {
         (a, s)
     }
 
+    /// What waits reaches its server behind this.
+    #[track_caller]
+    fn go_on_long(&mut self, client: usize, to_server: &str) {
+        self.go_on(client, &to_server.replace("\"p\"", &format!("\"{}\"", private())), "");
+    }
+
     /// What the client says reaches its server behind this.
     #[track_caller]
     fn ask_behind(&mut self, client: usize, says: &str, to_server: &str) {
@@ -237,6 +243,69 @@ fn a_way_back_that_is_rolled_back_was_never_taken() {
         // What begins with ROLLBACK can do it.
         let idle = "Q(ROLLBACK) Q(LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";) Q(BEGIN)";
         rig.ask_behind(a, "Q(rollback; unlisten *)", &format!("{idle} Q(rollback; unlisten *)"));
+    });
+}
+
+/// Within its data a query of ours would be the end of the session: it comes in front of what the client says next.
+#[test]
+fn behind_a_text_with_a_copy_in_it_the_marker_is_listened_for_when_that_is_through() {
+    let text = "unlisten *; copy t from stdin";
+    let begun = |rig: &mut Rig| {
+        let (a, s) = rig.away();
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        let (sent, _) = rig.ask_bytes(a, &super::notation::from_client(&format!("Q({text})"))).expect("in order");
+        let sent = short(&show_client(&sent));
+        assert!(sent.starts_with("Q(DO ") && sent.ends_with(&format!(" Q({text})")), "{sent}");
+        rig.answer(a, "C(DO) Z(T) C(UNLISTEN) G", "C(UNLISTEN) G");
+        rig.ask(a, "d(1) c", "d(1) c", "");
+        (a, s)
+    };
+    in_pieces(|rig| {
+        let (a, _) = begun(rig);
+        // Not before it is known how it ended.
+        rig.ask(a, "Q(commit)", "H", "");
+        rig.answer_through(a, "C(COPY 1) Z(T)");
+        rig.go_on_long(a, "Q(LISTEN \"p\";) Q(commit)");
+        rig.answer(a, &long("C(LISTEN) Z(T) C(COMMIT) A(p,h1) Z(I)"), "C(COMMIT)");
+        assert_eq!(rig.client_side(a).place(), Place::Returning);
+        rig.returned(a);
+        rig.answer(a, "A(y,1)", "Z(I) A(y,1)");
+    });
+    in_pieces(|rig| {
+        let (a, _) = begun(rig);
+        rig.answer_through(a, "C(COPY 1) Z(T)");
+        let (sent, _) = rig.ask_bytes(a, &super::notation::from_client("P(,commit) B E S")).expect("in order");
+        let sent = short(&show_client(&sent));
+        let words: Vec<_> = super::notation::split(&sent).iter().map(|w| w.chars().next().unwrap()).collect();
+        assert_eq!(String::from_iter(words), "PCPBECCBES", "{sent}");
+    });
+    in_pieces(|rig| {
+        let (a, _) = begun(rig);
+        rig.answer_through(a, "E(22P02 no) Z(E)");
+        // Nothing can be said now, nor need it when all of it is undone.
+        rig.round(a, "Q(select 1)", "E(25P02 aborted) Z(E)");
+        rig.round(a, "Q(rollback)", "C(ROLLBACK) Z(I)");
+        rig.round(a, "Q(select 1)", "T D(1) C(SELECT 1) Z(I)");
+        rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
+        rig.round(a, "Q(commit)", "C(COMMIT) Z(I)");
+    });
+}
+
+/// The same in a batch: what stands behind the data is none of it.
+#[test]
+fn a_batch_with_a_copy_in_it_has_nothing_of_ours_behind_that() {
+    in_pieces(|rig| {
+        let (a, _) = rig.away();
+        let batch = "P(,begin) B E P(,unlisten *) B E P(,copy t from stdin) B E S d(1) c S";
+        let (sent, _) = rig.ask_bytes(a, &super::notation::from_client(batch)).expect("in order");
+        assert!(show_client(&sent).ends_with("P(,copy t from stdin) B(,) E S d(1) c S"), "{}", show_client(&sent));
+        let begun = "1 2 C(BEGIN)";
+        rig.answer(
+            a,
+            &format!("{begun} 1 3 1 2 C(DO) 3 3 2 C(UNLISTEN) 1 2 G C(COPY 1) Z(T)"),
+            &format!("{begun} 1 2 C(UNLISTEN) 1 2 G C(COPY 1) Z(T)"),
+        );
+        rig.ask_behind(a, "Q(commit)", "Q(LISTEN \"p\";) Q(commit)");
     });
 }
 
