@@ -126,6 +126,42 @@ async fn trap_18_and_19_every_order_message_by_message() {
     compare("trap_18_in_turn", false).await;
 }
 
+/// A bound that no driver comes near: whoever sends more Syncs within the data is told so. PostgreSQL ignores any number.
+#[tokio::test]
+async fn trap_18_syncs_within_a_copy_end_in_an_answer() {
+    const OWED_MAX: usize = 16 * 1024;
+    let postgres = Postgres::shared();
+    postgres.execute("postgres", "CREATE TABLE trap_18_syncs (a int)").await;
+    let sidepool = Sidepool::with_one_server();
+    let begins =
+        [wire::query("COPY trap_18_syncs FROM STDIN"), [unnamed("COPY trap_18_syncs FROM STDIN"), wire::flush()].concat()];
+    for endpoint in [sidepool.session(), sidepool.transaction()] {
+        for begin in &begins {
+            for at_once in [false, true] {
+                let mut client = endpoint.wire().await;
+                client.send(begin).await;
+                if !at_once {
+                    client.until(b'G').await;
+                }
+                client.send(&[wire::sync().repeat(OWED_MAX / 2), wire::copy_data(b"1\n")].concat()).await;
+                client.send(&wire::sync().repeat(OWED_MAX / 4)).await;
+                client.send(&[wire::copy_done(), wire::sync(), wire::query("SELECT 1")].concat()).await;
+                let answered = [client.until(b'C').await, client.until(b'Z').await, client.until(b'Z').await].concat();
+                assert!(show(&answered).contains("C(COPY 1)"), "{}", show(&answered));
+                client.send(begin).await;
+                if !at_once {
+                    client.until(b'G').await;
+                }
+                let _ = client.try_send(&wire::sync().repeat(OWED_MAX + 10)).await;
+                let last = client.until_closed().await;
+                assert!(show(&last).ends_with("E(54000)"), "{}", show(&last));
+                assert_eq!(endpoint.value("SELECT count(*) FROM trap_18_syncs").await, "1", "and the next client is served");
+                postgres.execute("postgres", "TRUNCATE trap_18_syncs").await;
+            }
+        }
+    }
+}
+
 /// Nothing but data may come within a COPY, and a Sync before it does not end it: PostgreSQL ends the session.
 #[tokio::test]
 async fn trap_18_a_close_within_a_copy_ends_the_session_and_leaves_nobody_waiting() {

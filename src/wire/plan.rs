@@ -16,7 +16,8 @@ use copies::End;
 const KEPT_CAPACITY: usize = 64;
 
 /// Replies a server may owe, in entries of 48 bytes; a client that pipelines more waits for some of them. Above what
-/// PostgreSQL holds back until a Sync or Flush (8 KiB of at least 5 bytes each), so that waiting always ends.
+/// PostgreSQL holds back until a Sync or Flush (8 KiB of at least 5 bytes each), so that waiting always ends. But for a server
+/// that copies: it ignores Sync, and a client that sends so many of them is refused.
 pub const OWED_MAX: usize = 16 * 1024;
 
 /// The transaction status of ReadyForQuery.

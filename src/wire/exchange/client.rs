@@ -17,7 +17,7 @@ use super::super::cut::Cut;
 use super::super::extended::write_message;
 use super::super::frame::{HEADER_BYTES, Header, client_body_limit};
 use super::super::names::{About, ClientNames, Displaced, Does, KNOWN, Naming, Unnamed};
-use super::super::plan::{Cleared, Entry, Kind, Note, Status, Synthetic};
+use super::super::plan::{Cleared, Entry, Kind, Note, OWED_MAX, Status, Synthetic};
 use super::super::sql::{self, Effects, Leaves, Scan, Verb};
 use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::client as tag;
@@ -101,10 +101,8 @@ impl Walk<'_, '_> {
             self.turn.terminated = true;
             return Ok(false);
         }
-        if self.server.plan.is_full() {
-            // Most of it may be ours to answer: what the server said before that need not fill its buffer.
-            self.flush();
-            return Ok(self.wait());
+        if self.server.plan.is_full() && !self.may_exceed(header)? {
+            return Ok(false);
         }
         if self.client.is_leaving() {
             return Ok(self.wait());
@@ -139,6 +137,21 @@ impl Walk<'_, '_> {
             }
         }
         Ok(more)
+    }
+
+    /// Too much is owed: whether the message may be let through all the same. Else it waits.
+    ///
+    /// # Errors
+    /// It would wait for ever: the server copies, and owes nothing before the end of the data.
+    #[cold]
+    fn may_exceed(&mut self, header: Header) -> Result<bool, PgError> {
+        if self.server.plan.wants_data() {
+            let is_of_copy = matches!(header.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
+            return if is_of_copy { Ok(true) } else { Err(too_many_within_copy()) };
+        }
+        // Most of it may be ours to answer: what the server said before that need not fill its buffer.
+        self.flush();
+        Ok(self.wait())
     }
 
     fn rest_of_body(&mut self) -> Result<bool, PgError> {
@@ -485,6 +498,11 @@ fn unknown_type(tag: u8) -> PgError {
 
 fn malformed(message: &str) -> PgError {
     PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid {message} message"))
+}
+
+fn too_many_within_copy() -> PgError {
+    PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {OWED_MAX} Sync messages within the data of one COPY"))
+        .with_hint("PostgreSQL ignores them there: send Sync when the data has ended.")
 }
 
 fn too_large(bytes: u32, limit: usize) -> PgError {

@@ -1,6 +1,7 @@
 //! COPY (traps 18–20), in the orders that drivers send it and in those that only sloppy ones do.
 
 use super::rig::in_pieces;
+use crate::wire::plan::OWED_MAX;
 
 const BEGINS: &str = "P(,copy t from stdin) B(,) E";
 const BAD: &str = "E(22P02 invalid input syntax)";
@@ -38,6 +39,40 @@ fn trap_18_a_sync_before_copy_done_answers_nothing() {
         rig.round(a, "S", "Z(I)");
         rig.is_idle(s);
     });
+}
+
+/// It ignores them, and owes as many ReadyForQuery if the COPY fails: they are counted, up to a bound. Waiting would be for ever.
+#[test]
+fn trap_18_syncs_within_a_copy_are_bounded() {
+    let syncs = b"S\0\0\0\x04".repeat(OWED_MAX - 1);
+    for begins in ["Q(copy t from stdin)", &format!("{BEGINS} H")] {
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            let is_simple = begins.starts_with('Q');
+            rig.round(a, begins, if is_simple { "G" } else { "1 2 G" });
+            assert_eq!(rig.ask_bytes(a, &syncs).unwrap().0.len(), syncs.len());
+            // As many as may be: the data is let through yet, and its end.
+            rig.ask(a, "d(1) d(2) c S", "d(1) d(2) c H", "");
+            rig.answer_through(a, if is_simple { "C(COPY 2) Z(I)" } else { "C(COPY 2)" });
+            rig.go_on(a, "S", "");
+            rig.answer_through(a, "Z(I)");
+            rig.is_idle(s);
+        });
+        in_pieces(|rig| {
+            let (a, s) = rig.pair();
+            rig.ask_through(a, begins);
+            // Before it is known that it copies they wait for what it will say.
+            assert_eq!(rig.ask_bytes(a, &syncs).unwrap().1.len(), 0);
+            rig.ask_bytes(a, &syncs).unwrap();
+            rig.answer_through(a, if begins.starts_with('Q') { "G" } else { "1 2 G" });
+            let error = rig.ask_bytes(a, &syncs).unwrap_err();
+            assert!(error.to_string().contains("Sync messages within the data of one COPY"), "{error}");
+            // Who brings the server back ends it.
+            let mut sent = Vec::new();
+            rig.server_side_mut(s).wind_up(&mut sent);
+            assert_eq!(super::notation::show_client(&sent), "f(client left) H");
+        });
+    }
 }
 
 #[test]
