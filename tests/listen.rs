@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::wire::{self, Reply, Wire, show, show_in_full};
-use common::{Endpoint, Postgres, Sidepool, at_once, until};
+use common::{Endpoint, Plan, Postgres, Sidepool, at_once, until};
 
 /// What it is told of, as `channel,payload`.
 fn heard(replies: &[Reply]) -> Vec<String> {
@@ -317,6 +317,31 @@ async fn a_text_that_listens_no_more_and_copies_is_answered_as_directly() {
         }
         assert_eq!(answers[0], answers[1]);
     }
+}
+
+/// The marker of the way back waits for whoever notifies meanwhile, as LISTEN alone would not: it is none of the client's own
+/// statements, and not under its timeouts.
+#[tokio::test]
+async fn channels_come_back_under_no_timeout_of_their_clients() {
+    // A COMMIT may wait for a standby that never comes, and what it notifies of with it.
+    let settings = [("synchronous_standby_names", "nobody"), ("synchronous_commit", "local")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let postgres = Postgres::start(Plan { settings, ..Plan::default() });
+    let sidepool = Sidepool::start(&postgres, &[("pool-size", "1")]);
+    let (endpoint, direct) = (sidepool.transaction(), postgres.direct());
+    let (mut client, mut slow, mut watch) = (endpoint.wire().await, direct.wire().await, direct.wire().await);
+    client.run("LISTEN x").await;
+    moved(&endpoint).await;
+    client.run("SET lock_timeout = '1ms'").await;
+    slow.run("SET synchronous_commit = on").await;
+    let pid = slow.backend().await;
+    slow.send(&wire::query("BEGIN; CREATE TABLE waits (); NOTIFY x, 'slow'; COMMIT")).await;
+    let mut sees = async |what: &str, sql: &str| until(what, async || watch.value(sql).await == "1").await;
+    sees("it waits for the standby", "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+    client.send(&wire::query("LISTEN y")).await;
+    sees("the way back waits", "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND NOT granted").await;
+    direct.wire().await.run(&format!("SELECT pg_cancel_backend({pid})")).await;
+    assert_eq!(show(&client.until(b'Z').await), "A(x,slow) C(LISTEN) Z(I)");
 }
 
 /// Of any script a client hears what it would hear without Sidepool, each one once and in order.

@@ -11,6 +11,9 @@ use super::super::sql::Leaves;
 use super::super::tag::client as tag;
 use super::{Broken, ClientSide, ServerSide};
 
+/// To the end of the message that it begins, if that is a transaction of its own.
+const UNTIMED: &[u8] = b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;";
+
 /// As often as this in a row a server may say no to an UNLISTEN of the pooler's own channel. It has no reason to but that
 /// somebody cancels it.
 const HUSH_REFUSALS_MAX: u8 = 3;
@@ -211,7 +214,7 @@ impl ServerSide {
         moved.write_return(&mut sql);
         super::super::listen::write_statement("UNLISTEN", moved.private.as_bytes(), &mut hush);
         self.expect_home(moved);
-        self.say(&sql, Note::Returns, to_server);
+        self.say_untimed(&sql, Note::Returns, to_server);
         self.say(&hush, Note::Hushes, to_server);
     }
 
@@ -273,6 +276,11 @@ impl ServerSide {
             Note::Hushes if self.status() == Status::Idle => self.private = None,
             _ => {}
         }
+    }
+
+    /// To a server that is idle, and not under what its client has set: it would be ended for what is not its doing.
+    pub(super) fn say_untimed(&mut self, sql: &[u8], note: Note, to_server: &mut Vec<u8>) {
+        self.say(&[UNTIMED, sql].concat(), note, to_server);
     }
 
     pub(super) fn say(&mut self, sql: &[u8], note: Note, to_server: &mut Vec<u8>) {

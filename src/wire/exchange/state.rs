@@ -14,6 +14,7 @@ use super::super::plan::{Entry, Kind, Note};
 use super::super::probe::{self, Answer, IDENTITIES, Probe};
 use super::super::sql::{Effects, Leaves, NAME_BYTES_MAX, Scope, Touched};
 use super::super::tag::client as tag;
+use super::transfer::is_timeout;
 use super::verify::Verifier;
 use super::{ClientSide, ServerSide, Startup};
 
@@ -175,8 +176,13 @@ impl ServerSide {
             return false;
         }
         self.leaves = self.leaves.without(Leaves::RESETS);
-        let Some(sql) = client.take_reset().and_then(|reset| defaults(&client.startup, &reset)) else { return false };
-        self.say(&sql, Note::Replay, to_server);
+        let Some(reset) = client.take_reset() else { return false };
+        let Some(sql) = defaults(&client.startup, &reset) else { return false };
+        // A timeout that is to come back must not look as if the session had set one.
+        match client.startup.asked.iter().any(|(name, _)| is_timeout(name) && is_in(&reset, name)) {
+            true => self.say(&sql, Note::Replay, to_server),
+            false => self.say_untimed(&sql, Note::Replay, to_server),
+        }
         true
     }
 
@@ -189,10 +195,9 @@ impl ServerSide {
 
 /// Sets each startup parameter that was reset, unless that was undone or it was set again since.
 pub(super) fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
-    let was_reset = |name: &str| reset.scope == Scope::Any || reset.names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let mut sql = b"SELECT pg_catalog.set_config(n,v,false) FROM (VALUES ".to_vec();
     let mut separator: &[u8] = b"(";
-    for (name, value) in startup.asked.iter().filter(|(name, _)| was_reset(name)) {
+    for (name, value) in startup.asked.iter().filter(|(name, _)| is_in(reset, name)) {
         sql.extend_from_slice(separator);
         write_literal(name, &mut sql);
         sql.push(b',');
@@ -207,6 +212,10 @@ pub(super) fn defaults(startup: &Startup, reset: &Touched) -> Option<Vec<u8>> {
           OR COALESCE(pg_catalog.current_setting(n,true),'') OPERATOR(pg_catalog.=) '')",
     );
     (separator == b",(").then_some(sql)
+}
+
+fn is_in(reset: &Touched, name: &str) -> bool {
+    reset.scope == Scope::Any || reset.names.iter().any(|n| n.eq_ignore_ascii_case(name))
 }
 
 /// What texts did to the settings of a client.

@@ -240,7 +240,7 @@ fn change_settings(from: &Arc<Params>, to: &Arc<Params>, sql: &mut Vec<u8>) {
 }
 
 /// As a startup packet may spell it.
-fn is_timeout(name: &str) -> bool {
+pub(super) fn is_timeout(name: &str) -> bool {
     TIMEOUTS.iter().any(|timeout| timeout.eq_ignore_ascii_case(name))
 }
 

@@ -136,7 +136,7 @@ fn a_server_that_would_not_be_hushed_hears_markers_still() {
     in_pieces(|rig| {
         let (a, s) = rig.away();
         rig.ask_bytes(a, &super::notation::from_client("Q(unlisten *)")).expect("in order");
-        rig.answer(a, &long("C(LISTEN) C(LISTEN) C(NOTIFY) A(p,h1) Z(I)"), "");
+        rig.answer(a, &long("C(SET) C(SET) C(LISTEN) C(LISTEN) C(NOTIFY) A(p,h1) Z(I)"), "");
         rig.returned(a);
         let no = "E(57014 canceling statement) Z(I)";
         rig.answer(a, &format!("{no} C(UNLISTEN) Z(I)"), "C(UNLISTEN) Z(I)");
@@ -208,13 +208,14 @@ fn our_own_channel_is_not_found_with_the_clients() {
 
 #[test]
 fn a_text_about_channels_has_them_back_in_front_of_it() {
-    const HOME: &str = "Q(LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";)";
+    const HOME: &str =
+        "Q(SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";)";
     in_pieces(|rig| {
         let (a, s) = rig.away();
         rig.round(a, "Q(select 1)", "T D(1) C(SELECT 1) Z(I)");
         rig.ask_behind(a, "Q(listen y)", &format!("{HOME} Q(listen y)"));
         // The listener's words up to the marker come first, and what the server heard before it is among them.
-        let said = long("C(LISTEN) C(LISTEN) C(NOTIFY) A(x,1) A(p,h1) A(x,2) Z(I) C(UNLISTEN) Z(I) C(LISTEN) Z(I)");
+        let said = long("C(SET) C(SET) C(LISTEN) C(LISTEN) C(NOTIFY) A(x,1) A(p,h1) A(x,2) Z(I) C(UNLISTEN) Z(I) C(LISTEN) Z(I)");
         rig.answer(a, &said, "");
         assert_eq!(rig.client_side(a).place(), Place::Returning);
         rig.answer(a, "", "");
@@ -241,7 +242,7 @@ fn a_way_back_that_is_rolled_back_was_never_taken() {
         rig.round(a, "Q(bad)", "E(42601 syntax error) Z(E)");
         rig.round(a, "Q(unlisten x)", "E(25P02 aborted) Z(E)");
         // What begins with ROLLBACK can do it.
-        let idle = "Q(ROLLBACK) Q(LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";) Q(BEGIN)";
+        let idle = "Q(ROLLBACK) Q(SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";) Q(BEGIN)";
         rig.ask_behind(a, "Q(rollback; unlisten *)", &format!("{idle} Q(rollback; unlisten *)"));
     });
 }
@@ -314,10 +315,10 @@ fn behind_a_rollback_that_took_the_way_back_the_server_hears_no_markers() {
     in_pieces(|rig| {
         let (a, s) = rig.away();
         rig.round(a, "Q(begin)", "C(BEGIN) Z(T)");
-        let idle = "Q(ROLLBACK) Q(LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";) Q(BEGIN)";
+        let idle = "Q(ROLLBACK) Q(SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;LISTEN \"x\";LISTEN \"p\";NOTIFY p,'h1';) Q(UNLISTEN \"p\";) Q(BEGIN)";
         // As asyncpg says it; nothing of ours comes behind it.
         rig.ask_behind(a, "Q(rollback; unlisten *)", &format!("{idle} Q(rollback; unlisten *)"));
-        let said = "C(ROLLBACK) Z(I) C(LISTEN) C(LISTEN) C(NOTIFY) A(p,h1) Z(I)";
+        let said = "C(ROLLBACK) Z(I) C(SET) C(SET) C(LISTEN) C(LISTEN) C(NOTIFY) A(p,h1) Z(I)";
         rig.answer(a, &long(said), "");
         rig.answer(a, "", "");
         rig.returned(a);

@@ -82,7 +82,9 @@ pub(super) fn parse(text: &str) -> Result<Statement, String> {
         ["set", name, ..] if name.starts_with("work_mem") && folded.contains("8mb") => Statement::SetWorkMem,
         // To its default, which only the pooler does.
         ["set", name, ..] if name.starts_with("work_mem") => Statement::ResetWorkMem,
-        ["set", "transaction", ..] | ["set", "statement_timeout=0"] => Statement::Done("SET"),
+        ["set", "transaction", ..]
+        | ["set", "statement_timeout=0"]
+        | ["set", "local", "statement_timeout=0" | "lock_timeout=0"] => Statement::Done("SET"),
         ["set", ..] => set(text),
         ["reset", "all"] => Statement::ResetAll,
         ["reset", "\"work_mem\""] => Statement::ResetWorkMem,

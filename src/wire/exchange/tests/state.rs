@@ -236,6 +236,33 @@ fn startup_parameters_come_back_when_the_copy_behind_a_reset_has_ended() {
     });
 }
 
+/// At the end of the transaction, where nothing of the client's is under way. What is LOCAL looks like a setting of the session's
+/// own, and one that was reset would not come back.
+#[test]
+fn startup_parameters_come_back_under_no_timeout() {
+    const LIFTED: &str = "Q(SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;SELECT ";
+    for (name, reset, lifted) in [
+        ("work_mem", "work_mem", true),
+        ("Statement_Timeout", "work_mem", true),
+        ("Statement_Timeout", "all", false),
+        ("Statement_Timeout", "statement_timeout", false),
+    ] {
+        in_pieces(|rig| {
+            let params = std::sync::Arc::clone(&rig.params);
+            let a = rig.client_with(params, &[("work_mem", "3MB"), (name, "4")]);
+            let s = rig.server();
+            let (client, server) = rig.sides(a, s);
+            server.take_over(client, &mut Vec::new(), &mut Vec::new());
+            rig.lease(a, s, "", "");
+            rig.answer(a, "C(SET) Z(I)", "");
+            rig.round(a, &format!("Q(reset {reset}; copy t from stdin)"), "C(RESET) G");
+            rig.round(a, "d(1) c", "C(COPY 1) Z(I)");
+            let sql = rig.restored(a, s).expect("it was reset");
+            assert_eq!(sql.starts_with(LIFTED), lifted, "{sql}");
+        });
+    }
+}
+
 #[test]
 fn startup_parameters_come_back_within_a_batch() {
     in_pieces(|rig| {
