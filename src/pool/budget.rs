@@ -80,6 +80,25 @@ impl Budget {
         self.starving_count.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether one that waits for a place is any better for it: those whose clients were served otherwise, or went, are forgotten.
+    #[cold]
+    pub(super) fn is_short(&self) -> bool {
+        let (pools, is_short) = {
+            let mut starving = self.starving.lock();
+            let pools: Vec<_> = starving.iter().filter_map(Weak::upgrade).collect();
+            starving.retain(|p| pools.iter().any(|pool| std::ptr::eq(p.as_ptr(), Arc::as_ptr(pool)) && pool.wants_place()));
+            self.starving_count.store(starving.len(), Ordering::Relaxed);
+            (pools, !starving.is_empty())
+        };
+        // Not under the lock: one that is the last of its pool takes servers with it, and their permits.
+        drop(pools);
+        is_short
+    }
+
+    fn has_room(&self) -> bool {
+        self.open() < self.limit()
+    }
+
     fn try_reserve(self: &Arc<Self>) -> Option<Permit> {
         self.open
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| (open < self.limit()).then_some(open + 1))
@@ -112,7 +131,9 @@ impl Budget {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
-        if self.0.is_contended()
+        // The first of them may want it no more.
+        while self.0.is_contended()
+            && self.0.has_room()
             && let Some(pool) = self.0.next_starving()
         {
             pool.open_soon();

@@ -335,8 +335,9 @@ impl Pool {
         }
         let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
         if state.is_vacated() || (wanted_elsewhere && open > self.prewarmed(&state)) {
+            let goes = state.is_vacated() || !state.waiters.is_empty();
             drop(state);
-            return self.retire(server);
+            return if goes || self.budget.is_short() { self.retire(server) } else { self.put_back(server, now) };
         }
         state.idle.push_back(Idle { id: server.handle.id, server });
     }

@@ -90,6 +90,13 @@ impl Pool {
         begun
     }
 
+    /// Whether a place in the budget would be of use. A pool that is busy on another thread is taken to want one.
+    pub(super) fn wants_place(&self) -> bool {
+        let Some(state) = self.state.try_lock() else { return true };
+        let (open, is_waited_for) = (self.open_count() + state.opening, state.waiters.iter().any(|w| w.ticket.is_waiting()));
+        (is_waited_for && open < state.terms.size) || open < self.prewarmed(&state)
+    }
+
     fn parallel_logins(&self, state: &State) -> usize {
         match (self.opener.credential.standing(), &state.health) {
             (Standing::Refused(_), _) => 0,

@@ -160,6 +160,37 @@ async fn pools_of_one_upstream_share_its_limit() {
     [second, fourth].into_iter().for_each(|server| bed.pool.release(server));
 }
 
+/// It waited for room, and a server of its own came back first.
+#[tokio::test]
+async fn a_pool_whose_clients_are_served_costs_nobody_a_server() {
+    let bed = Bed::with(10, &[("limits.max_server_connections", "2")]).await;
+    let (first, second) = (bed.server().await, bed.server().await);
+    let ticket = bed.queue();
+    bed.pool.release(first);
+    let first = bed.served(&ticket).await;
+    bed.pool.release(first);
+    assert_eq!((bed.pool.counts().open, bed.pool.counts().idle), (2, 1));
+    // Of one whose client has gone there is nothing to be had either.
+    let other = bed.pool_of("other");
+    let _first = bed.server().await;
+    let gone = bed.queue_in(&other);
+    assert!(gone.leave().is_none());
+    bed.pool.release(second);
+    assert_eq!((bed.pool.counts().open, bed.pool.counts().idle), (2, 1));
+}
+
+#[tokio::test]
+async fn room_that_the_first_in_line_has_no_use_for_is_the_next_ones() {
+    let bed = Bed::with(10, &[("limits.max_server_connections", "1")]).await;
+    let only = bed.server().await;
+    let (one, other) = (bed.pool_of("one"), bed.pool_of("other"));
+    let (gone, ticket) = (bed.queue_in(&one), bed.queue_in(&other));
+    assert!(gone.leave().is_none());
+    bed.pool.discard(only);
+    assert_eq!((other.counts().opening, one.counts().opening), (1, 0));
+    bed.served(&ticket).await;
+}
+
 #[tokio::test]
 async fn the_minimum_is_open_while_there_are_clients() {
     let flags = [("limits.min_pool_size", "2"), ("timeouts.server_idle", "1min"), ("timeouts.server_check", "0")];
