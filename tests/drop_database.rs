@@ -103,6 +103,21 @@ async fn so_it_is_by_the_extended_protocol_and_for_copies_and_new_names() {
     }
 }
 
+/// Any client can make any error: what it says is no reason to close the servers of others.
+#[tokio::test]
+async fn an_error_that_a_client_raises_closes_nobodys_servers() {
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::start(postgres, &[PARKED]);
+    postgres.new_database("not_in_use").await;
+    let mut client = sidepool.transaction().database("not_in_use").wire().await;
+    let backend = client.backend().await;
+    for admin in sidepool.both_ports() {
+        let raise = "DO $$ BEGIN RAISE EXCEPTION 'in use' USING ERRCODE = '55006'; END $$";
+        assert_eq!(admin.wire().await.shown(raise).await, "E(55006) Z(I)");
+        assert_eq!(client.backend().await, backend);
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_really_is_in_it_is_told_of() {
     let postgres = Postgres::shared();

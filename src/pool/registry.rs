@@ -173,12 +173,6 @@ impl Registry {
         Vacancy::of(self.neighbours(project).filter(|p| p.key.database == database).collect())
     }
 
-    /// Closes idle servers in every database but the projects' own: one of them is in somebody's way.
-    pub fn close_idle_elsewhere(&self, project: &Project) {
-        let others = self.neighbours(project).filter(|p| p.key.database != p.project().upstream.database);
-        others.for_each(|p| _ = p.close_idle());
-    }
-
     /// The pools of the same PostgreSQL.
     fn neighbours(&self, project: &Project) -> impl Iterator<Item = Arc<Pool>> {
         let at = |p: &Project| (p.upstream.host.clone(), p.upstream.port);

@@ -448,9 +448,6 @@ impl Relay {
         if turn.replayed || turn.asked {
             server.handle.lease_to(self.membership.handle().id);
         }
-        if turn.database_in_use {
-            self.membership.house.registry.close_idle_elsewhere(&self.membership.pool.project());
-        }
         // In session mode, where the server stays.
         if self.vacancy.is_some() && server.side.is_settled() {
             self.vacancy = None;

@@ -44,8 +44,6 @@ pub struct ServerTurn {
     pub asked: bool,
     /// What the texts that ran had not shown.
     pub missed: Option<Box<Missed>>,
-    /// 55006: a database that was to go is in use, perhaps by our own idle servers.
-    pub database_in_use: bool,
 }
 
 /// The server cannot be used any more.
@@ -486,7 +484,6 @@ impl Walk<'_, '_> {
         }
         let facts = Facts::read(&body);
         self.turn.fatal |= facts.fatal;
-        self.turn.database_in_use |= facts.code == b"55006";
         self.mark_stale(&facts);
         let reworded = self.refused(&facts).or_else(|| self.reworded(&body, &facts));
         let ServerSide { plan, statements, unnamed, .. } = &mut *self.server;

@@ -38,7 +38,6 @@ pub(super) struct Rig {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) fatal: bool,
-    pub(super) database_in_use: bool,
     pub(super) terminated: bool,
     pub(super) ready: u32,
     pub(super) empties: Option<Box<[u8]>>,
@@ -248,7 +247,6 @@ impl Rig {
             for_client.append(&mut held);
             let turn = turn?;
             self.told.fatal |= turn.fatal;
-            self.told.database_in_use |= turn.database_in_use;
             self.told.ready += turn.ready;
             for_client.extend_from_slice(&s.input[turn.direct]);
             s.input.drain(..turn.consumed);
