@@ -112,7 +112,7 @@ fn pool_of(address: SocketAddr, servers: usize) -> (Registry, Arc<Pool>) {
         user: "bench".to_owned(),
         mode: PoolMode::Transaction,
     };
-    let pool = registry.pool(key, &project, Credential::None).expect("the project has an upstream");
+    let pool = registry.pool(&key, &project, &Credential::None).expect("the project has an upstream");
     (registry, pool)
 }
 

@@ -30,12 +30,12 @@ pub(super) struct Guest {
 impl Guest {
     pub(super) fn new(id: u64, key: [u8; KEY_BYTES], login: &Login) -> Self {
         // The login's own is the upstream's; as libpq has it, a user's name may stand for the database.
-        let names = [login.startup.database.as_deref(), Some(&*login.user)];
+        let names = [login.who.startup.database.as_deref(), Some(&*login.who.route.user)];
         let database = names.into_iter().flatten().find(|name| CONSOLE_DATABASES.contains(name)).unwrap_or("sidepool");
-        let (project, database, user) = (login.project.name.clone(), database.to_owned(), login.user.clone());
+        let (project, database, user) = (login.who.route.project.name.clone(), database.to_owned(), login.who.route.user.clone());
         // It has neither mode.
         let place = PoolKey { project, database, user, mode: PoolMode::Transaction };
-        let named = login.startup.parameters.iter().find(|(name, _)| name == "application_name");
+        let named = login.who.startup.parameters.iter().find(|(name, _)| name == "application_name");
         Self {
             id,
             key,

@@ -89,7 +89,7 @@ impl Console for Desk {
 
     fn serve(self: Arc<Self>, house: Arc<House>, login: Login) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let role = Role::of(&house.settings.get(), &login.project.name, &login.user);
+            let role = Role::of(&house.settings.get(), &login.who.route.project.name, &login.who.route.user);
             match role.and_then(|role| self.enter(role, house.sessions.next_id(), &login)) {
                 Ok(place) => {
                     house.registry.telemetry().logins.accepted.one();
@@ -167,6 +167,6 @@ async fn turn_away(house: &House, login: Login, error: &PgError) {
     let telemetry = house.registry.telemetry();
     telemetry.logins.refused.one();
     telemetry.errors.count(crate::telemetry::fault_of(error.code.as_str()), error.code.as_str().as_bytes());
-    tracing::info!(user = login.user, peer = %login.stream.peer(), %error, "refused at the console");
+    tracing::info!(user = login.who.route.user, peer = %login.stream.peer(), %error, "refused at the console");
     crate::session::turn_away(login, error, &house.settings.get()).await;
 }

@@ -53,7 +53,7 @@ const INPUT_BYTES_MAX: usize = BODY_BYTES_MAX + HEADER_BYTES;
 
 /// From the greeting to the end.
 pub(super) async fn run(place: Place, house: Arc<House>, login: Login) {
-    let user = login.user.clone();
+    let user = login.who.route.user.clone();
     let peer = login.stream.peer();
     let (log, patience) = {
         let settings = house.settings.get();
@@ -61,8 +61,13 @@ pub(super) async fn run(place: Place, house: Arc<House>, login: Login) {
     };
     log_connection!(log, user, database = place.guest.about.pool.database, %peer, "client logged in at the console");
     let client = Client::new(&login.stream, &place.guest.cancel);
-    let handler =
-        Handler { desk: Arc::clone(&place.desk), house, project: login.project.name.clone(), user, asked: Mutex::default() };
+    let handler = Handler {
+        desk: Arc::clone(&place.desk),
+        house,
+        project: login.who.route.project.name.clone(),
+        user,
+        asked: Mutex::default(),
+    };
     let input = BytesMut::from(&login.early[..]);
     let mut session = Session { stream: login.stream, client, handler, names: BTreeSet::new(), input, batch: Batch::Runs };
     session.client.out.extend_from_slice(&login.greeting);

@@ -458,13 +458,13 @@ impl Secret {
     }
 }
 
-/// A secret text: wiped when dropped, never shown.
+/// A secret text: wiped when the last copy is dropped, never shown. Shared, since every login takes one along.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(Zeroizing<String>);
+pub struct Password(Arc<Zeroizing<String>>);
 
 impl Password {
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Zeroizing::new(text.into()))
+        Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The text itself. Whoever calls this may not log it.

@@ -1,9 +1,11 @@
 //! Sockets that clients connect to.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -48,10 +50,23 @@ impl Acceptor {
     pub async fn accept(&self) -> io::Result<Socket> {
         match self {
             Self::Tcp(listener, options) => {
-                let (stream, peer) = listener.async_io(Interest::READABLE, TcpListener::accept).await?;
+                let (stream, peer) = poll_fn(|cx| poll_accept(listener, cx, TcpListener::accept)).await?;
                 if cfg!(target_os = "linux") { Socket::accepted(stream, peer) } else { Socket::tcp(stream, peer, options) }
             }
-            Self::Unix(listener) => Socket::unix(listener.async_io(Interest::READABLE, UnixListener::accept).await?.0),
+            Self::Unix(listener) => Socket::unix(poll_fn(|cx| poll_accept(listener, cx, UnixListener::accept)).await?.0),
+        }
+    }
+}
+
+/// With the one reader that the reactor keeps for each socket, in place of tokio's list of those who wait: half of its instructions.
+fn poll_accept<L, T>(listener: &AsyncFd<L>, cx: &mut Context<'_>, accept: fn(&L) -> io::Result<T>) -> Poll<io::Result<T>>
+where
+    L: AsRawFd,
+{
+    loop {
+        match listener.try_io(Interest::READABLE, accept) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => drop(ready!(listener.poll_read_ready(cx))?),
+            accepted => return Poll::Ready(accepted),
         }
     }
 }

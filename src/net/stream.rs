@@ -58,6 +58,17 @@ pub struct TlsFacts {
 }
 
 impl Stream {
+    /// What TLS is to begin on.
+    ///
+    /// # Errors
+    /// It is under TLS already.
+    pub fn into_plain(self) -> io::Result<Socket> {
+        match self {
+            Self::Plain(socket) => Ok(socket),
+            Self::Tls(_) => Err(io::Error::other("TLS inside of TLS")),
+        }
+    }
+
     pub fn peer(&self) -> Peer {
         self.socket().peer()
     }

@@ -27,11 +27,11 @@ impl Credentials {
     }
 
     /// Proved a moment ago.
-    pub(super) fn set(&self, credential: Credential) {
+    pub(super) fn set(&self, credential: &Credential) {
         let mut current = self.0.lock();
-        if current.0 != credential || matches!(current.1, Standing::Refused(_)) {
+        if current.0 != *credential || matches!(current.1, Standing::Refused(_)) {
             // ## (Untried | Accepted | Refused) => Untried
-            *current = (credential, Standing::Untried);
+            *current = (credential.clone(), Standing::Untried);
         }
     }
 
@@ -85,10 +85,10 @@ mod tests {
         let credentials = Credentials::new(password("old"));
         credentials.judge(&password("old"), refused());
         assert!(matches!(credentials.standing(), Standing::Refused(_)));
-        credentials.set(password("old"));
+        credentials.set(&password("old"));
         assert!(matches!(credentials.standing(), Standing::Untried));
         credentials.judge(&password("old"), Standing::Accepted(AuthMethod::ScramSha256));
-        credentials.set(password("old"));
+        credentials.set(&password("old"));
         let accepted = credentials.accepted(&password("old"));
         assert_eq!(accepted, Some(AuthMethod::ScramSha256), "proving the same again changes nothing");
         assert_eq!(credentials.accepted(&password("new")), None, "of another nothing is known");
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn trap_64_a_verdict_on_another_credential_does_not_count() {
         let credentials = Credentials::new(password("old"));
-        credentials.set(password("new"));
+        credentials.set(&password("new"));
         credentials.judge(&password("old"), refused());
         assert!(matches!(credentials.standing(), Standing::Untried));
         assert_eq!(credentials.get(), password("new"));

@@ -35,7 +35,7 @@ pub(super) struct Opener {
 
 impl Pool {
     /// The credential clients of this pool have proved, for logins from now on.
-    pub fn set_credential(&self, credential: Credential) {
+    pub fn set_credential(&self, credential: &Credential) {
         self.opener.credential.set(credential);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
@@ -27,6 +27,7 @@ pub struct Registry {
     pub(super) gates: Mutex<Gates>,
     /// By the name of the project. Held while a pool is made or found, so that a reload misses none.
     upstreams: RwLock<HashMap<String, Upstream, RandomState>>,
+    edition: AtomicU64,
     isolation: Isolation,
     named_statements: NamedStatements,
     keys: Arc<KeyCache>,
@@ -57,6 +58,7 @@ impl Registry {
             pools: Mutex::default(),
             gates: Mutex::default(),
             upstreams: RwLock::default(),
+            edition: AtomicU64::new(0),
             isolation: settings.isolation,
             named_statements: settings.named_statements,
             keys,
@@ -87,6 +89,8 @@ impl Registry {
             next.insert(project.name.clone(), Upstream { budget, terms });
         }
         *upstreams = next;
+        // Whoever sees it finds the upstreams that belong to it.
+        self.edition.fetch_add(1, Ordering::Release);
         let upstreams = RwLockWriteGuard::downgrade(upstreams);
         for pool in self.all() {
             match upstreams.get(&pool.key.project) {
@@ -102,21 +106,38 @@ impl Registry {
     ///
     /// # Errors
     /// The project lets nobody in any more.
-    pub fn pool(&self, key: PoolKey, project: &Arc<Project>, credential: Credential) -> Result<Arc<Pool>, Unavailable> {
+    pub fn pool(&self, key: &PoolKey, project: &Arc<Project>, credential: &Credential) -> Result<Arc<Pool>, Unavailable> {
         let upstreams = self.upstreams.read();
         let upstream = available(&upstreams, &project.name)?;
         let now = &upstream.terms.project;
-        let configured = now.password_of(&key.user).filter(|_| !Arc::ptr_eq(now, project));
-        let credential = configured.map_or(credential, |password| Credential::Password(password.clone()));
+        let configured = if Arc::ptr_eq(now, project) { None } else { now.password_of(&key.user) };
+        let configured = configured.map(|password| Credential::Password(password.clone()));
+        let credential = configured.as_ref().unwrap_or(credential);
         let pool = {
             let mut pools = self.pools.lock();
-            let pool = pools.entry(key).or_insert_with_key(|key| self.make(key, upstream, credential.clone()));
+            let pool = match pools.get(key) {
+                Some(pool) => Arc::clone(pool),
+                None => Arc::clone(pools.entry(key.clone()).or_insert(self.make(key, upstream, credential.clone()))),
+            };
             pool.client_came();
-            Arc::clone(pool)
+            pool
         };
         pool.set_credential(credential);
         self.hold_at_gate(&pool);
         Ok(pool)
+    }
+
+    /// Of what this works by: another after each reload.
+    pub fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// [`check`](Self::check), of a project that was found in that edition.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn check_again(&self, edition: u64, project: &str) -> Result<(), Unavailable> {
+        if self.edition() == edition { Ok(()) } else { self.check(project) }
     }
 
     /// Whether clients of this project may be there.

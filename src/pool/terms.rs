@@ -68,7 +68,7 @@ impl Pool {
         let user = &self.key.user;
         if !before.opens_as(&next, user) {
             if let Some(password) = next.project.password_of(user) {
-                self.set_credential(Credential::Password(password.clone()));
+                self.set_credential(&Credential::Password(password.clone()));
             }
             tracing::info!(pool = %self, "the upstream or what logs in there has changed: server connections are replaced");
             return self.reconnect();

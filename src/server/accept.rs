@@ -18,7 +18,7 @@ use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::Socket;
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
-use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext};
+use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext, Route};
 use crate::session::{Console, Findings, House, Relay, Session, admit, turn_away};
 use crate::telemetry::log_connection;
 use crate::wire::startup::CancelRequest;
@@ -50,7 +50,8 @@ impl Door {
         let Tls { upstreams, clients } = Tls::load(settings, None)?;
         let inquiries = Arc::new(Inquiries::new(settings, &upstreams, &keys));
         let registry = Arc::new(Registry::new(settings, &upstreams, Arc::clone(&keys)));
-        let login = LoginContext { settings: Arc::clone(settings), tls: clients, secret, keys, inquiries, guard: Arc::default() };
+        let (guard, introductions) = (Arc::default(), Arc::default());
+        let login = LoginContext { settings: Arc::clone(settings), tls: clients, secret, keys, inquiries, guard, introductions };
         let (settings, lint) = (Live::new(Arc::clone(settings)), RwLock::new(Findings::wanted(settings.lint)));
         let (startups, pools) = (Default::default(), Default::default());
         let house = Arc::new(House { settings, registry, sessions: Arc::default(), startups, pools, lint });
@@ -75,7 +76,8 @@ impl Door {
         if before.settings.lint != settings.lint {
             *self.house.lint.write() = Findings::wanted(settings.lint);
         }
-        let next = LoginContext { settings: Arc::clone(settings), tls: clients, inquiries, ..LoginContext::clone(&before) };
+        let (settings, introductions) = (Arc::clone(settings), Arc::default());
+        let next = LoginContext { settings, tls: clients, inquiries, introductions, ..LoginContext::clone(&before) };
         *self.login.write() = Arc::new(next);
         *upstream_tls = upstreams;
         Ok(())
@@ -116,9 +118,9 @@ impl Door {
     }
 
     async fn admit(&self, login: Box<Login>, mode: PoolMode) -> Option<Relay> {
-        let (user, database, peer) = (&login.user, &login.database, login.stream.peer());
+        let (Route { project, user, database, .. }, peer) = (&login.who.route, login.stream.peer());
         let settings = self.house.settings.get();
-        let (log, project) = (settings.log.connections, &login.project.name);
+        let (log, project) = (settings.log.connections, &project.name);
         log_connection!(log, user, database, project, mode = mode.as_str(), %peer, "client logged in");
         let limit = settings.limits.max_clients;
         if self.house.sessions.len() >= limit {

@@ -34,7 +34,7 @@ impl About {
             peer: login.stream.peer().into(),
             local: login.stream.local().map(End::from),
             tls: login.stream.tls_facts(),
-            replication: login.startup.replication,
+            replication: login.who.startup.replication,
             connected: Moment::now(),
             connected_at: SystemTime::now(),
         }

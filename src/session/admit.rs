@@ -18,7 +18,7 @@ use super::closed;
 use super::end::End;
 use super::handle::{Membership, Sessions};
 use super::lint::{Findings, Linted};
-use super::login::Login;
+use super::login::{Introduction, Login};
 use super::patience::Patience;
 use super::pools::HostedPools;
 use super::relay::{Parts, Relay};
@@ -41,10 +41,10 @@ use crate::wire::startup::{Replication, Startup as StartupPacket};
 /// Distinct sets of startup parameters remembered per process; past that, the oldest knowledge is thrown away.
 const KNOWN_STARTUPS_MAX: usize = 4096;
 
-/// Room for a greeting, so that it need not grow, in bytes. It goes with the greeting.
-const GREETING_BYTES: usize = 1000;
-/// BackendKeyData with a long key, and ReadyForQuery, in bytes.
-const TAIL_BYTES: usize = 64;
+/// What a server reports about itself takes about so much, in bytes.
+const STATUSES_BYTES: usize = 512;
+/// The minor version of the protocol from which on cancel keys may have more than four bytes.
+const LONG_KEYS_SINCE: u16 = 2;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ pub struct House {
 #[derive(Debug, Default)]
 pub struct KnownStartups(Mutex<HashMap<Asked, Accepted, RandomState>>);
 
-/// Of which pool, in which of its generations, and what.
-type Asked = (Arc<PoolKey>, u64, StartupKey);
+/// In which generation, whose number no other pool's has, and what.
+type Asked = (u64, StartupKey);
 
 #[derive(Clone, Debug)]
 struct Accepted {
@@ -82,15 +82,15 @@ impl Accepted {
 
 impl KnownStartups {
     fn get(&self, pool: &Pool, asked: &StartupKey) -> Option<Accepted> {
-        self.0.lock().get(&(Arc::clone(&pool.key), pool.generation_number(), Arc::clone(asked))).cloned()
+        self.0.lock().get(&(pool.generation_number(), Arc::clone(asked))).cloned()
     }
 
-    fn learn(&self, pool: &Pool, generation: u64, asked: &StartupKey, accepted: Accepted) {
+    fn learn(&self, generation: u64, asked: &StartupKey, accepted: Accepted) {
         let mut known = self.0.lock();
         if known.len() >= KNOWN_STARTUPS_MAX {
             known.clear();
         }
-        known.insert((Arc::clone(&pool.key), generation, Arc::clone(asked)), accepted);
+        known.insert((generation, Arc::clone(asked)), accepted);
     }
 }
 
@@ -98,21 +98,23 @@ impl KnownStartups {
 pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) -> Result<Relay, End> {
     let settings = house.settings.get();
     if settings.startup_parameters == StartupParameters::Dropped {
-        drop_parameters(&mut login.startup, mode);
+        login.who = Arc::new(without_parameters(&login.who, mode));
     }
-    let key = PoolKey { project: login.project.name.clone(), database: login.database.clone(), user: login.user.clone(), mode };
-    if house.registry.is_disabled(&key) {
-        let error = closed_to_clients(&key);
+    let who = Arc::clone(&login.who);
+    let key = who.pool(mode);
+    if house.registry.is_disabled(key) {
+        let error = closed_to_clients(key);
         super::tally::refused(house.registry.telemetry(), &error);
         Box::pin(super::farewell::turn_away(*login, &error, &settings)).await;
         return Err(End::Refused(error));
     }
-    let counted = house.pools.enter(&key, &login.startup, &settings);
-    let pool = match house.registry.pool(key, &login.project, login.credential.clone()) {
+    let counted = house.pools.enter(key, &who.startup, &settings);
+    let edition = house.registry.edition();
+    let pool = match house.registry.pool(key, &who.route.project, &login.credential) {
         Ok(pool) => pool,
         Err(why) => return Err(Box::pin(turn_back(*login, &why, house, &settings)).await),
     };
-    let has_long_key = login.protocol_minor >= 2;
+    let has_long_key = who.startup.minor() >= LONG_KEYS_SINCE;
     let about = About::client(&login, &pool);
     let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key, &about);
     let membership = Membership::new(house, handle, Arc::clone(&pool));
@@ -125,19 +127,17 @@ pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) ->
         has_long_key,
         early: login.early,
     };
-    let out = arrival.out.buffer();
-    out.reserve(GREETING_BYTES);
-    out.extend_from_slice(&login.greeting);
+    *arrival.out.buffer() = login.greeting.into();
     // Whoever was entered before a reload ended his like has been told; whoever was after that sees it here.
-    let checked = house.registry.check(&pool.key.project);
+    let checked = house.registry.check_again(edition, &pool.key.project);
     let checked = checked.map_err(|why| closed::to_new(&why, &pool.key.project, &arrival.settings));
     let admitted = match checked.and(counted) {
         Err(error) => Err(End::Refused(error)),
         Ok(count) => {
             arrival.membership.count(count);
             match mode {
-                PoolMode::Session => Box::pin(arrival.admit_to_session(&login.startup, house)).await,
-                PoolMode::Transaction => arrival.admit_to_transactions(&login.startup, house).await,
+                PoolMode::Session => Box::pin(arrival.admit_to_session(&who.startup, house)).await,
+                PoolMode::Transaction => arrival.admit_to_transactions(&who, house).await,
             }
         }
     };
@@ -158,7 +158,7 @@ pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) ->
 
 /// A reload came between its login and its admission.
 async fn turn_back(login: Login, why: &Unavailable, house: &House, settings: &Settings) -> End {
-    let error = closed::to_new(why, &login.project.name, settings);
+    let error = closed::to_new(why, &login.who.route.project.name, settings);
     let code = error.code.as_str();
     house.registry.telemetry().errors.count(fault_of(code), code.as_bytes());
     super::farewell::turn_away(login, &error, settings).await;
@@ -213,20 +213,20 @@ impl Arriving {
         Ok(Admitted { side, startup, server: Some(server) })
     }
 
-    async fn admit_to_transactions(&mut self, packet: &StartupPacket, house: &House) -> Result<Admitted, End> {
-        if packet.replication != Replication::Off {
+    async fn admit_to_transactions(&mut self, who: &Introduction, house: &House) -> Result<Admitted, End> {
+        if who.startup.replication != Replication::Off {
             let error = PgError::fatal(SqlState::FEATURE_NOT_SUPPORTED, "replication needs a server connection of its own")
                 .with_hint("Connect to the session port.");
             return Err(End::Refused(error));
         }
-        let asked = settings_asked(packet);
-        let accepted = match (self.pool.greeting(), house.startups.get(&self.pool, &asked)) {
+        let asked = &who.asked;
+        let accepted = match (self.pool.greeting(), house.startups.get(&self.pool, asked)) {
             (Some(_), Some(accepted)) => accepted,
             (Some(params), None) if asked.is_empty() => {
                 let settings = self.pool.catalog.startup(Vec::new(), &params);
                 Accepted::new(params, settings)
             }
-            _ => Box::pin(self.ask_server(&asked, house)).await?,
+            _ => Box::pin(self.ask_server(asked, house)).await?,
         };
         if self.settings.home_servers {
             Box::pin(self.find_home(house)).await?;
@@ -268,7 +268,7 @@ impl Arriving {
         match server.drain(&mut side).await {
             Ok(()) if server.side.status() == Status::Idle => {
                 let accepted = Accepted::new(Arc::clone(&side.params), settings);
-                house.startups.learn(&self.pool, server.generation_number(), asked, accepted.clone());
+                house.startups.learn(server.generation_number(), asked, accepted.clone());
                 self.pool.release(server);
                 Ok(accepted)
             }
@@ -356,12 +356,10 @@ impl Arriving {
     /// AuthenticationOk is there already; the rest of the greeting, to leave in one write (trap 56).
     fn greet(&mut self, statuses: &[u8]) {
         let handle = self.membership.handle();
-        let mut tail = bytes::BytesMut::with_capacity(TAIL_BYTES);
-        reply::backend_key_data(&mut tail, handle.pid.cast_signed(), handle.key());
-        reply::ready_for_query(&mut tail, reply::TransactionStatus::Idle);
         let out = self.out.buffer();
         out.extend_from_slice(statuses);
-        out.extend_from_slice(&tail);
+        reply::backend_key_data(out, handle.pid.cast_signed(), handle.key());
+        reply::ready_for_query(out, reply::TransactionStatus::Idle);
     }
 
     fn lint(&mut self, side: &ClientSide, house: &House) {
@@ -388,7 +386,7 @@ impl Arriving {
 }
 
 fn statuses(params: &Params) -> Vec<u8> {
-    let mut out = Vec::with_capacity(GREETING_BYTES);
+    let mut out = Vec::with_capacity(STATUSES_BYTES);
     params.iter().for_each(|(name, value)| params::write_status(name, value, &mut out));
     out
 }
@@ -449,12 +447,14 @@ fn escape(value: &str) -> String {
 }
 
 /// What the hosted pooler takes no notice of.
-fn drop_parameters(packet: &mut StartupPacket, mode: PoolMode) {
+fn without_parameters(who: &Introduction, mode: PoolMode) -> Introduction {
     let stays = |name: &str| {
         name.eq_ignore_ascii_case("search_path") || (mode == PoolMode::Session && name.eq_ignore_ascii_case("application_name"))
     };
+    let mut packet = who.startup.clone();
     packet.parameters.retain(|(name, _)| stays(name));
     packet.options.settings.retain(|(name, _)| stays(name));
+    Introduction::new(packet, who.route.clone())
 }
 
 /// In PostgreSQL's words for `ALLOW_CONNECTIONS false`.
@@ -471,12 +471,6 @@ fn too_many_sessions(pool_size: usize, texts: ErrorTexts) -> PgError {
             .with_detail(format!("All {pool_size} server connections of the pool belong to clients in session mode."))
             .with_hint("Close clients that are not needed, use the transaction port, or raise limits.pool_size."),
     }
-}
-
-/// The settings a startup packet asks for; `options` first, as PostgreSQL applies them.
-fn settings_asked(packet: &StartupPacket) -> StartupKey {
-    let pairs = packet.options.settings.iter().chain(&packet.parameters);
-    pairs.cloned().collect()
 }
 
 /// The reported parameters with what was asked for in place, and all that was asked for, each name once.

@@ -49,8 +49,6 @@ pub struct Session<C> {
 enum Stage {
     /// It says who it is, and has room for a TLS handshake and a SCRAM exchange, which go with this.
     Arriving(Pin<Box<dyn Future<Output = Option<Relay>> + Send>>),
-    /// Its greeting has not been sent.
-    New(Relay),
     Relaying(Relay),
     Leaving(Pin<Box<dyn Future<Output = ()> + Send>>),
     Over,
@@ -71,11 +69,14 @@ impl<C: Unpin> Future for Session<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Stage::Arriving(login) = &mut this.stage {
-            // ## Arriving => (New | Over)
-            this.stage = ready!(login.as_mut().poll(cx)).map_or(Stage::Over, Stage::New);
-        }
-        let begun = this.stage.begin(cx);
+        let begun = match &mut this.stage {
+            Stage::Arriving(login) => {
+                // ## Arriving => (Relaying | Over)
+                this.stage = ready!(login.as_mut().poll(cx)).map_or(Stage::Over, Stage::Relaying);
+                this.stage.begin(cx)
+            }
+            _ => Ok(()),
+        };
         if let Stage::Relaying(relay) = &mut this.stage {
             let end = match begun {
                 Ok(()) => ready!(relay.poll(cx)),
@@ -88,21 +89,14 @@ impl<C: Unpin> Future for Session<C> {
         }
         match &mut this.stage {
             Stage::Leaving(leaving) => leaving.as_mut().poll(cx),
-            Stage::Arriving(_) | Stage::New(_) | Stage::Relaying(_) | Stage::Over => Poll::Ready(()),
+            Stage::Arriving(_) | Stage::Relaying(_) | Stage::Over => Poll::Ready(()),
         }
     }
 }
 
 impl Stage {
-    /// ## New => Relaying
-    #[inline]
+    /// Sends the greeting.
     fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if !matches!(self, Self::New(_)) {
-            return Ok(());
-        }
-        if let Self::New(relay) = std::mem::replace(self, Self::Over) {
-            *self = Self::Relaying(relay);
-        }
         match self {
             Self::Relaying(relay) => relay.begin_with(cx),
             _ => Ok(()),

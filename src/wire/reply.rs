@@ -1,15 +1,20 @@
-//! Messages of low rate that Sidepool itself sends to clients, written with pgwire's structs.
+//! Messages of low rate that Sidepool itself sends to clients, written with pgwire's structs; and those few that every client
+//! is sent at its login, which are short and written as they are.
 //!
 //! Each is appended whole or not at all: pgwire writes the tag before it notices that a message is too long.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use pgwire::messages::Message;
-use pgwire::messages::response::{ErrorResponse, NoticeResponse, ReadyForQuery};
-use pgwire::messages::startup::{self as pg, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
+use pgwire::messages::startup::{self as pg, NegotiateProtocolVersion, ParameterStatus};
 
 use crate::error::{PgError, Severity};
 use crate::wire::authentication::Authentication;
-use crate::wire::startup::{MAJOR, Startup};
+use crate::wire::startup::{CANCEL_KEY_BYTES, MAJOR, Startup};
+use crate::wire::tag;
+
+const LENGTH_BYTES: usize = 4;
+const PID_BYTES: usize = 4;
 
 /// The byte of a ReadyForQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +27,10 @@ pub enum TransactionStatus {
 /// `false` where the request is of a kind that Sidepool never makes ([`Authentication::Other`]) or too long.
 pub fn authentication(out: &mut BytesMut, request: &Authentication<'_>) -> bool {
     let message = match request {
-        Authentication::Ok => pg::Authentication::Ok,
+        Authentication::Ok => {
+            out.extend_from_slice(b"R\0\0\0\x08\0\0\0\0");
+            return true;
+        }
         Authentication::CleartextPassword => pg::Authentication::CleartextPassword,
         Authentication::Md5Password(salt) => pg::Authentication::MD5Password(salt.to_vec()),
         Authentication::Sasl(names) => pg::Authentication::SASL(names.iter().map(|name| clean(name)).collect()),
@@ -39,18 +47,23 @@ pub fn parameter_status(out: &mut BytesMut, name: &str, value: &str) -> bool {
 }
 
 /// `false` for a key that has not 4 to 256 bytes. Before protocol 3.2 clients expect exactly four.
-pub fn backend_key_data(out: &mut BytesMut, pid: i32, key: &[u8]) -> bool {
-    append(out, &BackendKeyData::new(pid, SecretKey::Bytes(Bytes::copy_from_slice(key))))
+pub fn backend_key_data(out: &mut impl BufMut, pid: i32, key: &[u8]) -> bool {
+    let length = u32::try_from(LENGTH_BYTES + PID_BYTES + key.len()).ok().filter(|_| CANCEL_KEY_BYTES.contains(&key.len()));
+    let Some(length) = length else { return false };
+    out.put_u8(tag::server::BACKEND_KEY_DATA);
+    out.put_u32(length);
+    out.put_i32(pid);
+    out.put_slice(key);
+    true
 }
 
-pub fn ready_for_query(out: &mut BytesMut, status: TransactionStatus) {
-    use pgwire::messages::response::TransactionStatus as Pg;
+pub fn ready_for_query(out: &mut impl BufMut, status: TransactionStatus) {
     let status = match status {
-        TransactionStatus::Idle => Pg::Idle,
-        TransactionStatus::Open => Pg::Transaction,
-        TransactionStatus::Failed => Pg::Error,
+        TransactionStatus::Idle => b'I',
+        TransactionStatus::Open => b'T',
+        TransactionStatus::Failed => b'E',
     };
-    append(out, &ReadyForQuery::new(status));
+    out.put_slice(&[tag::server::READY_FOR_QUERY, 0, 0, 0, 5, status]);
 }
 
 /// What a client that asked for more than we speak is owed: the version agreed on, whole as PostgreSQL sends it, and

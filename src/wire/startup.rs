@@ -77,6 +77,12 @@ pub fn frame_bytes(head: [u8; HEAD_BYTES]) -> Result<usize, PgError> {
     Ok(length)
 }
 
+/// Whether it is a StartupMessage, of whatever version, and no request.
+pub fn is_startup(head: [u8; HEAD_BYTES]) -> bool {
+    let [_, _, _, _, code @ ..] = head;
+    !matches!(u32::from_be_bytes(code), SSL_CODE | GSS_CODE | CANCEL_CODE)
+}
+
 impl FirstPacket {
     /// Reads one whole packet, head included.
     ///

@@ -19,6 +19,7 @@ pub mod client {
 
 /// From a server.
 pub mod server {
+    pub const BACKEND_KEY_DATA: u8 = b'K';
     pub const BIND_COMPLETE: u8 = b'2';
     pub const CLOSE_COMPLETE: u8 = b'3';
     pub const COMMAND_COMPLETE: u8 = b'C';

@@ -136,7 +136,7 @@ impl Bed {
 fn pool_of(registry: &Registry, project: &Arc<Project>, user: &str) -> Arc<Pool> {
     let (user, database) = (user.to_owned(), "test".to_owned());
     let key = PoolKey { project: project.name.clone(), database, user, mode: PoolMode::Transaction };
-    registry.pool(key, project, Credential::None).unwrap()
+    registry.pool(&key, project, &Credential::None).unwrap()
 }
 
 /// What listens in the place of PostgreSQL.

@@ -20,10 +20,11 @@ use crate::session::login::{Caller, Stop, send};
 use crate::wire::authentication::Authentication;
 use crate::wire::password::{AUTH_BODY_BYTES_MAX, SaslInitialResponse};
 use crate::wire::reply;
+use crate::wire::startup::Startup;
 
 const HEADER_BYTES: usize = 5;
-/// AuthenticationOk and what may stand before it, in bytes.
-const OUT_BYTES: usize = 64;
+/// Room for a greeting, so that it need not grow, in bytes. It goes with the greeting.
+const GREETING_BYTES: usize = 1000;
 
 /// One authentication; what was not sent yet goes with what follows.
 pub(super) struct Exchange<'a> {
@@ -37,9 +38,9 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// A version is negotiated once, and first.
-    pub(super) fn begin(caller: &'a mut Caller, texts: ErrorTexts) -> Self {
-        let Caller { stream, startup, inbox } = caller;
-        let mut out = BytesMut::with_capacity(OUT_BYTES);
+    pub(super) fn begin(caller: &'a mut Caller, startup: &'a Startup, texts: ErrorTexts) -> Self {
+        let Caller { stream, inbox, .. } = caller;
+        let mut out = BytesMut::with_capacity(GREETING_BYTES);
         if startup.wants_negotiation() {
             reply::negotiate_protocol_version(&mut out, startup);
         }

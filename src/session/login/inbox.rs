@@ -1,9 +1,13 @@
 //! What a client sends while it logs in.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::net::stream::Stream;
 
 /// Asked for at once, in bytes. Nearly every message of a login is shorter, and takes one read; and a read that is not filled
 /// by what was there need not be followed by one that finds nothing.
@@ -25,16 +29,28 @@ impl Inbox {
     ///
     /// # Errors
     /// `UnexpectedEof` where the client goes before.
-    pub(super) async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<()> {
+    pub(super) async fn fill(&mut self, stream: &mut Stream, length: usize) -> io::Result<()> {
+        if self.0.len() >= length {
+            return Ok(());
+        }
+        poll_fn(|cx| self.poll_fill(stream, length, cx)).await
+    }
+
+    /// Read to the stack: whoever says nothing has no memory here, and who does as much as is said.
+    fn poll_fill(&mut self, stream: &mut Stream, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.0.len() < length {
-            if self.0.capacity() == self.0.len() {
-                self.0.reserve(ROOM_BYTES);
-            }
-            if stream.read_buf(&mut *self.0).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            let mut room = [MaybeUninit::uninit(); ROOM_BYTES];
+            let count = {
+                let received = ready!(stream.poll_recv(cx, &mut room))?;
+                self.0.extend_from_slice(received.bytes());
+                received.bytes().len()
+            };
+            room[..count].zeroize();
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// The first bytes have been looked at.
@@ -52,12 +68,19 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
 
     use super::*;
+    use crate::net::socket::Socket;
+
+    fn pair() -> (UnixStream, Stream) {
+        let (client, ours) = UnixStream::pair().unwrap();
+        (client, Stream::Plain(Socket::unix(ours.into_std().unwrap()).unwrap()))
+    }
 
     #[tokio::test]
     async fn what_came_too_early_is_kept_for_later() {
-        let (mut client, mut stream) = tokio::io::duplex(4 * ROOM_BYTES);
+        let (mut client, mut stream) = pair();
         client.write_all(b"onetwothree").await.unwrap();
         let mut inbox = Inbox::default();
         inbox.fill(&mut stream, 3).await.unwrap();
@@ -70,9 +93,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_message_is_waited_for_and_no_room_is_made_for_what_does_not_come() {
-        let (mut client, mut stream) = tokio::io::duplex(4 * ROOM_BYTES);
-        client.write_all(&[7; 3 * ROOM_BYTES]).await.unwrap();
+        let (mut client, mut stream) = pair();
         let mut inbox = Inbox::default();
+        assert!(poll_fn(|cx| Poll::Ready(inbox.poll_fill(&mut stream, 1 << 30, cx).is_pending())).await);
+        assert_eq!(inbox.0.capacity(), 0, "nothing has been said");
+        client.write_all(&[7; 3 * ROOM_BYTES]).await.unwrap();
         inbox.fill(&mut stream, 3 * ROOM_BYTES).await.unwrap();
         assert_eq!(inbox.bytes(), [7; 3 * ROOM_BYTES]);
         drop(client);

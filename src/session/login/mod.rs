@@ -8,21 +8,25 @@ mod exchange;
 mod guard;
 mod inbox;
 mod inquiry;
+mod introduction;
 mod known;
 mod negotiate;
 mod prove;
 mod route;
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Sleep;
 
 use crate::auth::key_cache::KeyCache;
 use crate::auth::process_secret::ProcessSecret;
-use crate::config::{ErrorTexts, Project, Settings};
+use crate::config::{ErrorTexts, Settings};
 use crate::error::hosted::Hosted;
 use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::Socket;
@@ -32,18 +36,22 @@ use crate::pool::Unavailable;
 use crate::session::closed;
 use crate::upstream::Credential;
 use crate::wire::reply;
-use crate::wire::startup::{CancelRequest, Startup};
+use crate::wire::startup::CancelRequest;
 
 pub use guard::Guard;
 pub use inquiry::Inquiries;
+pub use introduction::{Introduction, Introductions};
 
 use inbox::Inbox;
+use introduction::{Introduced, introduce};
 use negotiate::Opening;
 use prove::Proof;
 pub use route::CONSOLE_DATABASES;
-use route::{Destination, Route, To};
+pub use route::Route;
+use route::To;
 
-/// What every login is done with. A reload makes another one, with the same `secret`, `keys` and `guard`.
+/// What every login is done with. A reload makes another one, with the same `secret`, `keys` and `guard`, and without
+/// `introductions`.
 #[derive(Clone, Debug)]
 pub struct LoginContext {
     pub settings: Arc<Settings>,
@@ -53,6 +61,8 @@ pub struct LoginContext {
     pub keys: Arc<KeyCache>,
     pub inquiries: Arc<Inquiries>,
     pub guard: Arc<Guard>,
+    /// Of these settings.
+    pub introductions: Arc<Introductions>,
 }
 
 /// What became of a connection.
@@ -74,15 +84,9 @@ pub enum Arrival {
 #[derive(Debug)]
 pub struct Login {
     pub stream: Stream,
-    pub startup: Startup,
-    pub project: Arc<Project>,
-    /// Without the project.
-    pub user: String,
-    pub database: String,
+    pub who: Arc<Introduction>,
     /// What logs in to the upstream as this user.
     pub credential: Credential,
-    /// 0 to 2; from 2 on cancel keys may have more than four bytes.
-    pub protocol_minor: u16,
     /// What it sent before it was let in.
     pub early: Vec<u8>,
     /// Ends with AuthenticationOk and goes out first: parameters, key and ReadyForQuery are to be appended, so that all
@@ -94,8 +98,9 @@ pub struct Login {
 #[derive(Debug)]
 struct Caller {
     stream: Stream,
-    startup: Startup,
+    /// Begins with its startup packet.
     inbox: Inbox,
+    packet_bytes: usize,
 }
 
 /// A client that was not let in. It has been told, and it has been logged.
@@ -119,55 +124,66 @@ pub async fn greet(socket: Socket, context: &LoginContext) -> Result<Arrival, Fa
 }
 
 async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
-    let deadline = tokio::time::Instant::now() + context.settings.timeouts.client_login;
+    // One clock for both parts: it is wound when there is something to wait for.
+    let mut late = pin!(tokio::time::sleep(context.settings.timeouts.client_login));
     let opening = pin!(negotiate::open(socket, context.tls.as_deref(), &context.settings));
-    let Ok(opening) = tokio::time::timeout_at(deadline, opening).await else { return Ok(Arrival::Late) };
+    let Some(opening) = before(late.as_mut(), opening).await else { return Ok(Arrival::Late) };
     let mut caller = match opening? {
         Opening::Gone => return Ok(Arrival::Gone),
         Opening::Cancel(request, stream) => return Ok(Arrival::Cancel(request, stream)),
         Opening::Startup(caller) => caller,
     };
-    let proven = tokio::time::timeout_at(deadline, pin!(find_out(&mut caller, context))).await;
-    let Caller { stream, startup, inbox } = *caller;
-    let Ok(proven) = proven else {
-        let told = refuse(stream, too_slow(context.settings.error_texts));
-        // Whoever does not read it either has had time enough.
-        let _ = tokio::time::timeout(context.settings.timeouts.recovery, told).await;
-        return Ok(Arrival::Late);
-    };
+    let proven = before(late.as_mut(), pin!(find_out(&mut caller, context))).await;
+    let Caller { stream, inbox, .. } = caller;
     match proven {
-        Ok((route, proof)) => {
-            let login = Box::new(Login {
-                stream,
-                protocol_minor: startup.minor(),
-                startup,
-                project: route.project,
-                user: route.user,
-                database: route.database,
-                credential: proof.credential,
-                early: inbox.rest(),
-                greeting: proof.greeting,
-            });
-            Ok(match route.to {
+        Some(Ok((who, proof))) => {
+            let to = who.route.to;
+            let Proof { credential, greeting } = proof;
+            let login = Box::new(Login { stream, who, credential, early: inbox.rest(), greeting });
+            Ok(match to {
                 To::Upstream => Arrival::Client(login),
                 To::Console => Arrival::Console(login),
             })
         }
-        Err(Stop::Gone) => Ok(Arrival::Gone),
-        Err(Stop::Lost(error)) => Err(Failure::lost(&error)),
-        Err(Stop::Refused(error) | Stop::Unproven(error)) => Err(refuse(stream, error).await),
+        Some(Err(stop)) => Box::pin(stopped(stream, stop)).await,
+        None => {
+            let told = Box::pin(refuse(stream, too_slow(context.settings.error_texts)));
+            // Whoever does not read it either has had time enough.
+            let _ = tokio::time::timeout(context.settings.timeouts.recovery, told).await;
+            Ok(Arrival::Late)
+        }
     }
 }
 
+async fn stopped(stream: Stream, stop: Stop) -> Result<Arrival, Failure> {
+    match stop {
+        Stop::Gone => Ok(Arrival::Gone),
+        Stop::Lost(error) => Err(Failure::lost(&error)),
+        Stop::Refused(error) | Stop::Unproven(error) => Err(refuse(stream, error).await),
+    }
+}
+
+/// `None` where it is `late` before the work is done.
+async fn before<F: Future>(mut late: Pin<&mut Sleep>, mut work: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
 /// Where it goes, and that it may.
-async fn find_out(caller: &mut Caller, context: &LoginContext) -> Result<(Route, Proof), Stop> {
-    match route::route(&context.settings, &caller.startup, caller.stream.server_name())? {
-        Destination::Project(route) => {
-            check_enabled(&route, &caller.stream, context)?;
-            let proof = prove::prove(caller, context, &route).await?;
-            Ok((route, proof))
+async fn find_out(caller: &mut Caller, context: &LoginContext) -> Result<(Arc<Introduction>, Proof), Stop> {
+    let packet = caller.inbox.bytes().get(..caller.packet_bytes).unwrap_or_default();
+    let introduced = introduce(packet, &caller.stream, context)?;
+    caller.inbox.take(caller.packet_bytes);
+    match introduced {
+        Introduced::To(who) => {
+            check_enabled(&who.route, &caller.stream, context)?;
+            let proof = prove::prove(caller, context, &who).await?;
+            Ok((who, proof))
         }
-        Destination::Nowhere(stray) => Err(Box::pin(prove::turn_away(caller, context, &stray)).await),
+        Introduced::Nowhere(startup, stray) => Err(Box::pin(prove::turn_away(caller, context, &startup, &stray)).await),
     }
 }
 

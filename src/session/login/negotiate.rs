@@ -5,7 +5,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::config::{ErrorTexts, Settings};
 use crate::error::hosted::{BadStartup, Hosted};
@@ -15,7 +15,7 @@ use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
 use crate::session::login::inbox::Inbox;
 use crate::session::login::{Caller, Failure, Stop, refuse};
-use crate::wire::startup::{CancelRequest, FirstPacket, HEAD_BYTES, frame_bytes};
+use crate::wire::startup::{CancelRequest, FirstPacket, HEAD_BYTES, frame_bytes, is_startup};
 
 /// The content type of a TLS handshake record. No untagged packet begins with it: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -23,7 +23,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) enum Opening {
     Gone,
     Cancel(CancelRequest, Box<Stream>),
-    Startup(Box<Caller>),
+    Startup(Caller),
 }
 
 impl Opening {
@@ -45,36 +45,34 @@ enum Asked {
 enum Hello {
     /// It begins in the inbox.
     DirectTls,
-    Packet(FirstPacket),
+    /// It is in the inbox, and has so many bytes.
+    Startup(usize),
+    Request(FirstPacket),
 }
 
-pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
-    let (mut asked, mut inbox) = (Asked::Nothing, Inbox::default());
+pub(super) async fn open(socket: Socket, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
+    let (mut asked, mut inbox, mut stream) = (Asked::Nothing, Inbox::default(), Stream::Plain(socket));
     // Ends: whatever does not return leaves less to be asked.
     loop {
-        let packet = match hello(&mut socket, &mut inbox, settings).await {
-            Ok(Hello::Packet(packet)) => packet,
-            Ok(Hello::DirectTls) if asked == Asked::Nothing => return Box::pin(direct(socket, inbox, tls, settings)).await,
-            Ok(Hello::DirectTls) => return stopped(Stream::Plain(socket), not_a_packet().into()).await,
-            Err(stop) => return stopped(Stream::Plain(socket), stop).await,
+        let request = match hello(&mut stream, &mut inbox, settings).await {
+            Ok(Hello::Startup(packet_bytes)) => return Ok(Opening::Startup(Caller { stream, inbox, packet_bytes })),
+            Ok(Hello::Request(request)) => request,
+            Ok(Hello::DirectTls) if asked == Asked::Nothing => return Box::pin(direct(stream, inbox, tls, settings)).await,
+            Ok(Hello::DirectTls) => return Box::pin(stopped(stream, not_a_packet().into())).await,
+            Err(stop) => return Box::pin(stopped(stream, stop)).await,
         };
-        asked = match (packet, tls, asked) {
-            (FirstPacket::Startup(startup), ..) => {
-                return Ok(Opening::Startup(Box::new(Caller { stream: Stream::Plain(socket), startup, inbox })));
-            }
-            (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, Stream::Plain(socket))),
+        asked = match (request, tls, asked) {
+            (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, stream)),
             (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => {
-                return Box::pin(upgrade(socket, inbox, tls, settings)).await;
+                return Box::pin(upgrade(stream, inbox, tls, settings)).await;
             }
             // ## Nothing => (Ssl), Gss => (Both)
-            (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut socket, Asked::Ssl).await?,
-            (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut socket, Asked::Both).await?,
+            (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut stream, Asked::Ssl).await?,
+            (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut stream, Asked::Both).await?,
             // ## Nothing => (Gss), Ssl => (Both)
-            (FirstPacket::Gss, _, Asked::Nothing) => deny(&mut socket, Asked::Gss).await?,
-            (FirstPacket::Gss, _, Asked::Ssl) => deny(&mut socket, Asked::Both).await?,
-            (again @ (FirstPacket::Ssl | FirstPacket::Gss), ..) => {
-                return stopped(Stream::Plain(socket), not_again(&again).into()).await;
-            }
+            (FirstPacket::Gss, _, Asked::Nothing) => deny(&mut stream, Asked::Gss).await?,
+            (FirstPacket::Gss, _, Asked::Ssl) => deny(&mut stream, Asked::Both).await?,
+            (again, ..) => return Box::pin(stopped(stream, not_again(&again).into())).await,
         };
     }
 }
@@ -83,15 +81,15 @@ pub(super) async fn open(mut socket: Socket, tls: Option<&ServerTls>, settings: 
 async fn secured(mut stream: Stream, settings: &Settings) -> Result<Opening, Failure> {
     let mut inbox = Inbox::default();
     match hello(&mut stream, &mut inbox, settings).await {
-        Ok(Hello::Packet(FirstPacket::Startup(startup))) => Ok(Opening::Startup(Box::new(Caller { stream, startup, inbox }))),
-        Ok(Hello::Packet(FirstPacket::Cancel(request))) => Ok(Opening::cancel(request, stream)),
-        Ok(Hello::Packet(again)) => stopped(stream, not_again(&again).into()).await,
+        Ok(Hello::Startup(packet_bytes)) => Ok(Opening::Startup(Caller { stream, inbox, packet_bytes })),
+        Ok(Hello::Request(FirstPacket::Cancel(request))) => Ok(Opening::cancel(request, stream)),
+        Ok(Hello::Request(again)) => stopped(stream, not_again(&again).into()).await,
         Ok(Hello::DirectTls) => stopped(stream, not_a_packet().into()).await,
         Err(stop) => stopped(stream, stop).await,
     }
 }
 
-async fn hello(stream: &mut (impl AsyncRead + Unpin), inbox: &mut Inbox, settings: &Settings) -> Result<Hello, Stop> {
+async fn hello(stream: &mut Stream, inbox: &mut Inbox, settings: &Settings) -> Result<Hello, Stop> {
     if let Err(error) = inbox.fill(stream, HEAD_BYTES).await {
         return Err(if inbox.bytes().is_empty() { error.into() } else { incomplete() });
     }
@@ -101,10 +99,13 @@ async fn hello(stream: &mut (impl AsyncRead + Unpin), inbox: &mut Inbox, setting
     }
     let length = length_of(head, settings)?;
     inbox.fill(stream, length).await.map_err(|_| incomplete())?;
-    let frame = inbox.bytes().get(..length).ok_or_else(incomplete)?;
-    let packet = FirstPacket::parse(frame).map_err(|error| in_words(error, settings.error_texts))?;
+    if is_startup(head) {
+        return Ok(Hello::Startup(length));
+    }
+    let packet = inbox.bytes().get(..length).ok_or_else(incomplete)?;
+    let request = FirstPacket::parse(packet).map_err(|error| in_words(error, settings.error_texts))?;
     inbox.take(length);
-    Ok(Hello::Packet(packet))
+    Ok(Hello::Request(request))
 }
 
 /// # Errors
@@ -120,7 +121,7 @@ fn length_of(head: [u8; HEAD_BYTES], settings: &Settings) -> Result<usize, PgErr
 }
 
 /// The hosted pooler knows two ways in which a startup packet can be wrong, and takes no notice of its version.
-fn in_words(error: PgError, texts: ErrorTexts) -> PgError {
+pub(super) fn in_words(error: PgError, texts: ErrorTexts) -> PgError {
     match error.code {
         SqlState::PROTOCOL_VIOLATION => texts.choose(Hosted::Startup(BadStartup::Payload), || error),
         SqlState::INVALID_AUTHORIZATION => texts.choose(Hosted::Startup(BadStartup::NoUser), || error),
@@ -136,27 +137,29 @@ async fn stopped(stream: Stream, stop: Stop) -> Result<Opening, Failure> {
     }
 }
 
-async fn upgrade(mut socket: Socket, inbox: Inbox, tls: &ServerTls, settings: &Settings) -> Result<Opening, Failure> {
-    socket.write_all(b"S").await.map_err(|error| Failure::lost(&error))?;
+async fn upgrade(mut stream: Stream, inbox: Inbox, tls: &ServerTls, settings: &Settings) -> Result<Opening, Failure> {
+    stream.write_all(b"S").await.map_err(|error| Failure::lost(&error))?;
+    let socket = stream.into_plain().map_err(|error| Failure::lost(&error))?;
     match tls.accept(socket, inbox.bytes()).await {
         Ok(stream) => secured(stream, settings).await,
         Err(error) => tls_failed(error),
     }
 }
 
-async fn direct(socket: Socket, inbox: Inbox, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
+async fn direct(stream: Stream, inbox: Inbox, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
     let Some(tls) = tls else {
         let reason = "the client began with TLS, which is switched off (client_tls)".to_owned();
         return Err(Failure { fault: Fault::Client, reason, told: None });
     };
+    let socket = stream.into_plain().map_err(|error| Failure::lost(&error))?;
     match tls.accept_direct(socket, inbox.bytes()).await {
         Ok(stream) => secured(stream, settings).await,
         Err(error) => tls_failed(error),
     }
 }
 
-async fn deny(socket: &mut Socket, asked: Asked) -> Result<Asked, Failure> {
-    socket.write_all(b"N").await.map_err(|error| Failure::lost(&error))?;
+async fn deny(stream: &mut Stream, asked: Asked) -> Result<Asked, Failure> {
+    stream.write_all(b"N").await.map_err(|error| Failure::lost(&error))?;
     Ok(asked)
 }
 
@@ -173,7 +176,7 @@ fn incomplete() -> Stop {
     Stop::Refused(PgError::fatal(SqlState::PROTOCOL_VIOLATION, "incomplete startup packet"))
 }
 
-fn not_a_packet() -> PgError {
+pub(super) fn not_a_packet() -> PgError {
     PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid length of startup packet")
 }
 

@@ -18,12 +18,14 @@ use crate::net::stream::Stream;
 use crate::session::login::certificate::{self, Certified};
 use crate::session::login::exchange::Exchange;
 use crate::session::login::guard;
+use crate::session::login::introduction::Introduction;
 use crate::session::login::known::{Known, Why, known};
 use crate::session::login::route::{Route, Stray, To};
 use crate::session::login::{Caller, LoginContext, Stop};
 use crate::upstream::{ConnectError, Credential, Lookup, derive_keys};
 use crate::wire::authentication::Authentication;
 use crate::wire::reply;
+use crate::wire::startup::Startup;
 
 #[derive(Debug)]
 pub(super) struct Proof {
@@ -44,10 +46,11 @@ pub(super) enum Shown {
 }
 
 /// Lets a client in, or not. Failures are counted and told late where that is configured.
-pub(super) async fn prove(caller: &mut Caller, context: &LoginContext, route: &Route) -> Result<Proof, Stop> {
+pub(super) async fn prove(caller: &mut Caller, context: &LoginContext, who: &Introduction) -> Result<Proof, Stop> {
+    let route = &who.route;
     let (logins, project, peer) = (&route.project.logins, &route.project.name, caller.stream.peer());
     check_access(&caller.stream, context, logins, &route.user, project)?;
-    let proven = prove_user(caller, context, route).await;
+    let proven = prove_user(caller, context, who).await;
     match &proven {
         Ok(_) => context.guard.succeeded(logins, project, peer),
         Err(stop) if stop.is_failed_proof() => {
@@ -68,9 +71,9 @@ fn check_access(stream: &Stream, context: &LoginContext, logins: &Logins, user: 
 }
 
 /// For a project that does not exist: the same work, the same delay, the same counting, and never a way in.
-pub(super) async fn turn_away(caller: &mut Caller, context: &LoginContext, stray: &Stray) -> Stop {
+pub(super) async fn turn_away(caller: &mut Caller, context: &LoginContext, startup: &Startup, stray: &Stray) -> Stop {
     let (logins, peer) = (&context.settings.logins, caller.stream.peer());
-    match pretend(caller, context, stray).await {
+    match pretend(caller, context, startup, stray).await {
         Err(stop) if !stop.is_failed_proof() => return stop,
         Err(_) | Ok(()) => {}
     }
@@ -81,7 +84,7 @@ pub(super) async fn turn_away(caller: &mut Caller, context: &LoginContext, stray
 
 /// What a client of a project that exists would go through. The default project's upstream is asked for the user, whatever
 /// it says: the time that takes would show which projects there are.
-async fn pretend(caller: &mut Caller, context: &LoginContext, stray: &Stray) -> Result<(), Stop> {
+async fn pretend(caller: &mut Caller, context: &LoginContext, startup: &Startup, stray: &Stray) -> Result<(), Stop> {
     let (logins, peer) = (&context.settings.logins, caller.stream.peer());
     check_access(&caller.stream, context, logins, &stray.user, &stray.project)?;
     if context.settings.client_auth == ClientAuth::Trust {
@@ -91,7 +94,7 @@ async fn pretend(caller: &mut Caller, context: &LoginContext, stray: &Stray) -> 
     let somewhere = Route { project, user: stray.user.clone(), database: stray.user.clone(), to: To::Upstream };
     certificate::check(&caller.stream, &context.settings.client_tls, &somewhere)?;
     let known = if peer.is_local() { None } else { Some(known(context, &somewhere).await?) };
-    let mut exchange = Exchange::begin(caller, context.settings.error_texts);
+    let mut exchange = Exchange::begin(caller, startup, context.settings.error_texts);
     match known {
         Some(Known::AskUpstream) => exchange.password(&stray.user).await.map(drop),
         _ => {
@@ -101,24 +104,25 @@ async fn pretend(caller: &mut Caller, context: &LoginContext, stray: &Stray) -> 
     }
 }
 
-async fn prove_user(caller: &mut Caller, context: &LoginContext, route: &Route) -> Result<Proof, Stop> {
+async fn prove_user(caller: &mut Caller, context: &LoginContext, who: &Introduction) -> Result<Proof, Stop> {
+    let Introduction { route, startup, .. } = who;
     let certified = certificate::check(&caller.stream, &context.settings.client_tls, route)?;
     let is_local = caller.stream.peer().is_local();
     let shown;
     let mut exchange;
     match context.settings.client_auth {
         _ if certified == Certified::Instead && is_known(route) => {
-            exchange = Exchange::begin(caller, context.settings.error_texts);
+            exchange = Exchange::begin(caller, startup, context.settings.error_texts);
             shown = Shown::Nothing;
         }
         ClientAuth::Trust if !is_local => return Err(trust_is_local(&route.user).into()),
         ClientAuth::Trust => {
-            exchange = Exchange::begin(caller, context.settings.error_texts);
+            exchange = Exchange::begin(caller, startup, context.settings.error_texts);
             shown = Shown::Nothing;
         }
         ClientAuth::ScramSha256 => {
             let known = Box::pin(known(context, route)).await?;
-            exchange = Exchange::begin(caller, context.settings.error_texts);
+            exchange = Exchange::begin(caller, startup, context.settings.error_texts);
             shown = Box::pin(show(&mut exchange, context, route, known)).await?;
         }
     }

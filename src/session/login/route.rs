@@ -16,13 +16,14 @@ pub const CONSOLE_DATABASES: [&str; 2] = ["sidepool", "pgbouncer"];
 /// Projects that a hint lists.
 const LISTED_MAX: usize = 10;
 
-#[derive(Debug)]
-pub(super) struct Route {
-    pub(super) project: Arc<Project>,
+/// Where a client is led.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub project: Arc<Project>,
     /// Without the project.
-    pub(super) user: String,
+    pub user: String,
     /// For the console: the upstream's own, so that all that is asked upstream is asked about a database that exists.
-    pub(super) database: String,
+    pub database: String,
     pub(super) to: To,
 }
 

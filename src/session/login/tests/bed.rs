@@ -149,6 +149,7 @@ impl Bed {
             keys: Arc::new(KeyCache::new().unwrap()),
             inquiries: Arc::default(),
             guard: Arc::default(),
+            introductions: Arc::default(),
         };
         Self { context, certificates: tempfile::tempdir().unwrap() }
     }

@@ -46,7 +46,10 @@ fn gone(arrival: Result<Arrival, Failure>) {
 async fn the_upstreams_own_user_with_its_password() {
     let bed = Bed::new();
     let login = admitted(bed.login("postgres.abcdefgh", PASSWORD).await.0);
-    assert_eq!((login.project.name.as_str(), login.user.as_str(), login.database.as_str()), ("*", "postgres", "postgres"));
+    assert_eq!(
+        (login.who.route.project.name.as_str(), login.who.route.user.as_str(), login.who.route.database.as_str()),
+        ("*", "postgres", "postgres")
+    );
     assert_eq!(login.credential, Credential::Password(Password::new(PASSWORD)));
 }
 
@@ -321,12 +324,12 @@ async fn trap_52_and_54_a_version_is_negotiated_once_and_before_the_password_is_
     assert_eq!((negotiation.0, &negotiation.1[..]), (b'v', &b"\0\x03\0\x02\0\0\0\x01_pq_.x\0"[..]));
     let _signature = scram(&mut client, PASSWORD).await.expect("the next message is the offer, and no second negotiation");
     let login = admitted(greeting.await.unwrap());
-    assert_eq!((login.protocol_minor, login.greeting[0]), (2, b'R'));
+    assert_eq!((login.who.startup.minor(), login.greeting[0]), (2, b'R'));
 
     let (mut client, greeting) = bed.knock();
     client.write_all(&startup_packet(2, "user\0postgres\0")).await.unwrap();
     assert!(scram(&mut client, PASSWORD).await.is_ok());
-    assert_eq!(admitted(greeting.await.unwrap()).protocol_minor, 2);
+    assert_eq!(admitted(greeting.await.unwrap()).who.startup.minor(), 2);
 }
 
 #[tokio::test]
@@ -337,7 +340,7 @@ async fn trap_55_a_login_in_single_bytes() {
         client.write_all(&[byte]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    assert_eq!(admitted(greeting.await.unwrap()).startup.settings().collect::<Vec<_>>(), [("a", "b")]);
+    assert_eq!(admitted(greeting.await.unwrap()).who.startup.settings().collect::<Vec<_>>(), [("a", "b")]);
 }
 
 #[tokio::test]
@@ -426,5 +429,5 @@ async fn a_startup_packet_of_the_longest_kind() {
     let name = "x".repeat(10_004 - HEAD_BYTES - pairs.len() - 2);
     let (mut client, greeting) = bed.knock();
     client.write_all(&startup_packet(0, &format!("{pairs}{name}\0"))).await.unwrap();
-    assert_eq!(admitted(greeting.await.unwrap()).startup.parameters[0].1, name);
+    assert_eq!(admitted(greeting.await.unwrap()).who.startup.parameters[0].1, name);
 }

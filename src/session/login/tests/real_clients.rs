@@ -24,7 +24,7 @@ async fn serve(context: LoginContext, listener: TcpListener) -> Vec<String> {
             continue;
         }
         let mut login = admitted(arrival);
-        seen.push(format!("{}/{}/{}", login.project.name, login.user, login.database));
+        seen.push(format!("{}/{}/{}", login.who.route.project.name, login.who.route.user, login.who.route.database));
         reply::parameter_status(&mut login.greeting, "client_encoding", "UTF8");
         reply::backend_key_data(&mut login.greeting, 1, b"1234");
         reply::ready_for_query(&mut login.greeting, TransactionStatus::Idle);

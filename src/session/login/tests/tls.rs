@@ -60,7 +60,7 @@ async fn the_name_that_tls_was_asked_for_names_the_project() {
         client.write_all(&startup_packet(0, &format!("user\0{user}\0"))).await.unwrap();
         client.flush().await.unwrap();
         assert!(scram_bound(&mut client, PASSWORD, &OFFERED, Binding::No).await.is_ok());
-        assert_eq!(admitted(greeting.await.unwrap()).project.name, expected);
+        assert_eq!(admitted(greeting.await.unwrap()).who.route.project.name, expected);
     }
 }
 
