@@ -31,6 +31,16 @@ pub(super) struct Listener {
     pub socket: Acceptor,
 }
 
+impl Listener {
+    /// The address that whoever comes here came to, where it listens at one alone. To ask the system is a syscall for each client.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        match self.address {
+            Address::Tcp(address) => Some(address).filter(|address| !address.ip().is_unspecified()),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
 /// What was opened, and what is to be removed when it is closed.
 #[derive(Debug, Default)]
 pub(super) struct Listening {

@@ -23,16 +23,21 @@ pub struct About {
 }
 
 impl About {
-    pub(super) fn client(login: &Login, pool: &Pool) -> Arc<Self> {
-        Arc::new(Self::new(login, Arc::clone(&pool.key)))
+    /// `local` is known, or the system is asked for it.
+    pub(super) fn client(login: &Login, pool: &Pool, local: Option<SocketAddr>) -> Arc<Self> {
+        Arc::new(Self::at(login, Arc::clone(&pool.key), local.or_else(|| login.stream.local())))
     }
 
     /// `pool` need not exist.
     pub fn new(login: &Login, pool: Arc<PoolKey>) -> Self {
+        Self::at(login, pool, login.stream.local())
+    }
+
+    fn at(login: &Login, pool: Arc<PoolKey>, local: Option<SocketAddr>) -> Self {
         Self {
             pool,
             peer: login.stream.peer().into(),
-            local: login.stream.local().map(End::from),
+            local: local.map(End::from),
             tls: login.stream.tls_facts(),
             replication: login.who.startup.replication,
             connected: Moment::now(),

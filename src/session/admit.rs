@@ -5,6 +5,7 @@
 //! before are first put to a server, which alone can say whether they are right and how it spells them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -66,7 +67,7 @@ pub struct KnownStartups(Mutex<HashMap<Asked, Accepted, RandomState>>);
 type Asked = (u64, StartupKey);
 
 #[derive(Clone, Debug)]
-struct Accepted {
+pub(super) struct Accepted {
     params: Arc<Params>,
     settings: Startup,
     /// The ParameterStatus messages of the greeting, since whoever comes with the same is told the same.
@@ -81,8 +82,14 @@ impl Accepted {
 }
 
 impl KnownStartups {
-    fn get(&self, pool: &Pool, asked: &StartupKey) -> Option<Accepted> {
-        self.0.lock().get(&(pool.generation_number(), Arc::clone(asked))).cloned()
+    /// Asked by `who`, who keeps the answer as long as it is right.
+    fn get(&self, pool: &Pool, who: &Introduction) -> Option<Accepted> {
+        let generation = pool.generation_number();
+        let mut kept = who.accepted.lock();
+        if kept.as_ref().is_none_or(|(of, _)| *of != generation) {
+            *kept = self.0.lock().get(&(generation, Arc::clone(&who.asked))).map(|accepted| (generation, accepted.clone()));
+        }
+        kept.as_ref().map(|(_, accepted)| accepted.clone())
     }
 
     fn learn(&self, generation: u64, asked: &StartupKey, accepted: Accepted) {
@@ -95,7 +102,14 @@ impl KnownStartups {
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
-pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) -> Result<Relay, End> {
+///
+/// `local` is the address it came to, where that is known without asking the system.
+pub async fn admit(
+    mut login: Box<Login>,
+    mode: PoolMode,
+    local: Option<SocketAddr>,
+    house: &Arc<House>,
+) -> Result<Box<Relay>, End> {
     let settings = house.settings.get();
     if settings.startup_parameters == StartupParameters::Dropped {
         login.who = Arc::new(without_parameters(&login.who, mode));
@@ -115,7 +129,7 @@ pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) ->
         Err(why) => return Err(Box::pin(turn_back(*login, &why, house, &settings)).await),
     };
     let has_long_key = who.startup.minor() >= LONG_KEYS_SINCE;
-    let about = About::client(&login, &pool);
+    let about = About::client(&login, &pool, local);
     let handle = house.sessions.enter(house.sessions.next_id(), None, has_long_key, &about);
     let membership = Membership::new(house, handle, Arc::clone(&pool));
     let mut arrival = Arriving {
@@ -150,7 +164,7 @@ pub async fn admit(mut login: Box<Login>, mode: PoolMode, house: &Arc<House>) ->
         Err(end) => {
             let Arriving { mut stream, mut out, settings, .. } = arrival;
             super::tally::end(&pool, &house.registry, &end);
-            super::farewell::tell(&mut stream, &mut out, &end, settings.timeouts.recovery).await;
+            Box::pin(super::farewell::tell(&mut stream, &mut out, &end, settings.timeouts.recovery)).await;
             Err(end)
         }
     }
@@ -219,14 +233,13 @@ impl Arriving {
                 .with_hint("Connect to the session port.");
             return Err(End::Refused(error));
         }
-        let asked = &who.asked;
-        let accepted = match (self.pool.greeting(), house.startups.get(&self.pool, asked)) {
+        let accepted = match (self.pool.greeting(), house.startups.get(&self.pool, who)) {
             (Some(_), Some(accepted)) => accepted,
-            (Some(params), None) if asked.is_empty() => {
+            (Some(params), None) if who.asked.is_empty() => {
                 let settings = self.pool.catalog.startup(Vec::new(), &params);
                 Accepted::new(params, settings)
             }
-            _ => Box::pin(self.ask_server(asked, house)).await?,
+            _ => Box::pin(self.ask_server(&who.asked, house)).await?,
         };
         if self.settings.home_servers {
             Box::pin(self.find_home(house)).await?;
@@ -363,15 +376,14 @@ impl Arriving {
     }
 
     fn lint(&mut self, side: &ClientSide, house: &House) {
+        let Some(findings) = house.lint.read().clone() else { return };
         let application = side.params.get("application_name").unwrap_or_default();
-        let come = |findings: &Arc<Findings>| findings.came(self.pool.key.mode, self.pool.counts().clients, application);
-        let findings = house.lint.read().clone();
-        if let Some(notice) = findings.as_ref().and_then(come) {
+        if let Some(notice) = findings.came(self.pool.key.mode, self.pool.counts().clients, application) {
             self.out.say(&notice);
         }
     }
 
-    fn into_relay(self, admitted: Admitted, house: &House) -> Relay {
+    fn into_relay(self, admitted: Admitted, house: &House) -> Box<Relay> {
         let Self { stream, pool, out, membership, early, settings, .. } = self;
         let Admitted { side, startup, server } = admitted;
         let patience = Patience::new(&settings.timeouts);
@@ -381,7 +393,7 @@ impl Arriving {
         let slow = SlowLog::wanted(settings.log.slow_transactions);
         let side = if slow.is_some() { side.noting_texts() } else { side };
         let watched = Watched::wanted(lint, slow);
-        Relay::new(Parts { client: stream, side, membership, startup, to_client, server, early, patience, watched })
+        Box::new(Relay::new(Parts { client: stream, side, membership, startup, to_client, server, early, patience, watched }))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the rest of the process knows of a session: how to cancel, stop and wake it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -13,6 +12,7 @@ use super::about::About;
 use super::admit::House;
 use super::end::End;
 use super::pools::PoolCount;
+use super::told::Told;
 use crate::auth::reserve::Reserve;
 use crate::error::PgError;
 use crate::pool::{Aim, Home, Pool, PoolKey, Refusal, ServerHandle, Ticket};
@@ -22,6 +22,7 @@ use crate::wire::params::Params;
 /// Length of the cancel keys we give to clients that speak protocol 3.2, in bytes; 3.0 has room for four.
 const LONG_KEY_BYTES: usize = 32;
 const SHORT_KEY_BYTES: usize = 4;
+const PID_BYTES: usize = 4;
 /// Tries to find a process id nobody has.
 const PID_TRIES_MAX: usize = 1000;
 /// A cancel that comes while the session's settings are being set waits for that, in steps of this, this many times.
@@ -38,8 +39,7 @@ pub struct Sessions {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By process id, which two may have been told, and the session's own.
-    by_pid: BTreeMap<(u32, u64), Arc<Handle>>,
+    told: Told,
     /// What all were asked, and whoever comes later is, too.
     stop: Option<Stop>,
 }
@@ -124,9 +124,9 @@ impl Sessions {
     /// Enters a session with a random key of its own (trap 35). `pid` is the real one where the client has a server for
     /// itself; else one is made up, positive as a process id is.
     pub fn enter(&self, id: u64, pid: Option<u32>, long_key: bool, about: &Arc<About>) -> Arc<Handle> {
-        let key = self.key(long_key);
+        let (key, made_up) = self.key(long_key);
         let mut table = self.table.lock();
-        let pid = pid.unwrap_or_else(|| self.free_pid(&table.by_pid));
+        let pid = pid.unwrap_or_else(|| self.free_pid(made_up, &table.told));
         let handle = Arc::new(Handle {
             id,
             pid,
@@ -140,29 +140,30 @@ impl Sessions {
             prepared: AtomicU32::new(0),
             stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
         });
-        table.by_pid.insert((pid, id), Arc::clone(&handle));
+        table.told.insert(&handle);
         handle
     }
 
-    fn key(&self, long: bool) -> Key {
+    /// And a process id, of which there may be one already.
+    fn key(&self, long: bool) -> (Key, u32) {
         match long {
-            true => Key::Long(Box::new(self.random())),
-            false => Key::Short(self.random()),
-        }
-    }
-
-    fn free_pid(&self, table: &BTreeMap<(u32, u64), Arc<Handle>>) -> u32 {
-        for _ in 0..PID_TRIES_MAX {
-            let pid = self.made_up_pid();
-            if pid != 0 && with_pid(table, pid).next().is_none() {
-                return pid;
+            true => (Key::Long(Box::new(self.random())), made_up_pid(self.random())),
+            // At once, as it is with nearly everybody.
+            false => {
+                let [a, b, c, d, pid @ ..] = self.random::<{ SHORT_KEY_BYTES + PID_BYTES }>();
+                (Key::Short([a, b, c, d]), made_up_pid(pid))
             }
         }
-        self.made_up_pid()
     }
 
-    fn made_up_pid(&self) -> u32 {
-        u32::from_be_bytes(self.random()) & 0x7fff_ffff
+    fn free_pid(&self, mut pid: u32, told: &Told) -> u32 {
+        for _ in 0..PID_TRIES_MAX {
+            if pid != 0 && !told.has(pid) {
+                return pid;
+            }
+            pid = made_up_pid(self.random());
+        }
+        pid
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {
@@ -176,22 +177,18 @@ impl Sessions {
     }
 
     pub fn leave(&self, handle: &Handle) {
-        let table = &mut self.table.lock().by_pid;
-        // A session that was entered anew may have been told the same process id again.
-        if table.get(&(handle.pid, handle.id)).is_some_and(|known| std::ptr::eq(&raw const **known, handle)) {
-            table.remove(&(handle.pid, handle.id));
-        }
+        self.table.lock().told.remove(handle);
     }
 
     /// Whose key this is, compared in constant time.
     pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Handle>> {
         let table = self.table.lock();
-        with_pid(&table.by_pid, pid).find(|h| bool::from(h.key().ct_eq(key))).cloned()
+        table.told.with_pid(pid).find(|h| bool::from(h.key().ct_eq(key))).cloned()
     }
 
     /// Everybody, each session once.
     pub fn all(&self) -> Vec<Arc<Handle>> {
-        let mut all: Vec<_> = self.table.lock().by_pid.values().cloned().collect();
+        let mut all: Vec<_> = self.table.lock().told.iter().cloned().collect();
         all.sort_by_key(|handle| handle.id);
         // While a client in session mode is told its server's process id, it stands there twice.
         all.dedup_by_key(|handle| handle.id);
@@ -201,7 +198,7 @@ impl Sessions {
     /// Asks this session to end at once; whether there is one.
     pub fn stop(&self, id: u64) -> bool {
         let table = self.table.lock();
-        let found = table.by_pid.values().filter(|handle| handle.id == id);
+        let found = table.told.iter().filter(|handle| handle.id == id);
         found.map(|handle| handle.stop(Stop::Now)).count() > 0
     }
 
@@ -211,24 +208,24 @@ impl Sessions {
     }
 
     pub fn len(&self) -> usize {
-        self.table.lock().by_pid.len()
+        self.table.lock().told.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.table.lock().by_pid.is_empty()
+        self.len() == 0
     }
 
     /// Asks every session to end, also one that comes later: its login may have been under way.
     pub fn stop_all(&self, stop: Stop) {
         let mut table = self.table.lock();
         table.stop = table.stop.max(Some(stop));
-        table.by_pid.values().for_each(|h| h.stop(stop));
+        table.told.iter().for_each(|h| h.stop(stop));
     }
 
     /// Ends the sessions for whose pools there is a reason, now, and tells them which. How many.
     pub fn end(&self, reason: impl Fn(&PoolKey) -> Option<PgError>) -> usize {
         let table = self.table.lock();
-        let ended = table.by_pid.values().filter(|handle| match reason(&handle.about.pool) {
+        let ended = table.told.iter().filter(|handle| match reason(&handle.about.pool) {
             Some(error) => {
                 // Whoever was told to go for another reason goes for that one.
                 handle.kept.lock().reason.get_or_insert_with(|| Box::new(error));
@@ -422,8 +419,9 @@ impl Handle {
     }
 }
 
-fn with_pid(table: &BTreeMap<(u32, u64), Arc<Handle>>, pid: u32) -> impl Iterator<Item = &Arc<Handle>> {
-    table.range((pid, 0)..=(pid, u64::MAX)).map(|(_, handle)| handle)
+/// Positive, as a process id is.
+fn made_up_pid(random: [u8; PID_BYTES]) -> u32 {
+    u32::from_be_bytes(random) & 0x7fff_ffff
 }
 
 #[cfg(test)]

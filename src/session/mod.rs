@@ -16,6 +16,7 @@ mod recover;
 mod relay;
 mod slow;
 mod tally;
+mod told;
 mod watched;
 
 pub mod login;
@@ -40,31 +41,42 @@ use crate::telemetry::log_connection;
 ///
 /// Written out, because what an `async fn` comes to is larger, and there are as many as clients. What the end of a session
 /// needs is made when the end has come.
-pub struct Session<C> {
-    stage: Stage,
+///
+/// Its stages are behind a pointer each: a task is moved about before it runs and when it is over, and what is in it with it.
+pub struct Session<F, C> {
+    stage: Stage<F>,
     /// Dropped last.
     _counted: C,
 }
 
-enum Stage {
-    /// It says who it is, and has room for a TLS handshake and a SCRAM exchange, which go with this.
-    Arriving(Pin<Box<dyn Future<Output = Option<Relay>> + Send>>),
-    Relaying(Relay),
-    Leaving(Pin<Box<dyn Future<Output = ()> + Send>>),
+enum Stage<F> {
+    /// It says who it is, and has room for what comes of that, which goes with this.
+    Arriving(Pin<Box<F>>),
+    Relaying(Box<Relay>),
+    Leaving(Box<Farewell>),
     Over,
 }
 
-impl<C> Session<C> {
+type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<F, C> Session<F, C>
+where
+    F: Future<Output = Option<Box<Relay>>> + Send + 'static,
+{
     /// Runs the session that comes of a login, if one does; tells the client how it ended, and sees to its server. `counted` is
     /// dropped when all that is done.
     ///
     /// One task for all of it: a second one for the login took 5 000 instructions to be moved about.
-    pub fn arriving(login: impl Future<Output = Option<Relay>> + Send + 'static, counted: C) -> Self {
+    pub fn arriving(login: F, counted: C) -> Self {
         Self { stage: Stage::Arriving(Box::pin(login)), _counted: counted }
     }
 }
 
-impl<C: Unpin> Future for Session<C> {
+impl<F, C> Future for Session<F, C>
+where
+    F: Future<Output = Option<Box<Relay>>>,
+    C: Unpin,
+{
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -84,17 +96,18 @@ impl<C: Unpin> Future for Session<C> {
             };
             // ## Relaying => (Leaving | Over)
             if let Stage::Relaying(relay) = std::mem::replace(&mut this.stage, Stage::Over) {
-                this.stage = relay.leave(end).map_or(Stage::Over, |farewell| Stage::Leaving(Box::pin(farewell)));
+                let farewell = relay.leave(end).map(|farewell| Box::new(Box::pin(farewell) as Farewell));
+                this.stage = farewell.map_or(Stage::Over, Stage::Leaving);
             }
         }
         match &mut this.stage {
-            Stage::Leaving(leaving) => leaving.as_mut().poll(cx),
+            Stage::Leaving(leaving) => (**leaving).as_mut().poll(cx),
             Stage::Arriving(_) | Stage::Relaying(_) | Stage::Over => Poll::Ready(()),
         }
     }
 }
 
-impl Stage {
+impl<F> Stage<F> {
     /// Sends the greeting.
     fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         match self {
@@ -106,7 +119,7 @@ impl Stage {
 
 impl Relay {
     /// Sees to its server; what is left to be told, if anything is.
-    fn leave(mut self, end: End) -> Option<impl Future<Output = ()> + Send> {
+    fn leave(mut self: Box<Self>, end: End) -> Option<impl Future<Output = ()> + Send> {
         let settings = self.membership.house.settings.get();
         self.log(&end, settings.log.connections);
         self.transaction_broke_off();

@@ -24,7 +24,7 @@ use crate::wire::startup::Startup;
 
 const HEADER_BYTES: usize = 5;
 /// Room for a greeting, so that it need not grow, in bytes. It goes with the greeting.
-const GREETING_BYTES: usize = 1000;
+const GREETING_BYTES: usize = 512;
 
 /// One authentication; what was not sent yet goes with what follows.
 pub(super) struct Exchange<'a> {

@@ -61,7 +61,7 @@ impl Inbox {
 
     /// What is left, which nobody waited for.
     pub(super) fn rest(self) -> Vec<u8> {
-        self.0.to_vec()
+        if self.0.is_empty() { Vec::new() } else { self.0.to_vec() }
     }
 }
 

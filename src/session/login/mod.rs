@@ -126,8 +126,12 @@ pub async fn greet(socket: Socket, context: &LoginContext) -> Result<Arrival, Fa
 async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failure> {
     // One clock for both parts: it is wound when there is something to wait for.
     let mut late = pin!(tokio::time::sleep(context.settings.timeouts.client_login));
-    let opening = pin!(negotiate::open(socket, context.tls.as_deref(), &context.settings));
-    let Some(opening) = before(late.as_mut(), opening).await else { return Ok(Arrival::Late) };
+    let opening = {
+        // It ends here, so that what comes next has its room.
+        let opening = pin!(negotiate::open(socket, context.tls.as_deref(), &context.settings));
+        before(late.as_mut(), opening).await
+    };
+    let Some(opening) = opening else { return Ok(Arrival::Late) };
     let mut caller = match opening? {
         Opening::Gone => return Ok(Arrival::Gone),
         Opening::Cancel(request, stream) => return Ok(Arrival::Cancel(request, stream)),
@@ -145,22 +149,27 @@ async fn arrive(socket: Socket, context: &LoginContext) -> Result<Arrival, Failu
                 To::Console => Arrival::Console(login),
             })
         }
-        Some(Err(stop)) => Box::pin(stopped(stream, stop)).await,
+        Some(Err(stop)) => Box::pin(failure(stream, stop)).await.map_or(Ok(Arrival::Gone), Err),
         None => {
-            let told = Box::pin(refuse(stream, too_slow(context.settings.error_texts)));
-            // Whoever does not read it either has had time enough.
-            let _ = tokio::time::timeout(context.settings.timeouts.recovery, told).await;
+            Box::pin(tell_late(stream, &context.settings)).await;
             Ok(Arrival::Late)
         }
     }
 }
 
-async fn stopped(stream: Stream, stop: Stop) -> Result<Arrival, Failure> {
+/// `None` where it left.
+async fn failure(stream: Stream, stop: Stop) -> Option<Failure> {
     match stop {
-        Stop::Gone => Ok(Arrival::Gone),
-        Stop::Lost(error) => Err(Failure::lost(&error)),
-        Stop::Refused(error) | Stop::Unproven(error) => Err(refuse(stream, error).await),
+        Stop::Gone => None,
+        Stop::Lost(error) => Some(Failure::lost(&error)),
+        Stop::Refused(error) | Stop::Unproven(error) => Some(refuse(stream, error).await),
     }
+}
+
+async fn tell_late(stream: Stream, settings: &Settings) {
+    let told = refuse(stream, too_slow(settings.error_texts));
+    // Whoever does not read it either has had time enough.
+    let _ = tokio::time::timeout(settings.timeouts.recovery, told).await;
 }
 
 /// `None` where it is `late` before the work is done.
@@ -183,7 +192,10 @@ async fn find_out(caller: &mut Caller, context: &LoginContext) -> Result<(Arc<In
             let proof = prove::prove(caller, context, &who).await?;
             Ok((who, proof))
         }
-        Introduced::Nowhere(startup, stray) => Err(Box::pin(prove::turn_away(caller, context, &startup, &stray)).await),
+        Introduced::Nowhere(lost) => {
+            let (startup, stray) = &*lost;
+            Err(Box::pin(prove::turn_away(caller, context, startup, stray)).await)
+        }
     }
 }
 

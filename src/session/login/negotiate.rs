@@ -14,11 +14,14 @@ use crate::net::socket::Socket;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
 use crate::session::login::inbox::Inbox;
-use crate::session::login::{Caller, Failure, Stop, refuse};
+use crate::session::login::{Caller, Failure, Stop, failure};
 use crate::wire::startup::{CancelRequest, FirstPacket, HEAD_BYTES, frame_bytes, is_startup};
 
 /// The content type of a TLS handshake record. No untagged packet begins with it: it would be 369 MB long.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// What the requests' codes would be as versions of the protocol.
+const SSL_VERSION: &str = "1234.5679";
+const GSS_VERSION: &str = "1234.5680";
 
 pub(super) enum Opening {
     Gone,
@@ -47,33 +50,37 @@ enum Hello {
     DirectTls,
     /// It is in the inbox, and has so many bytes.
     Startup(usize),
-    Request(FirstPacket),
+    Ssl,
+    Gss,
+    Cancel(Option<CancelRequest>),
 }
 
 pub(super) async fn open(socket: Socket, tls: Option<&ServerTls>, settings: &Settings) -> Result<Opening, Failure> {
     let (mut asked, mut inbox, mut stream) = (Asked::Nothing, Inbox::default(), Stream::Plain(socket));
     // Ends: whatever does not return leaves less to be asked.
     loop {
-        let request = match hello(&mut stream, &mut inbox, settings).await {
-            Ok(Hello::Startup(packet_bytes)) => return Ok(Opening::Startup(Caller { stream, inbox, packet_bytes })),
-            Ok(Hello::Request(request)) => request,
-            Ok(Hello::DirectTls) if asked == Asked::Nothing => return Box::pin(direct(stream, inbox, tls, settings)).await,
-            Ok(Hello::DirectTls) => return Box::pin(stopped(stream, not_a_packet().into())).await,
+        let hello = match hello(&mut stream, &mut inbox, settings).await {
+            Ok(hello) => hello,
             Err(stop) => return Box::pin(stopped(stream, stop)).await,
         };
-        asked = match (request, tls, asked) {
-            (FirstPacket::Cancel(request), ..) => return Ok(Opening::cancel(request, stream)),
-            (FirstPacket::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => {
+        asked = match (hello, tls, asked) {
+            (Hello::Startup(packet_bytes), ..) => return Ok(Opening::Startup(Caller { stream, inbox, packet_bytes })),
+            (Hello::Cancel(request), ..) => return Ok(Opening::cancel(request, stream)),
+            (Hello::DirectTls, _, Asked::Nothing) => return Box::pin(direct(stream, inbox, tls, settings)).await,
+            (Hello::DirectTls, ..) => return Box::pin(stopped(stream, not_a_packet().into())).await,
+            (Hello::Ssl, Some(tls), Asked::Nothing | Asked::Gss) => {
                 return Box::pin(upgrade(stream, inbox, tls, settings)).await;
             }
             // ## Nothing => (Ssl), Gss => (Both)
-            (FirstPacket::Ssl, None, Asked::Nothing) => deny(&mut stream, Asked::Ssl).await?,
-            (FirstPacket::Ssl, None, Asked::Gss) => deny(&mut stream, Asked::Both).await?,
+            (Hello::Ssl, None, Asked::Nothing) => Asked::Ssl,
+            (Hello::Ssl, None, Asked::Gss) => Asked::Both,
             // ## Nothing => (Gss), Ssl => (Both)
-            (FirstPacket::Gss, _, Asked::Nothing) => deny(&mut stream, Asked::Gss).await?,
-            (FirstPacket::Gss, _, Asked::Ssl) => deny(&mut stream, Asked::Both).await?,
-            (again, ..) => return Box::pin(stopped(stream, not_again(&again).into())).await,
+            (Hello::Gss, _, Asked::Nothing) => Asked::Gss,
+            (Hello::Gss, _, Asked::Ssl) => Asked::Both,
+            (Hello::Ssl, ..) => return Box::pin(stopped(stream, not_again(SSL_VERSION).into())).await,
+            (Hello::Gss, ..) => return Box::pin(stopped(stream, not_again(GSS_VERSION).into())).await,
         };
+        stream.write_all(b"N").await.map_err(|error| Failure::lost(&error))?;
     }
 }
 
@@ -82,8 +89,9 @@ async fn secured(mut stream: Stream, settings: &Settings) -> Result<Opening, Fai
     let mut inbox = Inbox::default();
     match hello(&mut stream, &mut inbox, settings).await {
         Ok(Hello::Startup(packet_bytes)) => Ok(Opening::Startup(Caller { stream, inbox, packet_bytes })),
-        Ok(Hello::Request(FirstPacket::Cancel(request))) => Ok(Opening::cancel(request, stream)),
-        Ok(Hello::Request(again)) => stopped(stream, not_again(&again).into()).await,
+        Ok(Hello::Cancel(request)) => Ok(Opening::cancel(request, stream)),
+        Ok(Hello::Ssl) => stopped(stream, not_again(SSL_VERSION).into()).await,
+        Ok(Hello::Gss) => stopped(stream, not_again(GSS_VERSION).into()).await,
         Ok(Hello::DirectTls) => stopped(stream, not_a_packet().into()).await,
         Err(stop) => stopped(stream, stop).await,
     }
@@ -103,9 +111,14 @@ async fn hello(stream: &mut Stream, inbox: &mut Inbox, settings: &Settings) -> R
         return Ok(Hello::Startup(length));
     }
     let packet = inbox.bytes().get(..length).ok_or_else(incomplete)?;
-    let request = FirstPacket::parse(packet).map_err(|error| in_words(error, settings.error_texts))?;
+    let hello = match FirstPacket::parse(packet).map_err(|error| in_words(error, settings.error_texts))? {
+        FirstPacket::Startup(_) => return Ok(Hello::Startup(length)),
+        FirstPacket::Ssl => Hello::Ssl,
+        FirstPacket::Gss => Hello::Gss,
+        FirstPacket::Cancel(request) => Hello::Cancel(request),
+    };
     inbox.take(length);
-    Ok(Hello::Request(request))
+    Ok(hello)
 }
 
 /// # Errors
@@ -130,11 +143,7 @@ pub(super) fn in_words(error: PgError, texts: ErrorTexts) -> PgError {
 }
 
 async fn stopped(stream: Stream, stop: Stop) -> Result<Opening, Failure> {
-    match stop {
-        Stop::Gone => Ok(Opening::Gone),
-        Stop::Lost(error) => Err(Failure::lost(&error)),
-        Stop::Refused(error) | Stop::Unproven(error) => Err(refuse(stream, error).await),
-    }
+    failure(stream, stop).await.map_or(Ok(Opening::Gone), Err)
 }
 
 async fn upgrade(mut stream: Stream, inbox: Inbox, tls: &ServerTls, settings: &Settings) -> Result<Opening, Failure> {
@@ -158,11 +167,6 @@ async fn direct(stream: Stream, inbox: Inbox, tls: Option<&ServerTls>, settings:
     }
 }
 
-async fn deny(stream: &mut Stream, asked: Asked) -> Result<Asked, Failure> {
-    stream.write_all(b"N").await.map_err(|error| Failure::lost(&error))?;
-    Ok(asked)
-}
-
 /// Who looks in, handshake and all, and leaves again is no failure (trap 49).
 fn tls_failed(error: io::Error) -> Result<Opening, Failure> {
     let reason = format!("TLS handshake: {error}");
@@ -181,8 +185,7 @@ pub(super) fn not_a_packet() -> PgError {
 }
 
 /// PostgreSQL takes a repeated request for a protocol of that number, and so do we.
-fn not_again(packet: &FirstPacket) -> PgError {
-    let version = if *packet == FirstPacket::Ssl { "1234.5679" } else { "1234.5680" };
+fn not_again(version: &str) -> PgError {
     let message = format!("unsupported frontend protocol {version}: server supports 3.0 to 3.2");
     PgError::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
 }

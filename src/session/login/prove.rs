@@ -55,7 +55,7 @@ pub(super) async fn prove(caller: &mut Caller, context: &LoginContext, who: &Int
         Ok(_) => context.guard.succeeded(logins, project, peer),
         Err(stop) if stop.is_failed_proof() => {
             context.guard.failed(logins, project, peer, Instant::now());
-            tokio::time::sleep(logins.failure_delay).await;
+            Box::pin(tokio::time::sleep(logins.failure_delay)).await;
         }
         Err(_) => {}
     }
@@ -66,7 +66,7 @@ pub(super) async fn prove(caller: &mut Caller, context: &LoginContext, who: &Int
 fn check_access(stream: &Stream, context: &LoginContext, logins: &Logins, user: &str, project: &str) -> Result<(), PgError> {
     let texts = context.settings.error_texts;
     guard::check_way(logins, user, stream, texts)?;
-    let checked = context.guard.check(logins, project, stream.peer(), Instant::now());
+    let checked = context.guard.check(logins, project, stream.peer(), Instant::now);
     checked.map_err(|ours| texts.choose(Hosted::LockedOut, || ours))
 }
 
@@ -108,27 +108,27 @@ async fn prove_user(caller: &mut Caller, context: &LoginContext, who: &Introduct
     let Introduction { route, startup, .. } = who;
     let certified = certificate::check(&caller.stream, &context.settings.client_tls, route)?;
     let is_local = caller.stream.peer().is_local();
-    let shown;
-    let mut exchange;
     match context.settings.client_auth {
-        _ if certified == Certified::Instead && is_known(route) => {
-            exchange = Exchange::begin(caller, startup, context.settings.error_texts);
-            shown = Shown::Nothing;
-        }
+        _ if certified == Certified::Instead && is_known(route) => {}
         ClientAuth::Trust if !is_local => return Err(trust_is_local(&route.user).into()),
-        ClientAuth::Trust => {
-            exchange = Exchange::begin(caller, startup, context.settings.error_texts);
-            shown = Shown::Nothing;
-        }
-        ClientAuth::ScramSha256 => {
-            let known = Box::pin(known(context, route)).await?;
-            exchange = Exchange::begin(caller, startup, context.settings.error_texts);
-            shown = Box::pin(show(&mut exchange, context, route, known)).await?;
-        }
+        ClientAuth::Trust => {}
+        // It waits, and has room for what it waits for.
+        ClientAuth::ScramSha256 => return Box::pin(exchange(caller, context, who)).await,
     }
+    Ok(admit(Exchange::begin(caller, startup, context.settings.error_texts), route, Shown::Nothing))
+}
+
+async fn exchange(caller: &mut Caller, context: &LoginContext, who: &Introduction) -> Result<Proof, Stop> {
+    let known = known(context, &who.route).await?;
+    let mut exchange = Exchange::begin(caller, &who.startup, context.settings.error_texts);
+    let shown = show(&mut exchange, context, &who.route, known).await?;
+    Ok(admit(exchange, &who.route, shown))
+}
+
+fn admit(exchange: Exchange<'_>, route: &Route, shown: Shown) -> Proof {
     let mut greeting = exchange.finish();
     reply::authentication(&mut greeting, &Authentication::Ok);
-    Ok(Proof { credential: credential(route, shown), greeting })
+    Proof { credential: credential(route, shown), greeting }
 }
 
 /// The exchange that suits what is known of the user.
