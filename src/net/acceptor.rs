@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::coop::consume_budget;
 
 use super::socket::{Socket, TcpOptions};
 use super::watch;
@@ -48,6 +49,8 @@ impl Acceptor {
     /// # Errors
     /// Those of accept(2), of which some are the connection's, and those of setting the options.
     pub async fn accept(&self) -> io::Result<Socket> {
+        // Or whoever accepts all there are would have the thread for as long as clients come.
+        consume_budget().await;
         match self {
             Self::Tcp(listener, options) => {
                 let (stream, peer) = poll_fn(|cx| poll_accept(listener, cx, TcpListener::accept)).await?;
@@ -77,5 +80,45 @@ impl AsFd for Acceptor {
             Self::Tcp(listener, _) => listener.get_ref().as_fd(),
             Self::Unix(listener) => listener.get_ref().as_fd(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_who_come_at_once_do_not_keep_those_who_are_here_waiting() {
+        const COME: usize = 300;
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("socket");
+        let acceptor = Acceptor::unix(UnixListener::bind(&path).unwrap()).unwrap();
+        let connect = || std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let others = Arc::clone(&turns);
+        let other = tokio::spawn(async move {
+            loop {
+                others.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let first = connect();
+        acceptor.accept().await.unwrap();
+        // The backlog of a listener of the standard library is 128 long or longer.
+        let mut between = 0;
+        for _ in 0..COME / 100 {
+            let come: Vec<_> = (0..100).map(|_| connect()).collect();
+            let before = turns.load(Ordering::Relaxed);
+            for _ in &come {
+                acceptor.accept().await.unwrap();
+            }
+            between += turns.load(Ordering::Relaxed) - before;
+        }
+        assert!(between > 0, "nobody else had a turn");
+        other.abort();
+        drop(first);
     }
 }
