@@ -268,7 +268,19 @@ impl Socket {
     /// The reactor has seen nothing that was not read, and will wake the task when it does.
     #[inline]
     pub(super) fn will_wake(&self, cx: &mut Context<'_>) -> bool {
-        self.armed.is_for(cx) || self.poll_read_ready(cx).is_pending()
+        (self.armed.is_for(cx) && !self.has_event()) || self.poll_read_ready(cx).is_pending()
+    }
+
+    /// The reactor has seen something that nobody has tried to read since: whom it held before it has woken already.
+    fn has_event(&self) -> bool {
+        let Ok(watched) = self.io.watched() else { return true };
+        let mut seen = false;
+        // As in `poll_recv`. To be content with the event leaves it there.
+        mem::forget(watched.try_io(Interest::READABLE, |_| {
+            seen = true;
+            Ok(())
+        }));
+        seen
     }
 
     /// Whether a read would find something now: bytes, the end, or an error.

@@ -116,6 +116,21 @@ async fn whoever_looked_last_is_woken() {
 }
 
 #[tokio::test]
+async fn nobody_rests_on_an_event_that_was_not_read() {
+    let (socket, mut client) = tcp_pair(&TcpOptions::CLIENT).await;
+    let will_wake = async || std::future::poll_fn(|cx| Poll::Ready(socket.will_wake(cx))).await;
+    assert!(will_wake().await && will_wake().await);
+    client.write_all(b"a").await.unwrap();
+    // The task is woken, and does something else.
+    while !socket.has_event() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!will_wake().await && !will_wake().await);
+    assert_eq!(recv(&socket).await, b"a");
+    assert!(will_wake().await);
+}
+
+#[tokio::test]
 async fn whoever_looked_when_its_budget_was_used_up_is_woken_all_the_same() {
     let (socket, mut client) = tcp_pair(&TcpOptions::CLIENT).await;
     let (looked, has_looked) = tokio::sync::oneshot::channel();
