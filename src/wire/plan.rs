@@ -298,6 +298,13 @@ impl Plan {
         matches!(self.sent, Sent::Batch | Sent::FlushedBatch)
     }
 
+    /// Messages of the extended protocol are owed and no Sync behind them: should one fail, whatever was sent since is ignored
+    /// up to a Sync that is still to come, the queries among it.
+    pub fn may_skip(&self) -> bool {
+        let of_batch = |kind| matches!(kind, Kind::Parse | Kind::Bind | Kind::Describe | Kind::Execute | Kind::Close);
+        self.owed.iter().rev().take_while(|e| e.kind != Kind::Sync).any(|e| of_batch(e.kind))
+    }
+
     /// The number of the batch that is being sent.
     pub fn batch(&self) -> u64 {
         self.batch

@@ -418,14 +418,15 @@ impl Walk<'_, '_> {
     /// What came of an earlier batch decides what the next message means, and is not known yet: it waits for the answers,
     /// as it would have waited behind them in the server's own queue.
     fn must_wait(&mut self, batch: u64) -> bool {
-        if !self.server.plan.is_pending(batch) {
-            return false;
-        }
+        self.server.plan.is_pending(batch) && !self.wait_for_answers()
+    }
+
+    fn wait_for_answers(&mut self) -> bool {
         match self.server.plan.wants_data() {
             true => self.ask(),
             false => self.flush(),
         }
-        !self.wait()
+        self.wait()
     }
 
     /// The message is tried again when the server has said more; not now.

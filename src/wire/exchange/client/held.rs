@@ -33,6 +33,12 @@ impl Walk<'_, '_> {
         self.put(&named.statement) || sent_other
     }
 
+    /// Whether there is nothing to be sent for that.
+    pub(super) fn has_named(&mut self, named: &Named) -> bool {
+        let ids = [Some(&named.statement), named.about.statement()].into_iter().flatten().map(|s| s.id);
+        ids.map(|id| self.server.statements.touch(id)).all(|held| held == Some(Held::Surely))
+    }
+
     pub(super) fn put_about(&mut self, about: &About) -> bool {
         let Some(statement) = about.statement() else { return false };
         self.server.note_effects(self.client, &statement.scan.effects);

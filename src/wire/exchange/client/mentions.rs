@@ -43,6 +43,9 @@ impl Walk<'_, '_> {
                 }
             }
         }
+        if steps.iter().any(|step| self.takes_preparing(step)) && self.sync_must_wait() {
+            return false;
+        }
         self.prepare_for(&steps);
         let displaced = self.displace_unnamed(None);
         let (mut written, shifts) = rewritten(text, &steps);
@@ -108,6 +111,14 @@ impl Walk<'_, '_> {
             });
         }
         steps
+    }
+
+    fn takes_preparing(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Uses(_, named) | Step::Collides(_, named) => !self.has_named(named),
+            Step::Forgets(..) => true,
+            Step::Own(..) | Step::ForgetsAll => false,
+        }
     }
 
     /// What the text runs is put to the server, and something to be deallocated in place of what it forgets: the

@@ -54,6 +54,9 @@ impl Walk<'_, '_> {
             },
             Does::Prepares | Does::Forgets => named,
         };
+        if !self.has_named(&named) && self.sync_must_wait() {
+            return false;
+        }
         let in_batch = self.server.plan.is_in_batch();
         if self.ensure_named(&named) && !in_batch {
             self.sync();

@@ -28,6 +28,12 @@ impl Walk<'_, '_> {
         self.server.plan.push(Entry::swallow(Kind::Sync));
     }
 
+    /// Such a Sync would wake a server that skips to the client's own: where that may be, it is known first.
+    pub(super) fn sync_must_wait(&mut self) -> bool {
+        let plan = &self.server.plan;
+        !plan.is_in_batch() && plan.may_skip() && !self.wait_for_answers()
+    }
+
     /// Whether a name means what it seems to mean, and its statement is where it seems to be, is still to be seen.
     pub(super) fn name_must_wait(&mut self, name: &[u8]) -> bool {
         // No batch is pending.

@@ -891,3 +891,27 @@ fn in_session_mode_names_are_the_clients_own() {
         rig.is_idle(s);
     });
 }
+
+/// A query that ends a batch without a Sync is skipped with it: a Sync of ours behind that would end the skipping too early.
+#[test]
+fn what_takes_a_sync_of_ours_waits_for_a_batch_that_has_none() {
+    in_pieces(|rig| {
+        let (a, s) = prepared(rig);
+        rig.ask(a, "DP(p) Q(select 2) Q(begin; deallocate s1; commit) Q(select 4) S", "DP(p) Q(select 2)", "");
+        rig.answer_through(a, "E(34000 portal \"p\" does not exist)");
+        rig.go_on(a, "S", "");
+        rig.answer_through(a, "Z(I)");
+        rig.round_as(a, "B(,s1) S", "B(,sidepool_1) S", "2 Z(I)");
+        rig.is_idle(s);
+        let other = rig.server();
+        rig.lease(a, other, "", "");
+        rig.ask(a, "B(,) Q(select 2) Q(execute s1)", "B(,) Q(select 2)", "");
+        rig.answer_through(a, "2 T D(2) C(SELECT 1) Z(I)");
+        rig.go_on(a, "P(sidepool_1,select 1) S Q(execute sidepool_1)", "");
+        rig.answer(a, "1 Z(I) T D(1) C(SELECT 1) Z(I)", "T D(1) C(SELECT 1) Z(I)");
+        // There by now: nothing of ours stands in front of it, and it need not wait.
+        rig.ask(a, "B(,) Q(select 2) Q(execute s1)", "B(,) Q(select 2) Q(execute sidepool_1)", "");
+        rig.answer_through(a, "2 T D(2) C(SELECT 1) Z(I) T D(1) C(SELECT 1) Z(I)");
+        rig.is_idle(other);
+    });
+}
