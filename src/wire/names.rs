@@ -386,10 +386,12 @@ impl ServerStatements {
         self.closing = 0;
     }
 
-    /// It was not closed after all; and it is there, unless something sent since deallocates it.
-    pub fn reopen(&mut self, id: u64) {
+    /// It was not closed in this batch after all; and it is there, unless something sent since deallocates it. Where a later
+    /// batch closes it, that is as it was.
+    pub fn reopen(&mut self, id: u64, batch: u64) {
         match self.used.get(&id) {
-            Some(slot) if slot.held == Held::Closing => self.put(id, Held::Surely, KNOWN),
+            Some(slot) if slot.held == Held::Closing && slot.batch == batch => self.put(id, Held::Surely, KNOWN),
+            Some(slot) if slot.held == Held::Closing => {}
             _ => self.doubt(id),
         }
     }
@@ -472,6 +474,22 @@ mod tests {
         assert_eq!(server.iter().collect::<Vec<_>>(), [(1, Held::Surely)]);
         server.take_back(1, 5);
         assert!(server.is_empty());
+    }
+
+    #[test]
+    fn what_a_later_batch_closes_is_not_opened_again_with_an_earlier_one() {
+        let mut server = ServerStatements::default();
+        server.insert(1, 3);
+        server.insert(2, 4);
+        assert_eq!(server.evict(1, &[], 4), Some((1, Held::Surely, 3)));
+        server.insert(1, 4);
+        server.insert(3, 5);
+        assert_eq!(server.evict(2, &[], 5), Some((2, Held::Surely, 4)));
+        assert_eq!(server.evict(1, &[], 5), Some((1, Held::Surely, 4)));
+        server.take_back(1, 4);
+        server.reopen(1, 4);
+        server.settle();
+        assert_eq!(server.iter().collect::<Vec<_>>(), [(3, Held::Surely)]);
     }
 
     #[test]

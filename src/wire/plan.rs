@@ -107,8 +107,8 @@ pub enum Note {
     Introduces(Arc<Named>),
     /// The client's Close.
     Unnames(Arc<Named>),
-    /// Our Close of an evicted statement.
-    Evicts(u64),
+    /// Our Close of an evicted statement, in this batch.
+    Evicts { id: u64, batch: u64 },
     /// Our Close of a statement the server may have or not.
     Doubts(u64),
     /// Parse of the client's unnamed statement of this number, by the client or injected; or our Close of another's.

@@ -139,7 +139,7 @@ impl Walk<'_, '_> {
         while let Some((id, held, since)) = self.server.statements.evict(limit, kept, batch) {
             // What this very batch put there falls with it.
             let is_there = held == Held::Surely && since != batch && !self.server.plan.is_pending(since);
-            self.write_close(id, if is_there { Note::Evicts(id) } else { Note::Doubts(id) });
+            self.write_close(id, if is_there { Note::Evicts { id, batch } } else { Note::Doubts(id) });
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
         }
         Note::Names(named) => client.names.take_back(&named),
         Note::Unnames(named) | Note::Forgets(named, _) => client.names.restore(named),
-        Note::Evicts(id) => server.statements.reopen(id),
+        Note::Evicts { id, batch } => server.statements.reopen(id, batch),
         Note::Doubts(id) => server.statements.doubt(id),
         Note::Clears(cleared) => client.names.restore_all(cleared.names),
         Note::Unnamed(number) => {

@@ -140,6 +140,27 @@ fn trap_06_a_statement_of_a_failed_batch_that_the_next_one_prepares_again_is_the
     });
 }
 
+/// The second batch closes what the first one had closed and injected again; that the first one failed changes nothing.
+#[test]
+fn trap_06_a_statement_of_a_failed_batch_that_the_next_one_closes_is_gone() {
+    in_pieces(|rig| {
+        rig.bounds.statements_per_server = 1;
+        let (a, s) = prepared(rig);
+        rig.ask(
+            a,
+            "B(,nope) P(s2,select 2) B(,s1) S P(s3,select 3) S",
+            "B(,nope) P(sidepool_2,select 2) CS(sidepool_1) P(sidepool_1,select 1) CS(sidepool_2) B(,sidepool_1) S \
+             P(sidepool_3,select 3) CS(sidepool_1) S",
+            "",
+        );
+        let failed = "E(26000 prepared statement \"nope\" does not exist) Z(I)";
+        rig.answer(a, &format!("{failed} 1 3 Z(I)"), &format!("{failed} 1 Z(I)"));
+        rig.ask(a, "B(,s1) S", "P(sidepool_1,select 1) CS(sidepool_3) CS(sidepool_2) B(,sidepool_1) S", "");
+        rig.answer(a, "1 3 3 2 Z(I)", "2 Z(I)");
+        rig.is_idle(s);
+    });
+}
+
 /// The Parse that is only asked about stands in the place of the unnamed statement, whatever became of those before it.
 #[test]
 fn trap_28_what_was_asked_under_no_name_is_not_run_by_it() {
