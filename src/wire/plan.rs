@@ -105,6 +105,9 @@ pub enum Note {
     Names(Arc<Named>),
     /// The client's Parse of a statement that is new to the server.
     Introduces(Arc<Named>),
+    /// Our Parse of the client's text under its own name, in front of its Parse under ours; and what the server warned of,
+    /// which is the client's to hear if this fails, and is said again if it does not.
+    Tries(Box<[u8]>),
     /// The client's Close.
     Unnames(Arc<Named>),
     /// Our Close of an evicted statement, in this batch.

@@ -2,6 +2,7 @@
 
 mod facts;
 mod reworded;
+mod tried;
 mod undo;
 
 use std::ops::Range;
@@ -144,7 +145,7 @@ impl Walk<'_, '_> {
             tag::COMMAND_COMPLETE => self.command_complete(header),
             tag::ERROR => self.error(header),
             tag::PARAMETER_STATUS => self.parameter_status(header),
-            tag::NOTICE => Ok(self.pass(header, self.current_reply())),
+            tag::NOTICE => Ok(self.notice(header)),
             tag::NOTIFICATION => self.notification(header),
             tag::DATA_ROW if matches!(self.server.plan.head(), Some(Entry { note: Note::Probe, .. })) => self.probe_row(header),
             _ => {
@@ -482,6 +483,7 @@ impl Walk<'_, '_> {
             *note = Note::Unhushed;
             self.server.hush_refused()?;
         }
+        let warned = self.take_warned();
         let facts = Facts::read(&body);
         self.turn.fatal |= facts.fatal;
         self.mark_stale(&facts);
@@ -495,6 +497,9 @@ impl Walk<'_, '_> {
         let reply = if facts.fatal { Reply::Forward } else { reply };
         if reply == Reply::Forward {
             self.turn.errors.push(facts.code.try_into().unwrap_or(*b"XX000"));
+            if let Some(warned) = warned {
+                self.out.insert(&warned);
+            }
         }
         let more = match reworded {
             Some(message) if reply == Reply::Forward => {

@@ -169,7 +169,7 @@ impl Walk<'_, '_> {
         }
         let own: Cow<'_, [u8]> = if is_ours(name) { estranged(name).into() } else { name.into() };
         write_message(tag::PARSE, &[&own, b"\0", rest], 0, self.out.settle());
-        self.server.plan.push(Entry::swallow(Kind::Parse));
+        self.server.plan.push(Entry::swallow(Kind::Parse).noting(Note::Tries(Box::default())));
         write_message(tag::CLOSE, &[b"S", &own, b"\0"], 0, self.out.settle());
         self.server.plan.push(Entry::swallow(Kind::Close));
     }

@@ -47,6 +47,7 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
         | Note::Runs(..)
         | Note::Own
         | Note::Refuses(_)
+        | Note::Tries(_)
         | Note::Replay
         | Note::Cleans
         | Note::Restores

@@ -796,6 +796,22 @@ fn a_statement_of_prepare_is_the_servers_business() {
     });
 }
 
+/// A name that PREPARE may have taken is tried first: what the server warns of then is told once, with the error or with the
+/// Parse that is the client's own.
+#[test]
+fn what_is_warned_of_in_front_of_a_parses_error_is_told_once() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(prepare p as select 1)", "C(PREPARE) Z(I)");
+        let warned = "N(22P06 nonstandard use of escape) N(22P06 and another)";
+        rig.ask(a, "P(s1,select 'a') S", "P(s1,select 'a') CS(s1) P(sidepool_1,select 'a') S", "");
+        rig.answer_through(a, &format!("{warned} E(22021 invalid byte sequence) Z(I)"));
+        rig.ask(a, "P(s2,select 'b') S", "P(s2,select 'b') CS(s2) P(sidepool_2,select 'b') S", "");
+        rig.answer(a, &format!("{warned} 1 3 {warned} 1 Z(I)"), &format!("{warned} 1 Z(I)"));
+        assert!(rig.server_side(s).is_settled());
+    });
+}
+
 #[test]
 fn trap_24_in_a_failed_transaction_only_the_server_knows_what_may_be_parsed() {
     in_pieces(|rig| {
