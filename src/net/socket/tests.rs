@@ -118,7 +118,7 @@ async fn whoever_looked_last_is_woken() {
 #[tokio::test]
 async fn nobody_rests_on_an_event_that_was_not_read() {
     let (socket, mut client) = tcp_pair(&TcpOptions::CLIENT).await;
-    let will_wake = async || std::future::poll_fn(|cx| Poll::Ready(socket.will_wake(cx))).await;
+    let will_wake = async || poll_fn(|cx| Poll::Ready(socket.will_wake(cx))).await;
     assert!(will_wake().await && will_wake().await);
     client.write_all(b"a").await.unwrap();
     // The task is woken, and does something else.
