@@ -161,9 +161,32 @@ impl Tally {
     }
 
     fn counts(&self) -> [&Count; 20] {
-        let Self { open: _, waits: _, lease_times: _, logins, queries, transactions, client_bytes, server_bytes, .. } = self;
-        let Self { leases, transfers, replays, unforeseen, slow, session_time_ns, client_parses, server_parses, .. } = self;
-        let Self { binds, connects, shortcuts, connect_failures, servers_lost, notifications, listeners_lost, .. } = self;
+        // All of them by name, so that none that is added later is forgotten here.
+        let Self {
+            open: _,
+            waits: _,
+            lease_times: _,
+            logins,
+            queries,
+            transactions,
+            client_bytes,
+            server_bytes,
+            leases,
+            transfers,
+            replays,
+            unforeseen,
+            slow,
+            session_time_ns,
+            client_parses,
+            server_parses,
+            binds,
+            connects,
+            shortcuts,
+            connect_failures,
+            servers_lost,
+            notifications,
+            listeners_lost,
+        } = self;
         [
             logins,
             queries,

@@ -89,7 +89,21 @@ impl Tally {
     }
 
     fn absorb(&self, turnover: &Turnover) {
-        let Turnover { queries, transactions, client_bytes, server_bytes, leases, transfers, replays, .. } = turnover;
+        // All of them by name, so that none that is added later is forgotten here.
+        let Turnover {
+            queries,
+            transactions,
+            client_bytes,
+            server_bytes,
+            leases,
+            transfers,
+            replays,
+            client_parses,
+            server_parses,
+            binds,
+            waits,
+            lease_times,
+        } = turnover;
         self.queries.add(queries.get());
         self.transactions.add(transactions.get());
         self.client_bytes.add(client_bytes.get());
@@ -97,7 +111,6 @@ impl Tally {
         self.leases.add(leases.get());
         self.transfers.add(transfers.get());
         self.replays.add(replays.get());
-        let Turnover { client_parses, server_parses, binds, waits, lease_times, .. } = turnover;
         self.client_parses.add(client_parses.get());
         self.server_parses.add(server_parses.get());
         self.binds.add(binds.get());
