@@ -5,6 +5,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use crate::config::Env;
+use crate::telemetry::Moment;
 
 /// Where news go, and how often a sign of life is wanted. Without a service manager it is all silence.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +30,7 @@ impl Notify {
 
     /// The settings are being read again; [`ready`](Self::ready) ends it.
     pub fn reloading(&self) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let us = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        let us = Moment::now().us();
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
     }
 

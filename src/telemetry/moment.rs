@@ -24,6 +24,11 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// As others read the system's CLOCK_MONOTONIC, in µs.
+    pub fn us(self) -> u64 {
+        self.0 / 1000
+    }
+
     pub fn elapsed(self) -> Duration {
         Self::now() - self
     }
