@@ -1,17 +1,20 @@
 //! The parameters a server reports (ParameterStatus), interned so that "same settings" is one pointer comparison.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-/// Distinct parameter sets kept for comparison; past that, sets are still right but no longer shared.
-const INTERNED_SETS_MAX: usize = 1024;
+/// Sets that nobody has any more are forgotten when there are twice as many as were left by the last time, but not below
+/// this many.
+const SWEEP_AT_LEAST: usize = 64;
 
 /// Names in one set; a server that reports more is not believed. PostgreSQL 18 reports 16.
 const NAMES_MAX: usize = 256;
 
 /// Reported parameters: name as the server spells it, value as the server has it. Sorted by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Params(Vec<(Box<str>, Box<str>)>);
 
 impl Params {
@@ -73,24 +76,31 @@ pub fn is_settable(name: &str) -> bool {
     )
 }
 
-/// The sets in use, each once.
+/// The sets in use, each once. It keeps none of them alive: a value may be as long as a message.
 #[derive(Debug, Default)]
-pub struct ParamSets(Mutex<Vec<Arc<Params>>>);
+pub struct ParamSets(Mutex<Sets>);
+
+#[derive(Debug, Default)]
+struct Sets {
+    hasher: RandomState,
+    /// By the hash of all of it. Of two that have the same one the later is there; the other is right, but not shared.
+    by_hash: HashMap<u64, Weak<Params>>,
+    sweep_at: usize,
+}
 
 impl ParamSets {
     /// The shared instance equal to `params`.
     pub fn intern(&self, params: Params) -> Arc<Params> {
         let mut sets = self.0.lock();
-        if let Some(known) = sets.iter().find(|s| ***s == params) {
-            return Arc::clone(known);
+        let hash = sets.hasher.hash_one(&params);
+        if let Some(known) = sets.by_hash.get(&hash).and_then(Weak::upgrade)
+            && *known == params
+        {
+            return known;
         }
-        if sets.len() >= INTERNED_SETS_MAX {
-            sets.retain(|s| Arc::strong_count(s) > 1);
-        }
+        sets.sweep();
         let new = Arc::new(params);
-        if sets.len() < INTERNED_SETS_MAX {
-            sets.push(Arc::clone(&new));
-        }
+        sets.by_hash.insert(hash, Arc::downgrade(&new));
         new
     }
 
@@ -100,6 +110,15 @@ impl ParamSets {
             Some(known) if known == value => Arc::clone(params),
             None if params.0.len() >= NAMES_MAX => Arc::clone(params),
             _ => self.intern(params.with(name, value)),
+        }
+    }
+}
+
+impl Sets {
+    fn sweep(&mut self) {
+        if self.by_hash.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
+            self.by_hash.retain(|_, params| params.strong_count() > 0);
+            self.sweep_at = self.by_hash.len() * 2;
         }
     }
 }
@@ -196,6 +215,19 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &sets.change(&a, "TimeZone", "UTC")));
         assert_eq!(a.get("timezone"), Some("UTC"));
         assert!(Arc::ptr_eq(&c, &sets.change(&a, "timezone", "Europe/Vienna")));
+    }
+
+    #[test]
+    fn what_nobody_has_any_more_is_not_kept() {
+        let sets = ParamSets::default();
+        let one = |i: usize| Params::from_pairs([("burst.value", i.to_string())]);
+        let held: Vec<_> = (0..SWEEP_AT_LEAST).map(|i| sets.intern(one(i))).collect();
+        for i in 0..10 * SWEEP_AT_LEAST {
+            let gone = Arc::downgrade(&sets.intern(one(SWEEP_AT_LEAST + i)));
+            assert_eq!(gone.strong_count(), 0);
+        }
+        assert!(sets.0.lock().by_hash.len() <= 2 * SWEEP_AT_LEAST);
+        assert!(held.iter().enumerate().all(|(i, held)| Arc::ptr_eq(held, &sets.intern(one(i)))));
     }
 
     #[test]

@@ -18,8 +18,11 @@ use super::sql::Scan;
 pub const SERVER_NAME_PREFIX: &str = "sidepool_";
 
 /// The table is swept of statements nobody holds when it has grown to twice its size after the last sweep, but not
-/// below this many.
+/// below this many,
 const SWEEP_AT_LEAST: usize = 1024;
+
+/// and when its texts have: one may be as long as a message.
+const SWEEP_AT_LEAST_BYTES: usize = 4 << 20;
 
 /// A statement as servers have it.
 #[derive(Debug)]
@@ -82,6 +85,8 @@ pub struct Statements {
 struct Table {
     known: HashSet<ByRest>,
     sweep_at: usize,
+    bytes: usize,
+    sweep_at_bytes: usize,
 }
 
 impl std::fmt::Debug for Statements {
@@ -115,7 +120,10 @@ impl Statements {
             proven: AtomicBool::default(),
         });
         table.sweep();
-        table.known.replace(ByRest(Arc::clone(&new)));
+        table.bytes += rest.len();
+        if let Some(ByRest(old)) = table.known.replace(ByRest(Arc::clone(&new))) {
+            table.bytes -= old.rest.len();
+        }
         new
     }
 
@@ -144,9 +152,12 @@ impl Statements {
 
 impl Table {
     fn sweep(&mut self) {
-        if self.known.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
+        let is_full = self.known.len() >= self.sweep_at.max(SWEEP_AT_LEAST);
+        if is_full || self.bytes >= self.sweep_at_bytes.max(SWEEP_AT_LEAST_BYTES) {
             self.known.retain(|s| Arc::strong_count(&s.0) > 1);
+            self.bytes = self.known.iter().map(|s| s.0.rest.len()).sum();
             self.sweep_at = self.known.len() * 2;
+            self.sweep_at_bytes = self.bytes * 2;
         }
     }
 }
@@ -216,5 +227,19 @@ mod tests {
         }
         assert!(all.len() <= SWEEP_AT_LEAST + 1, "{}", all.len());
         assert!(Arc::ptr_eq(&kept, &intern(&all, b"kept\0\0\0")));
+    }
+
+    #[test]
+    fn long_texts_that_nobody_holds_are_forgotten_sooner() {
+        let all = Statements::default();
+        let kept = intern(&all, b"kept\0\0\0");
+        let text = |i| format!("{i}{}\0\0\0", "x".repeat(SWEEP_AT_LEAST_BYTES / 4));
+        for i in 0..100 {
+            intern(&all, text(i).as_bytes());
+            assert!(all.len() <= 6, "{}", all.len());
+        }
+        assert!(Arc::ptr_eq(&kept, &intern(&all, b"kept\0\0\0")));
+        let held: Vec<_> = (0..8).map(|i| intern(&all, text(i).as_bytes())).collect();
+        assert!(held.iter().enumerate().all(|(i, held)| Arc::ptr_eq(held, &intern(&all, text(i).as_bytes()))));
     }
 }
