@@ -56,6 +56,37 @@ fn a_transfer_with_a_setting_that_differs_allocates_little() {
     assert!((1..=TRANSFER_MAX).contains(&each), "{each} allocations");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn nor_does_a_worker_that_wakes_a_task() {
+    let once = allocations_of_a_worker(WARM_UP).expect("it runs");
+    assert!(once > 0, "it makes sockets and tasks");
+    assert_eq!(allocations_of_a_worker(WARM_UP + MEASURED).expect("it runs"), once);
+}
+
+/// That sends as many bytes there and back between two tasks.
+#[cfg(target_os = "linux")]
+fn allocations_of_a_worker(bytes: usize) -> std::io::Result<u64> {
+    use sidepool::net::{socket::Socket, spawner::Spawner, worker};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let there_and_back = async || {
+        let (near, far) = std::os::unix::net::UnixStream::pair()?;
+        [&near, &far].into_iter().try_for_each(|socket| socket.set_nonblocking(true))?;
+        let (mut near, mut far) = (Socket::unix(near)?, Socket::unix(far)?);
+        Spawner::current().spawn(async move { while far.read_u8().await.is_ok() && far.write_u8(7).await.is_ok() {} });
+        for _ in 0..bytes {
+            near.write_u8(0).await?;
+            assert_eq!(near.read_u8().await?, 7);
+        }
+        std::io::Result::Ok(())
+    };
+    let mut end = Ok(());
+    let counted = allocation_counter::measure(|| end = worker::run(runtime.handle(), there_and_back()).flatten());
+    end.map(|()| counted.count_total)
+}
+
 /// What this many runs allocate when a few went before.
 fn allocations(mut run: impl FnMut()) -> u64 {
     (0..WARM_UP).for_each(|_| run());

@@ -91,20 +91,37 @@ pub fn finish(colour: bool, result: Result<(), StartError>) -> ExitCode {
     }
 }
 
-/// One worker is a runtime on this thread: no crossing between threads at all.
+/// One worker is this thread, which polls its sockets by itself (see [`crate::net::worker`]): clients and servers never cross
+/// between threads. The runtime has a thread of its own then, for timers and what is rare.
 pub fn on_runtime<T>(workers: usize, future: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
     let runtime = build(workers)
         .map_err(|e| StartError::new(format!("cannot start the runtime: {e}"), "Look at the limits of this user: ulimit -a."))?;
-    let result = runtime.block_on(future);
+    let result = match workers {
+        0 | 1 => alone(&runtime, future),
+        _ => runtime.block_on(future),
+    };
     runtime.shutdown_background();
     result
 }
 
 fn build(workers: usize) -> std::io::Result<Runtime> {
     match workers {
-        0 | 1 => Builder::new_current_thread().enable_all().build(),
-        many => Builder::new_multi_thread().worker_threads(many).enable_all().build(),
+        0 | 1 if cfg!(not(target_os = "linux")) => Builder::new_current_thread().enable_all().build(),
+        many => Builder::new_multi_thread().worker_threads(many.max(1)).enable_all().build(),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn alone<T>(runtime: &Runtime, future: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
+    crate::net::worker::run(runtime.handle(), future).unwrap_or_else(|e| {
+        let hint = "This is a fault of the system, not of the configuration.";
+        Err(StartError::new(format!("cannot watch sockets: {e}"), hint))
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn alone<T>(runtime: &Runtime, future: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
+    runtime.block_on(future)
 }
 
 /// SIGTERM and SIGINT, as they come.

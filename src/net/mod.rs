@@ -1,20 +1,37 @@
 //! Sockets, TLS, and the one stream type that both sides of the pooler speak through.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
 pub mod acceptor;
 pub mod dev_cert;
 mod peer;
 pub mod socket;
+pub mod spawner;
 pub mod stream;
 pub mod tls;
+mod watch;
+#[cfg(target_os = "linux")]
+pub mod worker;
 
-/// Has the reactor of this runtime tell what `socket` is ready for.
-#[expect(deprecated, reason = "what replaces it is unsafe, for types whose descriptor changes; one that is lent (AsFd) does not")]
-fn watch<T: AsFd + AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(socket, interest)
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use tokio::sync::oneshot;
+
+    use super::spawner::Spawner;
+
+    /// On a runtime of tokio's, and on a worker.
+    pub(super) fn everywhere(test: impl AsyncFn()) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
+        #[cfg(target_os = "linux")]
+        super::worker::tests::on_worker(test());
+    }
+
+    /// Where the caller is.
+    pub(super) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> oneshot::Receiver<T> {
+        let (ends, ended) = oneshot::channel();
+        Spawner::current().spawn(async move {
+            let _ = ends.send(task.await);
+        });
+        ended
+    }
 }

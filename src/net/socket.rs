@@ -6,23 +6,19 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 /// The addresses of a name, as the system knows them.
 pub use tokio::net::lookup_host;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::coop::has_budget_remaining;
 
 pub use super::peer::{End, Peer};
-use super::watch;
+use super::watch::{Watch, poll_turn};
 
 /// A write of more bytes than this is one of a stream's, behind which the next may find no room again.
 const LONE_WRITE_BYTES_MAX: usize = 4096;
@@ -72,7 +68,6 @@ impl TcpOptions {
 pub struct Socket {
     io: Io,
     peer: End,
-    armed: Armed,
 }
 
 /// What the reactor has been asked to tell.
@@ -83,79 +78,32 @@ pub struct Socket {
 #[derive(Debug)]
 enum Io {
     /// What comes. Nearly every write finds room, and needs no reactor.
-    Reads(AsyncFd<OwnedFd>),
+    Reads(Watch<OwnedFd>),
     /// What comes, and room: a write found none.
-    Both(AsyncFd<OwnedFd>),
+    Both(Watch<OwnedFd>),
     /// The reactor did not take it back: an error from now on, for whoever reads or writes.
     Closed,
 }
 
-/// The task that the reactor will wake when there is something to read, by its waker's address; 0 for none.
-///
-/// As long as the reactor has seen nothing it holds that waker, so that the address is nobody else's, and asking it to hold
-/// it again, as every poll that finds nothing does, is a hundred instructions for nothing: the relay polls both of its
-/// sides whichever was heard.
-///
-/// Only where tasks and reactor share one thread. Elsewhere the reactor tells of an event and then takes the waker, and
-/// between the two another thread may have used the event up and left the waker anew: it is always left again there.
-#[derive(Debug)]
-struct Armed(AtomicUsize);
-
-impl Armed {
-    const NEVER: usize = usize::MAX;
-
-    /// In the runtime that this is called in.
-    fn new() -> Self {
-        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-        Self(AtomicUsize::new(if matches!(flavor, Ok(RuntimeFlavor::CurrentThread)) { 0 } else { Self::NEVER }))
-    }
-
-    fn is_for(&self, cx: &Context<'_>) -> bool {
-        let task = cx.waker().data().addr();
-        task != 0 && self.0.load(Ordering::Relaxed) == task
-    }
-
-    /// The reactor has been asked for an event, and has none to tell (`waits`), or has one. A task whose budget is used up is
-    /// told to wait by tokio, which wakes it itself, before the reactor has been asked anything.
-    ///
-    /// ## (Nobody | Somebody) => (Nobody | Somebody)
-    fn note(&self, cx: &Context<'_>, waits: bool) {
-        self.set(if waits && has_budget_remaining() { cx.waker().data().addr() } else { 0 });
-    }
-
-    /// An event of the reactor's is being used up: it has let go of the waker.
-    ///
-    /// ## (Nobody | Somebody) => Nobody
-    fn clear(&self) {
-        self.set(0);
-    }
-
-    fn set(&self, task: usize) {
-        if self.0.load(Ordering::Relaxed) != Self::NEVER {
-            self.0.store(task, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Io {
     fn new(fd: OwnedFd) -> io::Result<Self> {
-        watch(fd, Interest::READABLE).map(Self::Reads)
+        Watch::new(fd, Interest::READABLE).map(Self::Reads)
     }
 
-    fn watched(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+    fn watched(&self) -> io::Result<&Watch<OwnedFd>> {
         match self {
             Self::Reads(fd) | Self::Both(fd) => Ok(fd),
             Self::Closed => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// Takes it from the reactor and gives it back with another wish, by which the reactor forgets whom to wake.
+    /// Takes it from the reactor and gives it back with another wish, by which tokio's forgets whom to wake.
     ///
     /// ## Reads => (Both | Closed)
     /// ## Both => (Reads | Closed)
     fn ask(&mut self, interest: Interest) -> io::Result<()> {
         let (Self::Reads(fd) | Self::Both(fd)) = mem::replace(self, Self::Closed) else { return Ok(()) };
-        let fd = watch(fd.into_inner(), interest)?;
+        let fd = fd.ask(interest)?;
         *self = if interest.is_writable() { Self::Both(fd) } else { Self::Reads(fd) };
         Ok(())
     }
@@ -173,14 +121,14 @@ impl Socket {
 
     /// One that has its options from the socket that listened.
     pub(super) fn accepted(stream: std::net::TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        Ok(Self { io: Io::new(stream.into())?, peer: peer.into(), armed: Armed::new() })
+        Ok(Self { io: Io::new(stream.into())?, peer: peer.into() })
     }
 
     /// # Errors
     /// The reactor will not have it.
     pub fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         let pid = credentials(stream.as_fd()).and_then(|known| known.pid);
-        Ok(Self { io: Io::new(stream.into())?, peer: End::Unix { pid }, armed: Armed::new() })
+        Ok(Self { io: Io::new(stream.into())?, peer: End::Unix { pid } })
     }
 
     pub async fn connect_tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<Self> {
@@ -217,24 +165,23 @@ impl Socket {
     /// Reads what is there into `room`; where there is nothing, the task is woken when there is, as by any read.
     ///
     /// For the relay, in place of a read by tokio's traits: a third of its instructions where there is something, and a sixth
-    /// where there is not and the task is to be woken already. It takes nothing from tokio's budget for a task, so that who
+    /// where there is not and the task is to be woken already. It takes nothing from the budget of a task, so that who
     /// reads in a loop has to end it.
     pub(super) fn poll_recv<'a>(&self, cx: &mut Context<'_>, room: &'a mut [MaybeUninit<u8>]) -> Poll<io::Result<&'a [u8]>> {
         let capacity = room.len();
         let mut received = None;
-        // It tells by `received`, and by its error only whether the reactor's event is done with. Such an error owns nothing, and
-        // to find that out costs twenty instructions, seven times in a transaction.
-        mem::forget(self.try_readable(|fd| match rustix::net::recv(fd, room, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        let io = self.io.watched()?;
+        io.try_read(|fd| match rustix::net::recv(fd, room, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => true,
             Err(error) => {
                 received = Some(Err(error.into()));
-                Ok(())
+                false
             }
             Ok(((bytes, _), count)) => {
                 received = Some(Ok(&*bytes));
-                if is_all(count, capacity) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                is_all(count, capacity)
             }
-        }));
+        });
         match received {
             Some(received) => Poll::Ready(received),
             None => self.poll_arm(cx).map(Err),
@@ -243,9 +190,6 @@ impl Socket {
 
     /// Pending, and the task will be woken; or what is wrong with the reactor.
     fn poll_arm(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.armed.is_for(cx) {
-            return Poll::Pending;
-        }
         match self.poll_read_ready(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(error),
@@ -260,27 +204,13 @@ impl Socket {
     /// Ready once the reactor has seen bytes, the end or an error that no read has found since. No syscall, and wakes like a
     /// read that found nothing.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = self.io.watched()?.poll_read_ready(cx);
-        self.armed.note(cx, ready.is_pending());
-        ready.map_ok(|_| ())
+        self.io.watched()?.poll_read_ready(cx)
     }
 
     /// The reactor has seen nothing that was not read, and will wake the task when it does.
     #[inline]
     pub(super) fn will_wake(&self, cx: &mut Context<'_>) -> bool {
-        (self.armed.is_for(cx) && !self.has_event()) || self.poll_read_ready(cx).is_pending()
-    }
-
-    /// The reactor has seen something that nobody has tried to read since: whom it held before it has woken already.
-    fn has_event(&self) -> bool {
-        let Ok(watched) = self.io.watched() else { return true };
-        let mut seen = false;
-        // As in `poll_recv`. To be content with the event leaves it there.
-        mem::forget(watched.try_io(Interest::READABLE, |_| {
-            seen = true;
-            Ok(())
-        }));
-        seen
+        self.io.watched().is_ok_and(|io| io.will_wake(cx))
     }
 
     /// Whether a read would find something now: bytes, the end, or an error.
@@ -288,30 +218,22 @@ impl Socket {
     /// No syscall while the reactor has seen no event, and no waker: whoever waits on this socket goes on waiting.
     /// Otherwise one `recv` that takes nothing, since after a read that filled its buffer the event may be an old one.
     pub fn readable_now(&self) -> bool {
-        let mut is_readable = matches!(self.io, Io::Closed);
-        // As in `poll_recv`.
-        mem::forget(self.try_readable(|fd| match rustix::net::recv(fd, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        let Ok(io) = self.io.watched() else { return true };
+        let mut is_readable = false;
+        io.try_read(|fd| match rustix::net::recv(fd, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => true,
             _ => {
                 is_readable = true;
-                Ok(())
+                false
             }
-        }));
+        });
         is_readable
-    }
-
-    /// Tries if the reactor has seen an event, which it forgets where that would block.
-    fn try_readable<T>(&self, attempt: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
-        self.io.watched()?.try_io(Interest::READABLE, |fd| {
-            self.armed.clear();
-            attempt(fd)
-        })
     }
 
     /// Sends what there is room for: how much.
     pub(super) fn send_now(&self, bytes: &[u8]) -> usize {
         match &self.io {
-            Io::Reads(fd) => rustix::net::send(fd.get_ref(), bytes, NOW).unwrap_or(0),
+            Io::Reads(fd) => rustix::net::send(fd.get(), bytes, NOW).unwrap_or(0),
             Io::Both(_) | Io::Closed => 0,
         }
     }
@@ -324,15 +246,16 @@ impl Socket {
         S: Fn(&OwnedFd, SendFlags) -> Result<usize, Errno>,
     {
         if let Io::Reads(fd) = &self.io {
-            match send(fd.get_ref(), NOW) {
+            match send(fd.get(), NOW) {
                 Err(Errno::AGAIN) => self.ask(cx, Interest::READABLE | Interest::WRITABLE)?,
                 sent => return Poll::Ready(sent.map_err(io::Error::from)),
             }
         }
         let sent = loop {
-            let mut event = ready!(self.io.watched()?.poll_write_ready(cx))?;
-            match send(event.get_inner(), NOW) {
-                Err(Errno::AGAIN) => event.clear_ready(),
+            let fd = self.io.watched()?;
+            ready!(fd.poll_write_ready(cx))?;
+            match send(fd.get(), NOW) {
+                Err(Errno::AGAIN) => fd.is_full(),
                 sent => break sent?,
             }
         };
@@ -343,28 +266,26 @@ impl Socket {
     }
 
     fn ask(&mut self, cx: &Context<'_>, interest: Interest) -> io::Result<()> {
-        self.armed.clear();
         // Whoever waits to read is the task that writes, and polls both sides again.
         cx.waker().wake_by_ref();
         self.io.ask(interest)
     }
 
     fn fd(&self) -> io::Result<BorrowedFd<'_>> {
-        self.io.watched().map(|fd| fd.get_ref().as_fd())
+        self.io.watched().map(|fd| fd.get().as_fd())
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(poll_turn(cx));
         let room = buf.initialize_unfilled();
         let count = loop {
             ready!(self.poll_read_ready(cx))?;
             let mut received = Err(Errno::AGAIN);
-            // As in `poll_recv`.
-            let _ = self.try_readable(|fd| {
+            self.io.watched()?.try_read(|fd| {
                 received = rustix::net::recv(fd, &mut *room, RecvFlags::DONTWAIT).map(|(_, count)| count);
-                let is_over = received.map_or_else(|error| error == Errno::AGAIN, |count| is_all(count, room.len()));
-                if is_over { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                received.map_or_else(|error| error == Errno::AGAIN, |count| is_all(count, room.len()))
             });
             match received {
                 Err(Errno::AGAIN) => {}

@@ -99,7 +99,7 @@ impl Pool {
         for Idle { mut server, .. } in due {
             let pool = Arc::clone(self);
             let limit = terms.settings.timeouts.recovery;
-            tokio::spawn(async move {
+            self.opener.spawner.spawn(async move {
                 server.checked_at = now;
                 match tokio::time::timeout(limit, server.is_alive(&pool.catalog)).await {
                     Ok(true) => pool.put_back(server, Moment::now()),

@@ -296,7 +296,7 @@ impl Pool {
         if server.handle.end_lease() {
             // A cancel is on its way to what this client ran: nobody else may run anything there until it has landed.
             let pool = Arc::clone(self);
-            tokio::spawn(async move {
+            self.opener.spawner.spawn(async move {
                 server.handle.cancels_landed().await;
                 pool.give(server, Moment::now());
             });

@@ -13,6 +13,7 @@ use crate::auth::key_cache::KeyCache;
 use crate::config::ErrorTexts;
 use crate::error::hosted::{self, Hosted};
 use crate::error::{PgError, SqlState};
+use crate::net::spawner::Spawner;
 use crate::telemetry::{Account, Moment, log_connection};
 use crate::upstream::{self, Address, ConnectError, ConnectSpec, Connected, Credential};
 use crate::wire::exchange::ServerSide;
@@ -31,6 +32,8 @@ pub(super) const LIFETIME_JITTER: f64 = 0.2;
 pub(super) struct Opener {
     pub keys: Arc<KeyCache>,
     pub credential: Credentials,
+    /// Where the tasks run that have a server.
+    pub spawner: Spawner,
 }
 
 impl Pool {
@@ -57,7 +60,7 @@ impl Pool {
                 return;
             };
             let pool = Arc::clone(self);
-            tokio::spawn(async move { pool.open(permit).await });
+            self.opener.spawner.spawn(async move { pool.open(permit).await });
         }
     }
 

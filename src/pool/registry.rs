@@ -16,6 +16,7 @@ use super::pace::Pace;
 use super::{Budget, Gate, Health, Pool, PoolKey, StartupKey, State, Terms, Vacancy};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{Project, Settings};
+use crate::net::spawner::Spawner;
 use crate::net::tls::TlsContext;
 use crate::telemetry::{Moment, Telemetry};
 use crate::upstream::{Credential, Shortcut};
@@ -32,6 +33,7 @@ pub struct Registry {
     named_statements: NamedStatements,
     keys: Arc<KeyCache>,
     ids: Arc<AtomicU64>,
+    spawner: Spawner,
     pace: Arc<Pace>,
     telemetry: Arc<Telemetry>,
 }
@@ -63,11 +65,17 @@ impl Registry {
             named_statements: settings.named_statements,
             keys,
             ids: Arc::default(),
+            spawner: Spawner::current(),
             pace: Arc::default(),
             telemetry: Arc::default(),
         };
         registry.adopt(settings, tls);
         registry
+    }
+
+    /// Where the tasks run that have a server.
+    pub fn spawner(&self) -> &Spawner {
+        &self.spawner
     }
 
     /// Works by these from now on, and so do all pools: they keep their servers, unless those would be opened in another way now.
@@ -164,7 +172,11 @@ impl Registry {
         let pool = Arc::new(Pool {
             key: Arc::new(key.clone()),
             catalog: Arc::new(Catalog::new(self.isolation, self.named_statements)),
-            opener: Opener { keys: Arc::clone(&self.keys), credential: Credentials::new(credential) },
+            opener: Opener {
+                keys: Arc::clone(&self.keys),
+                credential: Credentials::new(credential),
+                spawner: self.spawner.clone(),
+            },
             budget: Arc::clone(&upstream.budget),
             listener: Listener::new(),
             state: Mutex::new(state),

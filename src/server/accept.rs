@@ -17,6 +17,7 @@ use crate::config::{ErrorTexts, Live, Project, Settings};
 use crate::error::hosted::Hosted;
 use crate::error::{Fault, PgError, SqlState};
 use crate::net::socket::Socket;
+use crate::net::spawner::Spawner;
 use crate::net::tls::{ServerTls, TlsContext, TlsSetupError};
 use crate::pool::{PoolMode, Registry};
 use crate::session::login::{self, Arrival, Failure, Inquiries, Login, LoginContext, Route};
@@ -177,6 +178,7 @@ impl Drop for Connection {
 /// Accepts until it is aborted. Every connection runs as a task of its own: what breaks there breaks there alone.
 pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
     let local = listener.local();
+    let spawner = Spawner::current();
     let Listener { mode, socket: acceptor, .. } = listener;
     loop {
         let socket = match acceptor.accept().await {
@@ -194,7 +196,7 @@ pub(super) async fn accept(listener: Listener, door: Arc<Door>) {
             continue;
         }
         let counted = Connection(Arc::clone(&door.connections));
-        tokio::spawn(Session::arriving(Arc::clone(&door).welcome(socket, mode, local), counted));
+        spawner.spawn(Session::arriving(Arc::clone(&door).welcome(socket, mode, local), counted));
     }
 }
 

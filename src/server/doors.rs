@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::handed::{Handed, Purpose};
 use super::listen::{self, Listener, RemovedOnDrop, StartError};
 use super::takeover::{self, SOCKETS_MAX, Successor};
 use crate::config::Listen;
+use crate::net::spawner::Stoppable;
 
 /// For HTTP to close its listener.
 const HTTP_CLOSES: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const HTTP_CLOSES: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     /// What accepts, and the keeper of the pools.
-    pub(super) tasks: Vec<JoinHandle<()>>,
+    pub(super) tasks: Vec<Stoppable>,
     /// The files of our Unix sockets.
     pub(super) files: Vec<RemovedOnDrop>,
     /// What a successor is handed.
@@ -102,7 +102,7 @@ impl Doors {
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
         let (told, successors) = mpsc::channel(1);
-        self.tasks.push(tokio::spawn(takeover::serve(listener, sockets, told)));
+        self.tasks.push(Stoppable::spawn(takeover::serve(listener, sockets, told)));
         self.successors = Some(successors);
         Ok(())
     }
@@ -140,10 +140,10 @@ impl Doors {
     }
 
     async fn end_tasks(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(Stoppable::abort);
         for task in self.tasks.drain(..) {
             // Its end is what is waited for: the sockets go with it.
-            let _ = task.await;
+            task.ended().await;
         }
     }
 }

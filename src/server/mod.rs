@@ -26,6 +26,7 @@ pub use shutdown::{Signal, Signals};
 pub use takeover::{Cancels, Predecessor};
 
 use crate::config::{Listen, Loaded, Settings};
+use crate::net::spawner::Stoppable;
 use crate::pool::PoolMode;
 use crate::session::{Console, House};
 
@@ -78,12 +79,12 @@ pub fn start_with(
     let door = Arc::new(Door::new(settings, console(reins.clone()))?);
     let house = Arc::clone(&door.house);
     let mut doors = Doors { files: bound.files, ..Doors::default() };
-    doors.tasks.push(tokio::spawn(Arc::clone(&house.registry).keep()));
+    doors.tasks.push(Stoppable::spawn(Arc::clone(&house.registry).keep()));
     let mut addresses = Vec::new();
     for listener in bound.listeners {
         addresses.push((listener.mode, listener.address.clone()));
         doors.offer_listener(&listener)?;
-        doors.tasks.push(tokio::spawn(accept::accept(listener, Arc::clone(&door))));
+        doors.tasks.push(Stoppable::spawn(accept::accept(listener, Arc::clone(&door))));
     }
     Ok(Running { house, handed, addresses, doors, door, notify: Notify::default(), asked, reins })
 }

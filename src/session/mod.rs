@@ -133,7 +133,13 @@ impl Relay {
                 End::ServerLost(_) => pool.discard(server),
                 _ => {
                     let side = self.detach_side();
-                    tokio::spawn(recover::recover(server, side, pool, self.handle().id, deadline));
+                    self.membership.house.registry.spawner().spawn(recover::recover(
+                        server,
+                        side,
+                        pool,
+                        self.handle().id,
+                        deadline,
+                    ));
                 }
             }
         }

@@ -15,6 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{Pool, Server};
+use crate::net::spawner::Spawner;
 use crate::wire::listen::{Moved, private_channel};
 use mailbox::Mailbox;
 pub use mailbox::{MAILBOX_BYTES_MAX, Standing};
@@ -181,7 +182,7 @@ impl Pool {
                 // ## (Closed | Refused) => Open
                 let (number, generation) = (state.subscriptions, server.generation_number());
                 state.line = Line::Open(Open { commands: commands.clone(), number, generation, listening: (0, 0) });
-                tokio::spawn(connection::serve(Arc::clone(self), number, receiver));
+                Spawner::current().spawn(connection::serve(Arc::clone(self), number, receiver));
                 commands
             }
         };

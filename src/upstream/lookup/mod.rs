@@ -24,6 +24,7 @@ pub use answer::{Answer, Nobody, RoleSecret};
 use crate::auth::key_cache::KeyCache;
 use crate::config::{AuthQuery, Project, Timeouts};
 use crate::error::SqlState;
+use crate::net::spawner::Spawner;
 use crate::net::tls::TlsContext;
 use crate::upstream::{ConnectError, Credential, ServerError};
 use desk::{Answers, Desk};
@@ -167,7 +168,7 @@ impl Lookup {
             std::mem::replace(&mut state.clerk, Clerk::OnDuty) == Clerk::Absent
         };
         match absent {
-            true => drop(tokio::spawn(serve(Arc::clone(shared)))),
+            true => Spawner::current().spawn(serve(Arc::clone(shared))),
             false => shared.asked.notify_one(),
         }
         told.await.unwrap_or_else(|_| Err(Arc::new(LookupError::Interrupted)))

@@ -1,0 +1,237 @@
+//! A socket that a worker watches, and what it has seen of it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use rustix::event::epoll::EventFlags;
+use tokio::io::Interest;
+
+use super::local::Running;
+use super::shared::Shared;
+use super::with_local;
+
+const READABLE: u8 = 1;
+const WRITABLE: u8 = 2;
+/// The peer has closed its side: there is always something to read, namely the end.
+const ENDED: u8 = 4;
+/// Nothing more can be written, which a write will tell.
+const BROKEN: u8 = 8;
+
+const NOBODY: u32 = u32::MAX;
+
+/// What the worker's thread alone touches: plain loads and stores, though of atomics, for a socket may be dropped anywhere.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    events: AtomicU8,
+    reader: Waiter,
+    writer: Waiter,
+    has_others: AtomicBool,
+    /// Who has a waker of its own within a task. Each is woken once, by any event.
+    others: Mutex<Vec<Waker>>,
+}
+
+/// The task that is woken by each event, by its number, and by its waker's address. It stays when it was woken: it is the same
+/// one the next time.
+#[derive(Debug)]
+struct Waiter {
+    waker: AtomicUsize,
+    task: AtomicU32,
+}
+
+/// A socket of the worker that this thread is.
+pub(in crate::net) struct Own<T> {
+    socket: T,
+    seen: Arc<Seen>,
+    number: usize,
+    shared: Arc<Shared>,
+}
+
+impl<T: AsFd> Own<T> {
+    /// The socket comes back where this thread is no worker.
+    pub(in crate::net) fn new(socket: T, interest: Interest) -> Result<io::Result<Self>, T> {
+        let mut socket = Some(socket);
+        let made = with_local(|local| {
+            let socket = socket.take().ok_or(io::ErrorKind::NotConnected)?;
+            let seen = Arc::new(Seen::default());
+            let number = local.watch(&socket, flags(interest), &seen)?;
+            Ok(Self { socket, seen, number, shared: Arc::clone(&local.shared) })
+        });
+        match (made, socket) {
+            (None, Some(socket)) => Err(socket),
+            (made, _) => Ok(made.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))),
+        }
+    }
+
+    pub(in crate::net) fn get(&self) -> &T {
+        &self.socket
+    }
+
+    pub(in crate::net) fn ask(&self, interest: Interest) -> io::Result<()> {
+        self.seen.clear(WRITABLE);
+        with_local(|local| local.change(&self.socket, self.number, flags(interest))).unwrap_or_else(|| Err(elsewhere()))
+    }
+
+    /// Reads, if there may be something: whether it was tried. `attempt` says whether it took all.
+    #[inline]
+    pub(in crate::net) fn try_read(&self, attempt: impl FnOnce(&T) -> bool) -> bool {
+        let is_tried = self.has_event();
+        if is_tried && attempt(&self.socket) {
+            self.seen.clear(READABLE);
+        }
+        is_tried
+    }
+
+    #[inline]
+    pub(in crate::net) fn has_event(&self) -> bool {
+        self.seen.has(READABLE | ENDED)
+    }
+
+    /// The task has said that it is to be woken, at some time.
+    #[inline]
+    pub(in crate::net) fn is_reader(&self, cx: &Context<'_>) -> bool {
+        self.seen.reader.is(cx)
+    }
+
+    pub(in crate::net) fn poll_read_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_event() {
+            return Poll::Ready(Ok(()));
+        }
+        self.arm(&self.seen.reader, cx)
+    }
+
+    pub(in crate::net) fn poll_write_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.seen.has(WRITABLE | BROKEN) {
+            return Poll::Ready(Ok(()));
+        }
+        self.arm(&self.seen.writer, cx)
+    }
+
+    /// A write found no room.
+    pub(in crate::net) fn is_full(&self) {
+        self.seen.clear(WRITABLE);
+    }
+
+    /// Of a socket that other processes have as well.
+    pub(in crate::net) fn unwatch(&self) {
+        with_local(|local| local.unwatch(&self.socket));
+    }
+
+    fn arm(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if waiter.is(cx) {
+            return Poll::Pending;
+        }
+        let armed = with_local(|local| {
+            let running = local.running();
+            if !Arc::ptr_eq(&local.shared, &self.shared) {
+                return false;
+            }
+            match running.waker == cx.waker().data().addr() {
+                true => waiter.set(running),
+                false => self.seen.tell_too(cx.waker()),
+            }
+            true
+        });
+        if armed == Some(true) { Poll::Pending } else { Poll::Ready(Err(elsewhere())) }
+    }
+}
+
+/// It is polled where nobody would be woken. Nothing of ours does that.
+fn elsewhere() -> io::Error {
+    io::Error::other("the socket is another worker's")
+}
+
+impl<T> Drop for Own<T> {
+    fn drop(&mut self) {
+        let here = with_local(|local| Arc::ptr_eq(&local.shared, &self.shared).then(|| local.forget(self.number)));
+        if here.flatten().is_none() {
+            self.shared.closed(self.number);
+        }
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Own<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Own").field("socket", &self.socket).field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Seen {
+    /// ## (events) => (events, and these)
+    pub(super) fn note(&self, flags: EventFlags, mut wake: impl FnMut(u32), others: &mut Vec<Waker>) {
+        let seen = |any: EventFlags, event: u8| if flags.intersects(any) { event } else { 0 };
+        // An error is told once, by a read or a write; what has ended stays so.
+        let events = seen(EventFlags::IN | EventFlags::ERR, READABLE)
+            | seen(EventFlags::OUT | EventFlags::ERR, WRITABLE)
+            | seen(EventFlags::RDHUP | EventFlags::HUP, ENDED)
+            | seen(EventFlags::HUP, BROKEN);
+        self.events.store(self.events.load(Relaxed) | events, Relaxed);
+        if events & (READABLE | ENDED) != 0 {
+            self.reader.wake(&mut wake);
+        }
+        if events & (WRITABLE | BROKEN) != 0 {
+            self.writer.wake(&mut wake);
+        }
+        if self.has_others.load(Relaxed) {
+            self.has_others.store(false, Relaxed);
+            others.append(&mut self.others.lock());
+        }
+    }
+
+    fn tell_too(&self, waker: &Waker) {
+        let mut others = self.others.lock();
+        if !others.iter().any(|other| other.will_wake(waker)) {
+            others.push(waker.clone());
+        }
+        self.has_others.store(true, Relaxed);
+    }
+
+    fn has(&self, events: u8) -> bool {
+        self.events.load(Relaxed) & events != 0
+    }
+
+    fn clear(&self, events: u8) {
+        self.events.store(self.events.load(Relaxed) & !events, Relaxed);
+    }
+}
+
+impl Default for Waiter {
+    fn default() -> Self {
+        Self { waker: AtomicUsize::new(0), task: AtomicU32::new(NOBODY) }
+    }
+}
+
+impl Waiter {
+    fn is(&self, cx: &Context<'_>) -> bool {
+        let waker = cx.waker().data().addr();
+        waker != 0 && self.waker.load(Relaxed) == waker
+    }
+
+    /// ## (anybody) => this one
+    fn set(&self, task: Running) {
+        self.waker.store(task.waker, Relaxed);
+        self.task.store(task.number, Relaxed);
+    }
+
+    fn wake(&self, wake: &mut impl FnMut(u32)) {
+        let task = self.task.load(Relaxed);
+        if task != NOBODY {
+            wake(task);
+        }
+    }
+}
+
+/// Each event is told once (EPOLLET).
+fn flags(interest: Interest) -> EventFlags {
+    let mut flags = EventFlags::ET | EventFlags::RDHUP;
+    if interest.is_readable() {
+        flags |= EventFlags::IN;
+    }
+    if interest.is_writable() {
+        flags |= EventFlags::OUT;
+    }
+    flags
+}
