@@ -103,6 +103,31 @@ async fn so_it_is_by_the_extended_protocol_and_for_copies_and_new_names() {
     }
 }
 
+#[tokio::test]
+async fn every_database_of_a_pipeline_makes_way() {
+    let postgres = Postgres::shared();
+    let sidepool = Sidepool::start(postgres, &[PARKED]);
+    for admin in sidepool.both_ports() {
+        let mut admin = admin.wire().await;
+        postgres.new_database("original").await;
+        for (databases, sql) in [
+            (vec!["original"], vec!["CREATE DATABASE one TEMPLATE original", "CREATE DATABASE two TEMPLATE original"]),
+            (vec!["one", "two"], vec!["ALTER DATABASE one RENAME TO uno", "ALTER DATABASE two RENAME TO due"]),
+            (vec!["uno", "original", "due"], vec!["DROP DATABASE uno", "DROP DATABASE original", "DROP DATABASE due"]),
+        ] {
+            for database in databases {
+                sidepool.transaction().database(database).wire().await.run("SELECT 1").await;
+                holds(postgres, database, "1").await;
+            }
+            admin.send(&sql.iter().flat_map(|sql| wire::query(sql)).collect::<Vec<_>>()).await;
+            for sql in sql {
+                let told = show(&admin.until(b'Z').await);
+                assert!(told.starts_with("C("), "{sql}: {told}");
+            }
+        }
+    }
+}
+
 /// Any client can make any error: what it says is no reason to close the servers of others.
 #[tokio::test]
 async fn an_error_that_a_client_raises_closes_nobodys_servers() {

@@ -201,16 +201,17 @@ impl Registry {
         self.upstreams.read().get(project).map(|upstream| (upstream.budget.open(), upstream.budget.limit()))
     }
 
-    /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, make way.
-    pub fn vacate(&self, project: &Project, database: &str) -> Vacancy {
-        Vacancy::of(self.neighbours(project).filter(|p| p.key.database == database).collect())
-    }
-
-    /// The pools of the same PostgreSQL.
-    fn neighbours(&self, project: &Project) -> impl Iterator<Item = Arc<Pool>> {
+    /// Somebody wants `database` for himself: all pools in it, whatever their user, mode or project, make way for as long as
+    /// `vacancy` lives.
+    pub fn vacate(&self, project: &Project, database: &str, vacancy: &mut Vacancy) {
+        // One client may name hundreds in a chunk: most pools are in none of them, and cost a comparison.
+        let named = |pool: &&Arc<Pool>| pool.key.database == database;
+        let mut pools: Vec<_> = self.pools.lock().values().filter(named).cloned().collect();
+        // Of the same PostgreSQL.
         let at = |p: &Project| (p.upstream.host.clone(), p.upstream.port);
         let place = at(project);
-        self.all().into_iter().filter(move |p| at(&p.project()) == place)
+        pools.retain(|p| at(&p.project()) == place);
+        vacancy.extend(pools);
     }
 
     pub fn all(&self) -> Vec<Arc<Pool>> {

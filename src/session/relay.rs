@@ -47,7 +47,7 @@ pub struct Relay {
     /// The server it had last, or is at home on: the one that its handle follows.
     home: u64,
     pub(super) state: State,
-    /// A database that its server's current statements want empty.
+    /// Databases that its server's current statements want empty.
     pub(super) vacancy: Option<Box<Vacancy>>,
     patience: Patience,
     pub(super) watched: Option<Box<Watched>>,
@@ -341,11 +341,12 @@ impl Relay {
                         .turn(&mut server.side, rest, server.out.buffer(), self.to_client.buffer())
                         .map_err(End::Refused)?;
                     at += turn.consumed;
+                    let empties = turn.empties.is_some();
                     if let Some(database) = turn.empties {
                         // Before the statement leaves, so that PostgreSQL need not wait for them.
                         let database = String::from_utf8_lossy(&database);
-                        let vacancy = self.membership.house.registry.vacate(&self.membership.pool.project(), &database);
-                        self.vacancy = Some(Box::new(vacancy));
+                        let vacancy = self.vacancy.get_or_insert_default();
+                        self.membership.house.registry.vacate(&self.membership.pool.project(), &database, vacancy);
                     }
                     server.send(&rest[turn.direct], cx)?;
                     tally::client(&server.account, &mut self.side);
@@ -353,7 +354,7 @@ impl Relay {
                     if turn.terminated {
                         return Err(End::ClientLeft);
                     }
-                    if turn.consumed == 0 || !self.release_if_idle(cx) {
+                    if turn.consumed == 0 || !(empties || self.release_if_idle(cx)) {
                         return Ok(at);
                     }
                 }

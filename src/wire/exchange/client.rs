@@ -31,13 +31,15 @@ pub use unleased::Unleased;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ClientTurn {
     /// The rest waits for more of the client's bytes, or for the server's replies: what is left over is to be tried again
-    /// after each turn of the server's.
+    /// after each turn of the server's. Behind a statement that `empties` a database it waits for nothing: it is to be tried
+    /// at once.
     pub consumed: usize,
     /// A stretch of the input that may be written to the server as it is; empty if all went into the buffer.
     pub direct: Range<usize>,
     /// The client said goodbye.
     pub terminated: bool,
-    /// A database that a statement needs empty: our idle servers in it must go.
+    /// A database that a statement needs empty: our idle servers in it must go. The turn ends behind that statement, so that
+    /// each has its own turn, however many come at once.
     pub empties: Option<Box<[u8]>>,
 }
 
@@ -63,8 +65,8 @@ impl ClientSide {
             Walk { client: self, server, input, at: 0, out: Cut::new(input, to_server), to_client, turn: ClientTurn::default() };
         loop {
             match walk.step() {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(true) if walk.turn.empties.is_none() => {}
+                Ok(_) => break,
                 Err(error) => {
                     walk.out.settle();
                     return Err(error);

@@ -40,7 +40,7 @@ pub(super) struct Told {
     pub(super) fatal: bool,
     pub(super) terminated: bool,
     pub(super) ready: u32,
-    pub(super) empties: Option<Box<[u8]>>,
+    pub(super) empties: Vec<Box<[u8]>>,
 }
 
 struct Client {
@@ -169,15 +169,17 @@ impl Rig {
     fn client_turns(&mut self, client: usize, for_server: &mut Vec<u8>, for_client: &mut Vec<u8>) -> Result<(), PgError> {
         let c = &mut self.clients[client];
         let s = &mut self.servers[c.server.expect("a lease")].side;
-        let mut held = Vec::new();
-        let turn = c.side.turn(s, &c.input, &mut held, for_client);
-        for_server.append(&mut held);
-        let turn = turn?;
-        self.told.terminated |= turn.terminated;
-        self.told.empties = turn.empties.or(self.told.empties.take());
-        for_server.extend_from_slice(&c.input[turn.direct]);
-        c.input.drain(..turn.consumed);
-        Ok(())
+        loop {
+            let mut held = Vec::new();
+            let turn = c.side.turn(s, &c.input, &mut held, for_client);
+            for_server.append(&mut held);
+            let turn = turn?;
+            self.told.terminated |= turn.terminated;
+            for_server.extend_from_slice(&c.input[turn.direct]);
+            c.input.drain(..turn.consumed);
+            let Some(name) = turn.empties else { return Ok(()) };
+            self.told.empties.push(name);
+        }
     }
 
     /// The client says this without a server; what we answer, and what it wants then.
