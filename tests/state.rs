@@ -382,6 +382,34 @@ async fn currval_is_ones_own_or_an_error() {
     tokio::time::timeout(common::PATIENCE, waits).await.unwrap();
 }
 
+/// Or a short one would keep the server with its client. It is asked about itself first, and the next time it is known.
+#[tokio::test]
+async fn what_is_left_is_not_asked_under_the_clients_timeout() {
+    let postgres = Postgres::shared();
+    postgres.new_database("asked_untimed").await;
+    // `verify` asks about every setting there is.
+    let sidepool = Sidepool::start(postgres, &[("pool-size", "1"), ("verify", "false")]);
+    let endpoint = sidepool.transaction().database("asked_untimed");
+    let (mut one, mut two) = (endpoint.wire().await, endpoint.wire().await);
+    let mut locker = postgres.direct().database("asked_untimed").wire().await;
+    let mut watch = postgres.direct().wire().await;
+    let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'pg_cursors'::regclass AND NOT granted \
+        AND clock_timestamp() - waitstart > '500ms'";
+    for text in ["SET statement_timeout = '300ms'", "SELECT 1"] {
+        let pid = one.backend().await;
+        one.run(text).await;
+        one.run("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT; CLOSE c").await;
+        locker.run("BEGIN; LOCK TABLE pg_catalog.pg_cursors").await;
+        two.send(&wire::query("SELECT 1")).await;
+        common::until("the question waits", async || watch.value(waits).await == "1").await;
+        locker.run("COMMIT").await;
+        assert_eq!(wire::show(&two.until(b'Z').await), "T D C(SELECT 1) Z(I)");
+        assert_eq!(two.backend().await, pid);
+        assert_eq!(two.value("SHOW statement_timeout").await, "0");
+        assert_eq!(one.value("SHOW statement_timeout").await, "300ms");
+    }
+}
+
 #[tokio::test]
 async fn strict_isolation_undoes_what_no_text_shows() {
     // What it is about is what `verify` tells of.

@@ -343,7 +343,7 @@ impl Relay {
                     at += turn.consumed;
                     let empties = turn.empties.is_some();
                     if let Some(database) = turn.empties {
-                        // Before the statement leaves, so that PostgreSQL need not wait for them.
+                        // Before the statement leaves: PostgreSQL looks at once, and then every 100 ms.
                         let database = String::from_utf8_lossy(&database);
                         let vacancy = self.vacancy.get_or_insert_default();
                         self.membership.house.registry.vacate(&self.membership.pool.project(), &database, vacancy);

@@ -12,6 +12,12 @@ pub const SETTINGS_MAX: usize = 128;
 /// Longest value that is kept, in bytes.
 const VALUE_BYTES_MAX: usize = 8 * 1024;
 
+/// In front of a message that has a transaction of its own: to its end it runs without the session's timeouts. PostgreSQL looks
+/// at them before each statement of a message.
+pub const UNTIMED: &[u8] = b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;";
+/// What that lifts.
+const LIFTED: [&str; 2] = ["statement_timeout", "lock_timeout"];
+
 /// A question that was put, and what has come of it.
 #[derive(Debug)]
 pub struct Probe {
@@ -35,9 +41,11 @@ pub const IDENTITIES: [&str; 2] = ["session_authorization", "role"];
 
 /// The SQL of the question, and a place for the answer. `known` are the settings as the session had them before.
 pub fn ask(asked: Leaves, touched: Touched, known: &Params) -> (Vec<u8>, Probe) {
-    let mut sql = ask_kinds(asked);
+    let mut sql = CHARACTERISTICS.to_vec();
+    let lifts = lift_timeouts(asked, &touched, known, &mut sql);
+    ask_kinds(asked, &mut sql);
     if asked.has(Leaves::SETTINGS) {
-        ask_settings(&touched, known, &mut sql);
+        ask_settings(&touched, known, lifts, &mut sql);
     }
     sql.push(0);
     let settings = if touched.scope == Scope::Named { known.clone() } else { Params::default() };
@@ -46,7 +54,8 @@ pub fn ask(asked: Leaves, touched: Touched, known: &Params) -> (Vec<u8>, Probe) 
 
 /// The same about all there may be, whatever the texts touched.
 pub fn ask_all(touched: Touched, known: &Params) -> (Vec<u8>, Probe) {
-    let mut sql = ask_kinds(Leaves::ASKABLE);
+    let mut sql = CHARACTERISTICS.to_vec();
+    ask_kinds(Leaves::ASKABLE, &mut sql);
     let is_dotted = |name: &&str| name.contains('.');
     ask_listed(&mut sql);
     // What is known may be a default by now, which the list leaves out; unless it was reset, it is asked for as well.
@@ -58,9 +67,30 @@ pub fn ask_all(touched: Touched, known: &Params) -> (Vec<u8>, Probe) {
     (sql, Probe::new(Leaves::ASKABLE, touched, Params::default()))
 }
 
-fn ask_kinds(asked: Leaves) -> Vec<u8> {
-    // Its own transaction characteristics: a deferrable default would wait. Its own end of the search for operators: none.
-    let mut sql = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE;SELECT '','',''".to_vec();
+/// The question's own: a deferrable default would wait.
+const CHARACTERISTICS: &[u8] = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE;";
+
+/// The question does not run under what its session is known to have set: whether they are lifted. It has a transaction of its
+/// own, with whose end they are as they were. What is asked of themselves comes in front. Where any setting is asked about they
+/// stay, for their source, which tells whose they are, would be the session then.
+fn lift_timeouts(asked: Leaves, touched: &Touched, known: &Params, sql: &mut Vec<u8>) -> bool {
+    let asks_settings = asked.has(Leaves::SETTINGS);
+    let is_touched = |name: &str| asks_settings && touched.names.iter().any(|touched| **touched == *name);
+    let may_be_set = LIFTED.iter().any(|name| known.get(name).is_some() || is_touched(name));
+    if !may_be_set || (asks_settings && touched.scope == Scope::Any) {
+        return false;
+    }
+    if LIFTED.iter().any(|name| is_touched(name)) {
+        sql.extend_from_slice(b"SELECT '','',''");
+        LIFTED.iter().filter(|name| is_touched(name)).for_each(|name| ask_setting(name, sql));
+        sql.push(b';');
+    }
+    sql.extend_from_slice(UNTIMED);
+    true
+}
+
+fn ask_kinds(asked: Leaves, sql: &mut Vec<u8>) {
+    sql.extend_from_slice(b"SELECT '','',''");
     for (kind, letter, condition) in CONDITIONS {
         if asked.has(kind) {
             let row = format!(" UNION ALL SELECT '{letter}','','' WHERE EXISTS ({condition})");
@@ -70,7 +100,6 @@ fn ask_kinds(asked: Leaves) -> Vec<u8> {
     if asked.has(Leaves::LISTEN) {
         sql.extend_from_slice(b" UNION ALL SELECT 'n',c,'' FROM pg_catalog.pg_listening_channels() AS c");
     }
-    sql
 }
 
 const CONDITIONS: [(Leaves, char, &str); 4] = [
@@ -91,13 +120,17 @@ const CONDITIONS: [(Leaves, char, &str); 4] = [
     (Leaves::STATEMENTS, 'p', "SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql"),
 ];
 
-fn ask_settings(touched: &Touched, known: &Params, sql: &mut Vec<u8>) {
+fn ask_settings(touched: &Touched, known: &Params, are_lifted: bool, sql: &mut Vec<u8>) {
     if touched.scope == Scope::Any {
         ask_listed(sql);
         // pg_settings leaves out what nobody has defined.
         known.iter().filter(|(name, _)| name.contains('.')).for_each(|(name, _)| ask_setting(name, sql));
     }
+    let was_asked = |name: &str| are_lifted && LIFTED.contains(&name);
     for name in touched.names.iter().filter(|name| touched.scope == Scope::Named || name.contains('.')) {
+        if was_asked(name) {
+            continue;
+        }
         ask_setting(name, sql);
     }
 }

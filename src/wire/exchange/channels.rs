@@ -7,12 +7,10 @@ use super::super::extended::write_message;
 use super::super::listen::{CHANNELS_MAX, Marker, Moved, is_like_private};
 use super::super::names::Holds;
 use super::super::plan::{Entry, Kind, Note, Status};
+use super::super::probe::UNTIMED;
 use super::super::sql::Leaves;
 use super::super::tag::client as tag;
 use super::{Broken, ClientSide, ServerSide};
-
-/// To the end of the message that it begins, if that is a transaction of its own.
-const UNTIMED: &[u8] = b"SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;";
 
 /// As often as this in a row a server may say no to an UNLISTEN of the pooler's own channel. It has no reason to but that
 /// somebody cancels it.

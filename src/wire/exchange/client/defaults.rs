@@ -1,5 +1,6 @@
 //! RESET returns to what the client asked for in its startup packet, and that is not the server's own default: it is set again
-//! directly behind the text, in the same transaction, and undone with it.
+//! directly behind the text, in the same transaction, and undone with it. Under the client's timeouts there: lifted in its own
+//! transaction they would stay so to its end, and no statement brings back a value that nobody has asked for before.
 
 use super::Walk;
 use crate::error::PgError;

@@ -6,6 +6,13 @@ use crate::wire::sql::Leaves;
 
 const BEFORE: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE;SELECT '','',''";
 
+/// A question that lifts the timeouts, once it has asked for those.
+fn untimed(timeouts: &str, rest: &str) -> String {
+    let (begins, asks) = BEFORE.split_at(BEFORE.find("SELECT").expect("it asks"));
+    let first = if timeouts.is_empty() { String::new() } else { format!("{asks}{timeouts};") };
+    format!("Q({begins}{first}SET LOCAL statement_timeout=0;SET LOCAL lock_timeout=0;{asks}{rest})")
+}
+
 fn held(rig: &Rig, client: usize, server: usize) -> Leaves {
     rig.server_side(server).held_for(rig.client_side(client))
 }
@@ -130,12 +137,31 @@ fn what_a_question_that_failed_was_about_is_asked_about_again() {
         rig.probe(a, s);
         rig.answer(a, "E(57014 canceling statement) Z(I)", "");
         rig.round(a, "Q(set statement_timeout = 0)", "C(SET) Z(I)");
-        let asks =
-            ["statement_timeout", "app.x"].map(|n| format!(" UNION ALL SELECT 's','{n}',pg_catalog.current_setting('{n}',true)"));
-        assert_eq!(rig.probe(a, s), format!("Q({BEFORE}{})", asks.concat()));
+        let setting = |name| format!(" UNION ALL SELECT 's','{name}',pg_catalog.current_setting('{name}',true)");
+        assert_eq!(rig.probe(a, s), untimed(&setting("statement_timeout"), &setting("app.x")));
         rig.probe_answered(a, &[["s", "statement_timeout", "0"], ["s", "app.x", "a"]]);
         let b = rig.client();
         rig.lease(b, s, "Q(SET statement_timeout=0;RESET \"app\".\"x\";RESET \"statement_timeout\";)", "");
+    });
+}
+
+/// Known from an earlier answer; and not lifted where that would hide whose they are.
+#[test]
+fn a_question_is_not_put_under_its_clients_timeouts() {
+    in_pieces(|rig| {
+        let (a, s) = rig.pair();
+        rig.round(a, "Q(set lock_timeout = 1)", "C(SET) Z(I)");
+        let timeout = " UNION ALL SELECT 's','lock_timeout',pg_catalog.current_setting('lock_timeout',true)";
+        assert_eq!(rig.probe(a, s), untimed(timeout, ""));
+        rig.probe_answered(a, &[["", "", ""], ["s", "lock_timeout", "1ms"], ["", "", ""]]);
+        rig.round(a, "Q(declare c cursor with hold for select 1)", "C(DECLARE CURSOR) Z(I)");
+        let cursors = " UNION ALL SELECT 'c','','' WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)";
+        assert_eq!(rig.probe(a, s), untimed("", cursors));
+        rig.probe_answered(a, &[["", "", ""]]);
+        assert!(held(rig, a, s).is_nothing());
+        rig.round(a, "Q(reset all)", "C(RESET) Z(I)");
+        let asks = rig.probe(a, s);
+        assert!(asks.starts_with(&format!("Q({BEFORE}")) && !asks.contains("SET LOCAL"), "{asks}");
     });
 }
 
