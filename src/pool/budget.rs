@@ -85,8 +85,13 @@ impl Budget {
     pub(super) fn is_short(&self) -> bool {
         let (pools, is_short) = {
             let mut starving = self.starving.lock();
-            let pools: Vec<_> = starving.iter().filter_map(Weak::upgrade).collect();
-            starving.retain(|p| pools.iter().any(|pool| std::ptr::eq(p.as_ptr(), Arc::as_ptr(pool)) && pool.wants_place()));
+            let mut pools = Vec::with_capacity(starving.len());
+            starving.retain(|pool| {
+                let Some(pool) = pool.upgrade() else { return false };
+                let wants = pool.wants_place();
+                pools.push(pool);
+                wants
+            });
             self.starving_count.store(starving.len(), Ordering::Relaxed);
             (pools, !starving.is_empty())
         };
