@@ -396,18 +396,32 @@ impl ServerStatements {
         }
     }
 
-    /// The least recently used one, where there are more than `limit`, to be closed in this batch: whether the server had
-    /// it until now, and since when. Never the one used last, nor any of `kept`.
-    pub fn evict(&mut self, limit: usize, kept: &[u64], batch: u64) -> Option<(u64, Held, u64)> {
-        if self.len() <= limit {
-            return None;
+    /// The least recently used ones of more than `limit`, to be closed in this batch: whether the server had each until now, and
+    /// since when. Never the one used last, nor any of `kept`, which is sorted.
+    pub fn evict(&mut self, limit: usize, kept: &[u64], batch: u64) -> Vec<(u64, Held, u64)> {
+        let excess = self.len().saturating_sub(limit);
+        if excess == 0 {
+            return Vec::new();
         }
-        let may_go = |id: u64, slot: &Slot| slot.held != Held::Closing && slot.used_at != self.clock && !kept.contains(&id);
-        let candidates = self.used.iter().filter(|(id, slot)| may_go(**id, slot));
-        let (&id, &Slot { held, batch: since, .. }) = candidates.min_by_key(|(_, slot)| slot.used_at)?;
-        self.put(id, Held::Closing, batch);
-        self.closing += 1;
-        Some((id, held, since))
+        let clock = self.clock;
+        let may_go =
+            |id: &u64, slot: &Slot| slot.held != Held::Closing && slot.used_at != clock && kept.binary_search(id).is_err();
+        let candidates = self.used.iter().filter(|(id, slot)| may_go(id, slot)).map(|(id, slot)| (*id, *slot));
+        let by_use = |(_, slot): &(u64, Slot)| slot.used_at;
+        // Nearly always it is one; a text with many names may leave thousands.
+        let evicted = if excess == 1 {
+            candidates.min_by_key(by_use).into_iter().collect()
+        } else {
+            let mut all: Vec<_> = candidates.collect();
+            all.sort_unstable_by_key(by_use);
+            all.truncate(excess);
+            all
+        };
+        for (id, _) in &evicted {
+            self.put(*id, Held::Closing, batch);
+            self.closing += 1;
+        }
+        evicted.into_iter().map(|(id, slot)| (id, slot.held, slot.batch)).collect()
     }
 
     /// Ids, and whether the server surely has them.
@@ -438,11 +452,26 @@ mod tests {
             server.insert(id, 0);
         }
         assert_eq!(server.touch(1), Some(Held::Surely));
-        assert_eq!(server.evict(2, &[], 1), Some((2, Held::Surely, 0)));
-        assert_eq!(server.evict(2, &[], 1), None);
+        assert_eq!(server.evict(2, &[], 1), [(2, Held::Surely, 0)]);
+        assert!(server.evict(2, &[], 1).is_empty());
         assert_eq!((server.touch(2), server.len()), (Some(Held::Closing), 2));
         server.settle();
         assert_eq!((server.touch(2), server.len()), (None, 2));
+    }
+
+    #[test]
+    fn of_many_too_many_the_oldest_go_and_never_what_is_needed() {
+        let mut server = ServerStatements::default();
+        (1..=9).for_each(|id| server.insert(id, 0));
+        server.touch(1);
+        assert_eq!(
+            server.evict(5, &[2, 4], 1),
+            [(3, Held::Surely, 0), (5, Held::Surely, 0), (6, Held::Surely, 0), (7, Held::Surely, 0)]
+        );
+        assert_eq!(server.len(), 5);
+        server.touch(9);
+        assert_eq!(server.evict(1, &[1, 2, 4, 8], 2), [], "what was used last stays");
+        assert_eq!(server.evict(1, &[1, 2, 4], 2), [(8, Held::Surely, 0)]);
     }
 
     #[test]
@@ -467,7 +496,7 @@ mod tests {
         let mut server = ServerStatements::default();
         server.insert(1, 4);
         server.insert(2, 4);
-        assert_eq!(server.evict(1, &[], 5), Some((1, Held::Surely, 4)));
+        assert_eq!(server.evict(1, &[], 5), [(1, Held::Surely, 4)]);
         server.insert(1, 5);
         server.take_back(1, 4);
         server.take_back(2, 4);
@@ -481,11 +510,11 @@ mod tests {
         let mut server = ServerStatements::default();
         server.insert(1, 3);
         server.insert(2, 4);
-        assert_eq!(server.evict(1, &[], 4), Some((1, Held::Surely, 3)));
+        assert_eq!(server.evict(1, &[], 4), [(1, Held::Surely, 3)]);
         server.insert(1, 4);
         server.insert(3, 5);
-        assert_eq!(server.evict(2, &[], 5), Some((2, Held::Surely, 4)));
-        assert_eq!(server.evict(1, &[], 5), Some((1, Held::Surely, 4)));
+        assert_eq!(server.evict(2, &[], 5), [(2, Held::Surely, 4)]);
+        assert_eq!(server.evict(1, &[], 5), [(1, Held::Surely, 4)]);
         server.take_back(1, 4);
         server.reopen(1, 4);
         server.settle();

@@ -1,6 +1,8 @@
 //! Positions in texts: an error's counts the characters of what the server got, which may have another name in place of the
 //! client's.
 
+use std::ops::Range;
+
 /// One name in place of another, in the text that was sent; in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shift {
@@ -14,15 +16,27 @@ pub struct Shift {
 impl Shift {
     /// The client wrote a name, and another was sent in its place, with this before and behind it.
     pub fn new(before: &[u8], written: &[u8], sent: &[u8], behind: &[u8]) -> Self {
-        let (length, written) = (characters(sent), characters(written));
+        Self::of(characters(before), characters(written), characters(sent), characters(behind))
+    }
+
+    /// Of several names of a text, in order: where each stood, and where what was sent in its place stands.
+    pub fn all(text: &[u8], sent: &[u8], places: Vec<(Range<usize>, Range<usize>)>) -> Vec<Self> {
+        // What stands before each is counted once: a text may have thousands.
+        let count = if std::str::from_utf8(sent).is_ok() { characters } else { <[u8]>::len };
+        let (whole, mut at, mut before) = (count(sent), 0, 0);
+        let shift = |(name, place): (Range<usize>, Range<usize>)| {
+            before += count(&sent[at..place.start]);
+            at = place.start;
+            let length = count(&sent[place]);
+            Self::of(before, count(&text[name]), length, whole - before - length)
+        };
+        places.into_iter().map(shift).collect()
+    }
+
+    fn of(before: usize, written: usize, length: usize, behind: usize) -> Self {
         let by = i16::try_from(length).unwrap_or(i16::MAX).saturating_sub(i16::try_from(written).unwrap_or(i16::MAX));
         let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Self {
-            before: bounded(characters(before)),
-            behind: bounded(characters(behind)),
-            length: u16::try_from(length).unwrap_or(u16::MAX),
-            by,
-        }
+        Self { before: bounded(before), behind: bounded(behind), length: u16::try_from(length).unwrap_or(u16::MAX), by }
     }
 
     /// Of these characters before a place, none can be before one in this text: the place is inside the name, or behind the
@@ -50,6 +64,27 @@ fn characters(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_names_each_shift_is_what_it_is_alone() {
+        for other in ["\u{e4}", "a"].map(str::as_bytes).into_iter().chain([&b"\xff"[..]]) {
+            let text = [b"execute s1; '", other, b"'; execute a_long_name; no"].concat();
+            let sent = [b"execute sidepool_1; '", other, b"'; execute sidepool_2; no"].concat();
+            let at = |text: &[u8], name: &[u8]| {
+                let start = memchr::memmem::find(text, name).unwrap();
+                start..start + name.len()
+            };
+            let places =
+                vec![(at(&text, b"s1"), at(&sent, b"sidepool_1")), (at(&text, b"a_long_name"), at(&sent, b"sidepool_2"))];
+            let (first, second) = (&places[0].1, &places[1].1);
+            let count = |text: &[u8]| if other == b"\xff" { text.len() } else { characters(text) };
+            let alone = |place: &Range<usize>, written: usize| {
+                Shift::of(count(&sent[..place.start]), written, 10, count(&sent[place.end..]))
+            };
+            let expected = [alone(first, 2), alone(second, 11)];
+            assert_eq!(Shift::all(&text, &sent, places.clone()), expected);
+        }
+    }
 
     #[test]
     fn what_stands_behind_a_name_moves_by_what_that_is_longer() {

@@ -136,7 +136,7 @@ impl Walk<'_, '_> {
     /// still there (trap 26).
     pub(super) fn evict(&mut self, kept: &[u64]) {
         let (limit, batch) = (self.client.bounds.statements_per_server as usize, self.server.plan.batch());
-        while let Some((id, held, since)) = self.server.statements.evict(limit, kept, batch) {
+        for (id, held, since) in self.server.statements.evict(limit, kept, batch) {
             // What this very batch put there falls with it.
             let is_there = held == Held::Surely && since != batch && !self.server.plan.is_pending(since);
             self.write_close(id, if is_there { Note::Evicts { id, batch } } else { Note::Doubts(id) });

@@ -1,6 +1,6 @@
 //! A query of several statements of which some name prepared statements: `BEGIN; DEALLOCATE t; COMMIT`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -86,9 +86,11 @@ impl Walk<'_, '_> {
     /// What each name means where it stands: a statement before it may have forgotten it.
     fn steps(&self, text: &[u8], mentions: Vec<Mention>) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::with_capacity(mentions.len());
+        let (mut all_gone, mut gone) = (false, HashSet::new());
         for mention in mentions {
             let (range, does) = match mention {
                 Mention::All => {
+                    all_gone = true;
                     steps.push(Step::ForgetsAll);
                     continue;
                 }
@@ -97,12 +99,10 @@ impl Walk<'_, '_> {
                 Mention::Deallocate(range) => (range, Does::Forgets),
             };
             let name = sql::identifier(&text[range.clone()]);
-            let is_gone = |step: &Step| match step {
-                Step::Forgets(_, named) => *named.name == *name,
-                Step::ForgetsAll => true,
-                Step::Uses(..) | Step::Collides(..) | Step::Own(..) => false,
-            };
-            let held = self.client.names.get(&name).filter(|_| !steps.iter().any(is_gone));
+            let held = self.client.names.get(&name).filter(|_| !all_gone && !gone.contains(&name));
+            if does == Does::Forgets && held.is_some() {
+                gone.insert(name.clone());
+            }
             steps.push(match (held, does) {
                 (Some(named), Does::Prepares) => Step::Collides(range, Arc::clone(named)),
                 (Some(named), Does::Executes) => Step::Uses(range, Arc::clone(named)),
@@ -145,6 +145,7 @@ impl Walk<'_, '_> {
             }
         }
         if sent {
+            kept.sort_unstable();
             self.evict(&kept);
         }
         if sent && !in_batch {
@@ -214,10 +215,7 @@ fn rewritten(text: &[u8], steps: &[Step]) -> (Vec<u8>, Vec<Shift>) {
         }
     }
     written.extend_from_slice(&text[from..]);
-    let shifts = places
-        .into_iter()
-        .map(|(name, place)| Shift::new(&written[..place.start], &text[name], &written[place.clone()], &written[place.end..]));
-    let shifts = shifts.collect();
+    let shifts = Shift::all(text, &written, places);
     (written, shifts)
 }
 

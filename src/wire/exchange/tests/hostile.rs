@@ -8,7 +8,7 @@ use super::notation::{from_client, from_server, message};
 use super::rig::{BOUNDS, in_pieces};
 use crate::wire::exchange::{Broken, Catalog, ClientSide, Mode, ServerSide};
 use crate::wire::params::Params;
-use crate::wire::plan::OWED_MAX;
+use crate::wire::plan::{Kind, OWED_MAX};
 
 #[test]
 fn lengths_no_message_can_have_are_refused() {
@@ -227,6 +227,46 @@ fn a_client_that_never_syncs_makes_us_keep_no_more_than_the_bound() {
     assert!(taken < bytes.len() && pair.server.is_full());
     assert_eq!(pair.asks(&bytes[taken..]), Ok(0));
     assert!(size_of::<crate::wire::plan::Entry>() <= 48);
+}
+
+/// Four times as many names took sixteen times as long.
+#[test]
+fn a_text_of_many_names_costs_no_more_for_each_of_them() {
+    let cost = |names: usize| {
+        let mut pair = Pair::new(Mode::Transaction);
+        (pair.client.bounds.statements_per_client, pair.client.bounds.statements_per_server) = (100_000, 10);
+        let each = |says: fn(usize) -> String| (0..names).map(says).collect::<String>();
+        for i in 0..names {
+            pair.asks(&from_client(&format!("P(s{i},select {i}) S"))).unwrap();
+            settle(&mut pair);
+        }
+        let texts = [each(|i| format!("execute s{i};")), each(|i| format!("deallocate s{i};"))];
+        let costs = texts.map(|text| {
+            let (bytes, start) = (message(b'Q', &[text.as_bytes(), b"\0"]), std::time::Instant::now());
+            assert_eq!(pair.asks(&bytes), Ok(bytes.len()));
+            let took = start.elapsed();
+            settle(&mut pair);
+            took
+        });
+        costs.map(|cost| cost.as_secs_f64())
+    };
+    let least = |names| (0..3).map(|_| cost(names)).reduce(|[a, b], [c, d]| [a.min(c), b.min(d)]).unwrap();
+    let (few, many) = (least(1000), least(4000));
+    assert!((0..2).all(|at| many[at] < 8.0 * few[at]), "{few:?} {many:?}");
+}
+
+/// The server answers all that it owes.
+fn settle(pair: &mut Pair) {
+    while let Some(kind) = pair.server.plan.head().map(|head| head.kind) {
+        let answer = match kind {
+            Kind::Parse => "1",
+            Kind::Bind => "2",
+            Kind::Close => "3",
+            Kind::Execute => "C(DEALLOCATE ALL)",
+            _ => "Z(I)",
+        };
+        pair.answers(&from_server(answer)).unwrap();
+    }
 }
 
 #[test]
