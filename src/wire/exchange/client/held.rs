@@ -8,6 +8,9 @@ use crate::wire::sql::Effects;
 use crate::wire::statement::{Statement, server_name};
 use crate::wire::tag::client as tag;
 
+/// Room for a text that an unnamed statement leaves to the next, in bytes.
+const KEPT_TEXT_BYTES: usize = 4096;
+
 /// A statement that becomes the unnamed one.
 pub(super) struct NewUnnamed<'a> {
     /// The Parse body after the name.
@@ -125,6 +128,8 @@ impl Walk<'_, '_> {
         client.parsed = new.map(|NewUnnamed { rest, effects, about }| {
             let mut parsed = if keeps { Box::default() } else { old.parsed.take().unwrap_or_default() };
             parsed.rest.clear();
+            // One long text does not keep its room for all the short ones to come.
+            parsed.rest.shrink_to(rest.len().max(KEPT_TEXT_BYTES));
             parsed.rest.extend_from_slice(rest);
             (parsed.effects, parsed.about) = (effects, about);
             parsed

@@ -270,6 +270,17 @@ fn settle(pair: &mut Pair) {
 }
 
 #[test]
+fn one_long_unnamed_statement_leaves_no_room_behind() {
+    let mut pair = Pair::new(Mode::Transaction);
+    for text in ["x".repeat(BOUNDS.statement_bytes as usize - 100), "select 1".to_owned()] {
+        pair.asks(&from_client(&format!("P(,{text}) S"))).unwrap();
+        settle(&mut pair);
+    }
+    let parsed = pair.client.unnamed.parsed.as_ref().unwrap();
+    assert!(parsed.rest.starts_with(b"select 1") && parsed.rest.capacity() <= 4096, "{}", parsed.rest.capacity());
+}
+
+#[test]
 fn a_client_that_gives_up_one_name_after_the_other_leaves_no_trace_of_them() {
     let mut pair = Pair::new(Mode::Transaction);
     pair.asks(&from_client("P(s0,select 1) S")).unwrap();
