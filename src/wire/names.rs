@@ -205,6 +205,11 @@ impl ClientNames {
         self.len() == 0
     }
 
+    /// Of their texts.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |names| names.held.iter().map(|n| n.0.statement.rest.len()).sum())
+    }
+
     /// Names of which it is remembered that they were given up.
     #[cfg(test)]
     pub(super) fn given_up(&self) -> usize {

@@ -20,6 +20,10 @@ const KEPT_CAPACITY: usize = 64;
 /// that copies: it ignores Sync, and a client that sends so many of them is refused.
 pub const OWED_MAX: usize = 16 * 1024;
 
+/// The same for the texts that are kept only to be put back should a message not be processed, in bytes: each may be as long as a
+/// statement may be.
+pub const OWED_BYTES_MAX: usize = 8 << 20;
+
 /// The transaction status of ReadyForQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -148,6 +152,17 @@ pub enum Note {
     Unhushed,
 }
 
+impl Note {
+    fn kept_bytes(&self) -> usize {
+        match self {
+            Self::Unnames(named) | Self::Forgets(named, _) => named.statement.rest.len(),
+            Self::Clears(cleared) => cleared.names.bytes(),
+            Self::InTurn(notes) => notes.forgets.iter().map(Self::kept_bytes).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// Boxed, so that a plan of many entries stays small.
 #[derive(Debug)]
 pub struct InTurn {
@@ -208,6 +223,12 @@ impl Entry {
         matches!(self.kind, Kind::CopyData | Kind::CopyEnd)
     }
 
+    /// Of texts that nobody has any more but for this.
+    fn kept_bytes(&self) -> usize {
+        let displaced = self.displaced.as_ref().and_then(|displaced| displaced.client.rest()).map_or(0, <[u8]>::len);
+        displaced + self.note.kept_bytes()
+    }
+
     fn is_awaited(&self) -> usize {
         usize::from(self.kind.ends_batch() && self.reply == Reply::Forward)
     }
@@ -254,6 +275,8 @@ pub struct Plan {
     awaited: usize,
     /// CopyData, CopyDone and CopyFail among what is owed.
     of_copies: usize,
+    /// Of the texts in what was pushed since nothing was owed.
+    kept_bytes: usize,
     /// Batches that have ended in what was sent; a query is one.
     batch: u64,
     /// How many had when something was last asked of a server that owed nothing.
@@ -273,6 +296,7 @@ impl Default for Plan {
             sent: Sent::Whole,
             awaited: 0,
             of_copies: 0,
+            kept_bytes: 0,
             batch: 0,
             settled: 0,
             doubtful: 0,
@@ -331,10 +355,12 @@ impl Plan {
         needs
     }
 
-    /// Nothing more is to be asked before some of what is owed has come.
+    /// Nothing more is to be asked before some of what is owed has come; of texts, all of it. A server that copies in would owe
+    /// them until the end of its data: they wait no longer then, and no more of them come.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.owed.len() >= OWED_MAX
+            || self.kept_bytes >= OWED_BYTES_MAX && !self.owed.is_empty() && self.reading != Reading::CopyIn
     }
 
     pub fn owes_nothing(&self) -> bool {
@@ -386,7 +412,9 @@ impl Plan {
         }
         if self.owed.is_empty() {
             self.settled = self.batch;
+            self.kept_bytes = 0;
         }
+        self.kept_bytes += entry.kept_bytes();
         // ## (Whole | EndOfCopy | Batch | FlushedBatch) => (Whole | Batch)
         if entry.kind.ends_batch() {
             self.sent = Sent::Whole;

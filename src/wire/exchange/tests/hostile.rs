@@ -8,7 +8,7 @@ use super::notation::{from_client, from_server, message};
 use super::rig::{BOUNDS, in_pieces};
 use crate::wire::exchange::{Broken, Catalog, ClientSide, Mode, ServerSide};
 use crate::wire::params::Params;
-use crate::wire::plan::{Kind, OWED_MAX};
+use crate::wire::plan::{Kind, OWED_BYTES_MAX, OWED_MAX};
 
 #[test]
 fn lengths_no_message_can_have_are_refused() {
@@ -278,6 +278,24 @@ fn one_long_unnamed_statement_leaves_no_room_behind() {
     }
     let parsed = pair.client.unnamed.parsed.as_ref().unwrap();
     assert!(parsed.rest.starts_with(b"select 1") && parsed.rest.capacity() <= 4096, "{}", parsed.rest.capacity());
+}
+
+/// Each was kept to be put back should what is sent behind it not be read: of one batch, gigabytes.
+#[test]
+fn texts_of_one_batch_wait_before_too_many_bytes_are_kept_and_then_go_on() {
+    let text = "x".repeat(BOUNDS.statement_bytes as usize - 100);
+    let most = OWED_BYTES_MAX / text.len();
+    for says in [format!("P(,{text})"), format!("P(s1,{text}) CS(s1)"), format!("P(s1,{text}) P(,deallocate all) B(,) E")] {
+        let (mut pair, bytes) = (Pair::new(Mode::Transaction), from_client(&says));
+        pair.asks(&from_client("P(,select 1)")).unwrap();
+        let whole = |_: &usize| pair.asks(&bytes).unwrap() == bytes.len();
+        let rounds = (0..2 * most).take_while(whole).count();
+        let waits = pair.server.is_full() && pair.client.is_waiting();
+        assert!(waits && (most..2 * most).contains(&rounds), "{rounds} {}", &says[says.len() - 40..]);
+        settle(&mut pair);
+        assert!(!pair.server.is_full());
+        assert_eq!(pair.asks(&bytes), Ok(bytes.len()));
+    }
 }
 
 #[test]
