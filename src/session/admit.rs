@@ -41,6 +41,8 @@ use crate::wire::startup::{Replication, Startup as StartupPacket};
 
 /// Distinct sets of startup parameters remembered per process; past that, the oldest knowledge is thrown away.
 const KNOWN_STARTUPS_MAX: usize = 4096;
+/// Of them together, in bytes: one may be as long as a startup packet.
+const KNOWN_STARTUPS_BYTES_MAX: usize = 8 << 20;
 
 /// What a server reports about itself takes about so much, in bytes.
 const STATUSES_BYTES: usize = 512;
@@ -61,7 +63,13 @@ pub struct House {
 
 /// Startup parameters a server of a pool's generation has accepted, with the reported ones as it spells them.
 #[derive(Debug, Default)]
-pub struct KnownStartups(Mutex<HashMap<Asked, Accepted, RandomState>>);
+pub struct KnownStartups(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    accepted: HashMap<Asked, Accepted, RandomState>,
+    bytes: usize,
+}
 
 /// In which generation, whose number no other pool's has, and what.
 type Asked = (u64, StartupKey);
@@ -87,17 +95,21 @@ impl KnownStartups {
         let generation = pool.generation_number();
         let mut kept = who.accepted.lock();
         if kept.as_ref().is_none_or(|(of, _)| *of != generation) {
-            *kept = self.0.lock().get(&(generation, Arc::clone(&who.asked))).map(|accepted| (generation, accepted.clone()));
+            *kept =
+                self.0.lock().accepted.get(&(generation, Arc::clone(&who.asked))).map(|accepted| (generation, accepted.clone()));
         }
         kept.as_ref().map(|(_, accepted)| accepted.clone())
     }
 
     fn learn(&self, generation: u64, asked: &StartupKey, accepted: Accepted) {
+        // It is there as it was asked for, in the settings, and in what is told of them.
+        let bytes = accepted.statuses.len() + 3 * asked.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         let mut known = self.0.lock();
-        if known.len() >= KNOWN_STARTUPS_MAX {
-            known.clear();
+        if known.accepted.len() >= KNOWN_STARTUPS_MAX || known.bytes + bytes > KNOWN_STARTUPS_BYTES_MAX {
+            *known = Known::default();
         }
-        known.insert((generation, Arc::clone(asked)), accepted);
+        known.bytes += bytes;
+        known.accepted.insert((generation, Arc::clone(asked)), accepted);
     }
 }
 
@@ -499,4 +511,24 @@ fn split(asked: &StartupKey, reported: &Params) -> (Params, Vec<Setting>) {
         all.push((name.as_str().into(), value.as_str().into()));
     }
     (params, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::exchange::Catalog;
+
+    #[test]
+    fn what_is_known_of_long_startups_is_bounded_in_bytes() {
+        let (known, catalog) = (KnownStartups::default(), Catalog::default());
+        let most = KNOWN_STARTUPS_BYTES_MAX / (3 * 9000);
+        for nth in 0..2 * most as u64 {
+            let asked: StartupKey = [("a.b".to_owned(), format!("{nth:09000}"))].into_iter().collect();
+            let params = Arc::new(Params::default());
+            let settings = catalog.startup(Vec::new(), &params);
+            known.learn(nth, &asked, Accepted::new(params, settings));
+            let kept = known.0.lock();
+            assert!((1..=most).contains(&kept.accepted.len()) && kept.accepted.contains_key(&(nth, asked)));
+        }
+    }
 }
