@@ -4,14 +4,12 @@
 //! client is greeted without waiting for a server, as soon as the pool knows one; only startup parameters nobody sent
 //! before are first put to a server, which alone can say whether they are right and how it spells them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use foldhash::fast::RandomState;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::about::About;
@@ -24,6 +22,7 @@ use super::patience::Patience;
 use super::pools::HostedPools;
 use super::relay::{Parts, Relay};
 use super::slow::SlowLog;
+use super::startups::{Accepted, KnownStartups, statuses};
 use super::watched::Watched;
 use crate::config::{ErrorTexts, Live, SessionOverflow, Settings, StartupParameters};
 use crate::error::hosted::Hosted;
@@ -34,18 +33,11 @@ use crate::pool::{
 };
 use crate::telemetry::fault_of;
 use crate::wire::exchange::{Bounds, Broken, ClientSide, Setting, Startup};
-use crate::wire::params::{self, Params, is_settable};
+use crate::wire::params::{Params, is_settable};
 use crate::wire::plan::Status;
 use crate::wire::reply;
 use crate::wire::startup::{Replication, Startup as StartupPacket};
 
-/// Distinct sets of startup parameters remembered per process; past that, the oldest knowledge is thrown away.
-const KNOWN_STARTUPS_MAX: usize = 4096;
-/// Of them together, in bytes: one may be as long as a startup packet.
-const KNOWN_STARTUPS_BYTES_MAX: usize = 8 << 20;
-
-/// What a server reports about itself takes about so much, in bytes.
-const STATUSES_BYTES: usize = 512;
 /// The minor version of the protocol from which on cancel keys may have more than four bytes.
 const LONG_KEYS_SINCE: u16 = 2;
 
@@ -59,58 +51,6 @@ pub struct House {
     pub pools: HostedPools,
     /// Where the lint keeps what it found; `None` is off.
     pub lint: RwLock<Option<Arc<Findings>>>,
-}
-
-/// Startup parameters a server of a pool's generation has accepted, with the reported ones as it spells them.
-#[derive(Debug, Default)]
-pub struct KnownStartups(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    accepted: HashMap<Asked, Accepted, RandomState>,
-    bytes: usize,
-}
-
-/// In which generation, whose number no other pool's has, and what.
-type Asked = (u64, StartupKey);
-
-#[derive(Clone, Debug)]
-pub(super) struct Accepted {
-    params: Arc<Params>,
-    settings: Startup,
-    /// The ParameterStatus messages of the greeting, since whoever comes with the same is told the same.
-    statuses: Arc<[u8]>,
-}
-
-impl Accepted {
-    fn new(params: Arc<Params>, settings: Startup) -> Self {
-        let statuses = statuses(&params).into();
-        Self { params, settings, statuses }
-    }
-}
-
-impl KnownStartups {
-    /// Asked by `who`, who keeps the answer as long as it is right.
-    fn get(&self, pool: &Pool, who: &Introduction) -> Option<Accepted> {
-        let generation = pool.generation_number();
-        let mut kept = who.accepted.lock();
-        if kept.as_ref().is_none_or(|(of, _)| *of != generation) {
-            *kept =
-                self.0.lock().accepted.get(&(generation, Arc::clone(&who.asked))).map(|accepted| (generation, accepted.clone()));
-        }
-        kept.as_ref().map(|(_, accepted)| accepted.clone())
-    }
-
-    fn learn(&self, generation: u64, asked: &StartupKey, accepted: Accepted) {
-        // It is there as it was asked for, in the settings, and in what is told of them.
-        let bytes = accepted.statuses.len() + 3 * asked.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        let mut known = self.0.lock();
-        if known.accepted.len() >= KNOWN_STARTUPS_MAX || known.bytes + bytes > KNOWN_STARTUPS_BYTES_MAX {
-            *known = Known::default();
-        }
-        known.bytes += bytes;
-        known.accepted.insert((generation, Arc::clone(asked)), accepted);
-    }
 }
 
 /// Greets the client; the session that is ready to run. What the client must know of a failure it was told.
@@ -409,12 +349,6 @@ impl Arriving {
     }
 }
 
-fn statuses(params: &Params) -> Vec<u8> {
-    let mut out = Vec::with_capacity(STATUSES_BYTES);
-    params.iter().for_each(|(name, value)| params::write_status(name, value, &mut out));
-    out
-}
-
 fn end_of(refusal: Refusal) -> End {
     match refusal {
         Refusal::Upstream(body) => End::RefusedUpstream(body),
@@ -511,24 +445,4 @@ fn split(asked: &StartupKey, reported: &Params) -> (Params, Vec<Setting>) {
         all.push((name.as_str().into(), value.as_str().into()));
     }
     (params, all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::exchange::Catalog;
-
-    #[test]
-    fn what_is_known_of_long_startups_is_bounded_in_bytes() {
-        let (known, catalog) = (KnownStartups::default(), Catalog::default());
-        let most = KNOWN_STARTUPS_BYTES_MAX / (3 * 9000);
-        for nth in 0..2 * most as u64 {
-            let asked: StartupKey = [("a.b".to_owned(), format!("{nth:09000}"))].into_iter().collect();
-            let params = Arc::new(Params::default());
-            let settings = catalog.startup(Vec::new(), &params);
-            known.learn(nth, &asked, Accepted::new(params, settings));
-            let kept = known.0.lock();
-            assert!((1..=most).contains(&kept.accepted.len()) && kept.accepted.contains_key(&(nth, asked)));
-        }
-    }
 }

@@ -15,6 +15,7 @@ mod pools;
 mod recover;
 mod relay;
 mod slow;
+mod startups;
 mod tally;
 mod told;
 mod watched;
@@ -26,13 +27,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 pub use about::About;
-pub use admit::{House, KnownStartups, admit};
+pub use admit::{House, admit};
 pub use console::Console;
 pub use end::End;
 pub use farewell::turn_away;
 pub use handle::{Handle, Sessions, Stop};
 pub use lint::{Finding, Findings};
 pub use relay::Relay;
+pub use startups::KnownStartups;
 
 use crate::pool::PoolMode;
 use crate::telemetry::log_connection;

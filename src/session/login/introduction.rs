@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use crate::error::PgError;
 use crate::net::stream::Stream;
 use crate::pool::{PoolKey, PoolMode, StartupKey};
-use crate::session::admit::Accepted;
 use crate::session::login::route::{self, Destination, Route, Stray};
 use crate::session::login::{LoginContext, negotiate};
+use crate::session::startups::Accepted;
 use crate::wire::startup::{FirstPacket, Startup};
 
 /// Packets that are remembered; past that, all are forgotten. Together with [`PACKET_BYTES_MAX`] less than a MiB.

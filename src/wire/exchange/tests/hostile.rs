@@ -229,7 +229,8 @@ fn a_client_that_never_syncs_makes_us_keep_no_more_than_the_bound() {
     assert!(size_of::<crate::wire::plan::Entry>() <= 48);
 }
 
-/// Four times as many names took sixteen times as long.
+/// Where each is looked for among all, sixteen times as many take a hundred times as long and more: far from what a busy machine makes of
+/// the least of three.
 #[test]
 fn a_text_of_many_names_costs_no_more_for_each_of_them() {
     let cost = |names: usize| {
@@ -251,8 +252,8 @@ fn a_text_of_many_names_costs_no_more_for_each_of_them() {
         costs.map(|cost| cost.as_secs_f64())
     };
     let least = |names| (0..3).map(|_| cost(names)).reduce(|[a, b], [c, d]| [a.min(c), b.min(d)]).unwrap();
-    let (few, many) = (least(1000), least(4000));
-    assert!((0..2).all(|at| many[at] < 8.0 * few[at]), "{few:?} {many:?}");
+    let (few, many) = (least(500), least(8000));
+    assert!((0..2).all(|at| many[at] < 50.0 * few[at]), "{few:?} {many:?}");
 }
 
 /// The server answers all that it owes.
