@@ -254,8 +254,13 @@ impl Socket {
         let sent = loop {
             let fd = self.io.watched()?;
             ready!(fd.poll_write_ready(cx))?;
-            match send(fd.get(), NOW) {
-                Err(Errno::AGAIN) => fd.is_full(),
+            let mut sent = Err(Errno::AGAIN);
+            fd.try_write(|fd| {
+                sent = send(fd, NOW);
+                sent == Err(Errno::AGAIN)
+            });
+            match sent {
+                Err(Errno::AGAIN) => {}
                 sent => break sent?,
             }
         };

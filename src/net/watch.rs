@@ -54,15 +54,17 @@ impl<T: AsFd + AsRawFd> Watch<T> {
         match self {
             #[cfg(target_os = "linux")]
             Self::Own(own) => own.try_read(attempt),
-            Self::Tokio(fd) => {
-                let mut is_tried = false;
-                // Its error says only whether the event is done with, and owns nothing: to find that out costs twenty instructions.
-                mem::forget(fd.try_io(Interest::READABLE, |fd| {
-                    is_tried = true;
-                    if attempt(fd) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-                }));
-                is_tried
-            }
+            Self::Tokio(fd) => try_by_tokio(fd, Interest::READABLE, attempt),
+        }
+    }
+
+    /// The same for writing: whether `attempt` found no room. It is tried within, so that where threads share a reactor an event that
+    /// comes behind the attempt is not taken for the one before it.
+    pub(super) fn try_write(&self, attempt: impl FnOnce(&T) -> bool) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Own(own) => own.try_write(attempt),
+            Self::Tokio(fd) => _ = try_by_tokio(fd, Interest::WRITABLE, attempt),
         }
     }
 
@@ -93,15 +95,6 @@ impl<T: AsFd + AsRawFd> Watch<T> {
         }
     }
 
-    /// A write found no room.
-    pub(super) fn is_full(&self) {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Own(own) => own.is_full(),
-            Self::Tokio(fd) => mem::forget(fd.try_io(Interest::WRITABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()))),
-        }
-    }
-
     /// For one that other processes have too: it would be told of for ever.
     pub(super) fn unwatch(&self) {
         #[cfg(target_os = "linux")]
@@ -121,6 +114,18 @@ pub(super) fn poll_turn(cx: &Context<'_>) -> Poll<()> {
     }
     let _ = cx;
     Poll::Ready(())
+}
+
+/// `attempt` says whether the event is used up.
+#[inline]
+fn try_by_tokio<T: AsRawFd>(fd: &AsyncFd<T>, interest: Interest, attempt: impl FnOnce(&T) -> bool) -> bool {
+    let mut is_tried = false;
+    // Its error says only whether the event is done with, and owns nothing: to find that out costs twenty instructions.
+    mem::forget(fd.try_io(interest, |fd| {
+        is_tried = true;
+        if attempt(fd) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }));
+    is_tried
 }
 
 #[expect(deprecated, reason = "what replaces it is unsafe, for types whose descriptor changes; one that is lent (AsFd) does not")]

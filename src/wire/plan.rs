@@ -414,7 +414,10 @@ impl Plan {
             self.settled = self.batch;
             self.kept_bytes = 0;
         }
-        self.kept_bytes += entry.kept_bytes();
+        // Nearly none does, and to count it was thirty instructions for each.
+        if entry.displaced.is_some() || !matches!(entry.note, Note::None) {
+            self.kept_bytes += entry.kept_bytes();
+        }
         // ## (Whole | EndOfCopy | Batch | FlushedBatch) => (Whole | Batch)
         if entry.kind.ends_batch() {
             self.sent = Sent::Whole;

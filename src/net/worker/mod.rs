@@ -75,11 +75,7 @@ pub(super) fn current() -> Option<Arc<Shared>> {
 /// Runs `task` on that worker.
 pub(super) fn spawn(worker: &Arc<Shared>, task: Task) {
     let mut task = Some(task);
-    with_local(|local| {
-        if Arc::ptr_eq(&local.shared, worker) {
-            task.take().into_iter().for_each(|task| local.spawn(task));
-        }
-    });
+    with(worker, |local| task.take().into_iter().for_each(|task| local.spawn(task)));
     task.into_iter().for_each(|task| worker.spawn(task));
 }
 
@@ -92,6 +88,11 @@ pub(super) fn may_go_on() -> bool {
 fn with_local<T>(f: impl FnOnce(&Rc<Local>) -> T) -> Option<T> {
     // Not there: the thread ends.
     LOCAL.try_with(|local| local.borrow().as_ref().map(f)).ok().flatten()
+}
+
+/// Calls `f` with `worker`, if this thread is it.
+fn with<T>(worker: &Arc<Shared>, f: impl FnOnce(&Rc<Local>) -> T) -> Option<T> {
+    with_local(|local| Arc::ptr_eq(&local.shared, worker).then(|| f(local))).flatten()
 }
 
 /// The worker is this thread's until this is dropped.

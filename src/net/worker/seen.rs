@@ -12,7 +12,7 @@ use tokio::io::Interest;
 
 use super::local::Running;
 use super::shared::Shared;
-use super::with_local;
+use super::{with, with_local};
 
 const READABLE: u8 = 1;
 const WRITABLE: u8 = 2;
@@ -72,7 +72,7 @@ impl<T: AsFd> Own<T> {
 
     pub(in crate::net) fn ask(&self, interest: Interest) -> io::Result<()> {
         self.seen.clear(WRITABLE);
-        with_local(|local| local.change(&self.socket, self.number, flags(interest))).unwrap_or_else(|| Err(elsewhere()))
+        with(&self.shared, |local| local.change(&self.socket, self.number, flags(interest))).unwrap_or_else(|| Err(elsewhere()))
     }
 
     /// Reads, if there may be something: whether it was tried. `attempt` says whether it took all.
@@ -110,32 +110,30 @@ impl<T: AsFd> Own<T> {
         self.arm(&self.seen.writer, cx)
     }
 
-    /// A write found no room.
-    pub(in crate::net) fn is_full(&self) {
-        self.seen.clear(WRITABLE);
+    /// The same for writing: whether there was no room.
+    pub(in crate::net) fn try_write(&self, attempt: impl FnOnce(&T) -> bool) {
+        if self.seen.has(WRITABLE | BROKEN) && attempt(&self.socket) {
+            self.seen.clear(WRITABLE);
+        }
     }
 
     /// Of a socket that other processes have as well.
     pub(in crate::net) fn unwatch(&self) {
-        with_local(|local| local.unwatch(&self.socket));
+        with(&self.shared, |local| local.unwatch(&self.socket));
     }
 
     fn arm(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if waiter.is(cx) {
             return Poll::Pending;
         }
-        let armed = with_local(|local| {
+        let armed = with(&self.shared, |local| {
             let running = local.running();
-            if !Arc::ptr_eq(&local.shared, &self.shared) {
-                return false;
-            }
             match running.waker == cx.waker().data().addr() {
                 true => waiter.set(running),
                 false => self.seen.tell_too(cx.waker()),
             }
-            true
         });
-        if armed == Some(true) { Poll::Pending } else { Poll::Ready(Err(elsewhere())) }
+        armed.map_or_else(|| Poll::Ready(Err(elsewhere())), |()| Poll::Pending)
     }
 }
 
@@ -146,8 +144,7 @@ fn elsewhere() -> io::Error {
 
 impl<T> Drop for Own<T> {
     fn drop(&mut self) {
-        let here = with_local(|local| Arc::ptr_eq(&local.shared, &self.shared).then(|| local.forget(self.number)));
-        if here.flatten().is_none() {
+        if with(&self.shared, |local| local.forget(self.number)).is_none() {
             self.shared.closed(self.number);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::shared::Shared;
-use super::with_local;
+use super::with;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -77,8 +77,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let here = with_local(|local| Arc::ptr_eq(&local.shared, &self.shared).then(|| local.wake(self.number)));
-        if here.flatten().is_none() {
+        if with(&self.shared, |local| local.wake(self.number)).is_none() {
             self.shared.wake(self.number);
         }
     }

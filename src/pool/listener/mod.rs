@@ -15,7 +15,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{Pool, Server};
-use crate::net::spawner::Spawner;
 use crate::wire::listen::{Moved, private_channel};
 use mailbox::Mailbox;
 pub use mailbox::{MAILBOX_BYTES_MAX, Standing};
@@ -182,7 +181,7 @@ impl Pool {
                 // ## (Closed | Refused) => Open
                 let (number, generation) = (state.subscriptions, server.generation_number());
                 state.line = Line::Open(Open { commands: commands.clone(), number, generation, listening: (0, 0) });
-                Spawner::current().spawn(connection::serve(Arc::clone(self), number, receiver));
+                self.opener.spawner.spawn(connection::serve(Arc::clone(self), number, receiver));
                 commands
             }
         };
