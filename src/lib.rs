@@ -4,7 +4,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`error`], `telemetry` | errors with the side at fault; counters and their text |
+//! | `hint`, [`error`], `telemetry` | errors with the side at fault; counters and their text |
 //! | `wire` | the protocol without IO: framing, replies, the exchange and its reply plan |
 //! | `auth` | verifiers, SCRAM, md5, `user.project`: without IO |
 //! | [`config`] | option table → file, environment, flags → checked settings |
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod embedded;
 pub mod error;
+mod hint;
 pub mod http;
 pub mod net;
 pub mod pool;

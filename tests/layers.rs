@@ -4,8 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From left to right. `embedded` uses errors and configuration alone, and is used by the command line and the tests.
-const LAYERS: [&str; 13] =
-    ["error", "telemetry", "wire", "auth", "config", "net", "upstream", "pool", "session", "server", "admin", "http", "cli"];
+const LAYERS: [&str; 14] = [
+    "hint",
+    "error",
+    "telemetry",
+    "wire",
+    "auth",
+    "config",
+    "net",
+    "upstream",
+    "pool",
+    "session",
+    "server",
+    "admin",
+    "http",
+    "cli",
+];
 const ASIDE: &str = "embedded";
 /// Neither a socket nor a clock.
 const PURE: [&str; 2] = ["wire", "auth"];

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 pub use super::peer::{End, Peer};
 use super::watch::{Watch, poll_turn};
+use crate::hint::rare;
 
 /// A write of more bytes than this is one of a stream's, behind which the next may find no room again.
 const LONE_WRITE_BYTES_MAX: usize = 4096;
@@ -93,7 +94,10 @@ impl Io {
     fn watched(&self) -> io::Result<&Watch<OwnedFd>> {
         match self {
             Self::Reads(fd) | Self::Both(fd) => Ok(fd),
-            Self::Closed => Err(io::ErrorKind::NotConnected.into()),
+            Self::Closed => {
+                rare();
+                Err(io::ErrorKind::NotConnected.into())
+            }
         }
     }
 
@@ -174,6 +178,7 @@ impl Socket {
         io.try_read(|fd| match rustix::net::recv(fd, room, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => true,
             Err(error) => {
+                rare();
                 received = Some(Err(error.into()));
                 false
             }

@@ -74,8 +74,13 @@ impl<T: AsFd + AsRawFd> Watch<T> {
         match self {
             #[cfg(target_os = "linux")]
             Self::Own(own) if own.is_reader(cx) => !own.has_event(),
-            _ => self.poll_read_ready(cx).is_pending(),
+            _ => self.will_be_ready(cx),
         }
+    }
+
+    #[inline(never)]
+    fn will_be_ready(&self, cx: &mut Context<'_>) -> bool {
+        self.poll_read_ready(cx).is_pending()
     }
 
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -117,7 +122,7 @@ pub(super) fn poll_turn(cx: &Context<'_>) -> Poll<()> {
 }
 
 /// `attempt` says whether the event is used up.
-#[inline]
+#[inline(never)]
 fn try_by_tokio<T: AsRawFd>(fd: &AsyncFd<T>, interest: Interest, attempt: impl FnOnce(&T) -> bool) -> bool {
     let mut is_tried = false;
     // Its error says only whether the event is done with, and owns nothing: to find that out costs twenty instructions.

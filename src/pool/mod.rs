@@ -47,6 +47,7 @@ pub use ticket::{Outcome, Refusal, Ticket};
 pub use vacancy::Vacancy;
 
 use crate::error::PgError;
+use crate::hint::rare;
 use crate::telemetry::{Moment, PoolName, Tally, log_connection};
 use crate::wire::exchange::{Catalog, Mode};
 use crate::wire::params::Params;
@@ -192,6 +193,7 @@ impl Pool {
             let mut server = {
                 let mut state = self.state.lock();
                 if !state.waiters.is_empty() || state.gate == Gate::Paused {
+                    rare();
                     return None;
                 }
                 let at = self.choose(&state.idle, want)?;
@@ -203,6 +205,7 @@ impl Pool {
                 server.account.leases.one();
                 return Some(server);
             }
+            rare();
             self.log_closed(&server);
         }
     }
@@ -292,17 +295,23 @@ impl Pool {
     }
 
     /// Takes a server back from whoever held it, settled and outside a transaction. The next in line gets it at once.
+    #[inline]
     pub fn release(self: &Arc<Self>, server: Box<Server>) {
         if server.handle.end_lease() {
-            // A cancel is on its way to what this client ran: nobody else may run anything there until it has landed.
-            let pool = Arc::clone(self);
-            self.opener.spawner.spawn(async move {
-                server.handle.cancels_landed().await;
-                pool.give(server, Moment::now());
-            });
-            return;
+            self.give_later(server);
+        } else {
+            self.give(server, Moment::now());
         }
-        self.give(server, Moment::now());
+    }
+
+    /// A cancel is on its way to what its client ran: nobody else may run anything there until it has landed.
+    #[cold]
+    fn give_later(self: &Arc<Self>, server: Box<Server>) {
+        let pool = Arc::clone(self);
+        self.opener.spawner.spawn(async move {
+            server.handle.cancels_landed().await;
+            pool.give(server, Moment::now());
+        });
     }
 
     fn give(self: &Arc<Self>, mut server: Box<Server>, now: Moment) {
@@ -310,6 +319,7 @@ impl Pool {
             server.account.lease_times.observe_ns(now.ns_since(server.leased_at));
         }
         if server.is_past(now) {
+            rare();
             return self.retire(server);
         }
         server.idle_since = now;
@@ -324,6 +334,7 @@ impl Pool {
         let open = self.open_count();
         let goes = state.gate == Gate::Paused || !state.generation.has(&server);
         if goes || state.is_beyond(open) || self.budget.is_exceeded() {
+            rare();
             drop(state);
             return self.retire(server);
         }
@@ -335,6 +346,7 @@ impl Pool {
         }
         let wanted_elsewhere = !state.waiters.is_empty() || self.budget.is_contended();
         if state.is_vacated() || (wanted_elsewhere && open > self.prewarmed(&state)) {
+            rare();
             let goes = state.is_vacated() || !state.waiters.is_empty();
             drop(state);
             return if goes || self.budget.is_short() { self.retire(server) } else { self.put_back(server, now) };
@@ -343,6 +355,7 @@ impl Pool {
     }
 
     /// To the first who waits for one like it; the server, if that is nobody.
+    #[inline(never)]
     fn hand_over(&self, state: &mut State, mut server: Box<Server>, now: Moment) -> Option<Box<Server>> {
         let mut passed_over = VecDeque::new();
         while let Some(waiter) = state.waiters.pop_front() {

@@ -68,6 +68,7 @@ impl Outbox {
     }
 
     /// Sends `direct` without copying it where nothing stands before it; what the socket does not take is kept.
+    #[inline]
     pub fn send(&mut self, stream: &mut Stream, direct: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
         let mut rest = direct;
         if self.pending_bytes() == 0 {
@@ -76,6 +77,14 @@ impl Outbox {
             if rest.is_empty() && self.is_empty() {
                 return Ok(());
             }
+        }
+        self.send_rest(stream, rest, cx)
+    }
+
+    #[inline(never)]
+    fn send_rest(&mut self, stream: &mut Stream, direct: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        let mut rest = direct;
+        if self.pending_bytes() == 0 {
             while !rest.is_empty() {
                 match Pin::new(&mut *stream).poll_write(cx, rest)? {
                     Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -101,6 +110,7 @@ impl Outbox {
         if self.is_empty() { Poll::Ready(Ok(())) } else { self.poll_send_held(stream, cx) }
     }
 
+    #[cold]
     fn poll_send_held(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent() < self.bytes.len() {
             match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent()..]))? {

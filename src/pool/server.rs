@@ -249,12 +249,15 @@ impl Server {
 
     /// Hears what it said while nobody held it; `false` when it is gone or about to go (trap 9). Costs no syscall where
     /// the reactor has seen nothing.
+    #[inline]
     pub(super) fn hear_idle(&mut self, catalog: &Catalog) -> bool {
+        if self.stream.readable_now() { self.hear_news(catalog) } else { true }
+    }
+
+    #[cold]
+    fn hear_news(&mut self, catalog: &Catalog) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
-            if !self.stream.readable_now() {
-                return true;
-            }
             let mut room = [0; IDLE_NEWS_BYTES];
             let mut buf = ReadBuf::new(&mut room);
             match Pin::new(&mut self.stream).poll_read(&mut cx, &mut buf) {
@@ -268,6 +271,9 @@ impl Server {
             }
             if self.input.len() > IDLE_NEWS_BYTES {
                 return false;
+            }
+            if !self.stream.readable_now() {
+                return true;
             }
         }
     }

@@ -21,6 +21,29 @@ pub enum End {
     Stopped,
 }
 
+// Cold, and with them the ways that lead to them.
+impl End {
+    #[cold]
+    pub(super) fn refused(error: PgError) -> Self {
+        Self::Refused(error)
+    }
+
+    #[cold]
+    pub(super) fn client_failed(error: io::Error) -> Self {
+        Self::ClientFailed(error)
+    }
+
+    #[cold]
+    pub(super) fn server_failed(error: io::Error) -> Self {
+        Self::ServerLost(Lost::Io(error))
+    }
+
+    #[cold]
+    pub(super) fn broken(broken: Broken) -> Self {
+        Self::ServerLost(Lost::Broken(broken))
+    }
+}
+
 impl End {
     /// The settings of a new owner that the server would not take: its own words.
     pub(super) fn replay_refused(&self) -> Option<&[u8]> {

@@ -297,6 +297,7 @@ impl Handle {
     }
 
     /// The session runs on this server from now on.
+    #[inline(never)]
     pub fn follow(&self, server: &Arc<ServerHandle>, pool: &Arc<Pool>) {
         self.kept.lock().server = Some((Arc::clone(server), Arc::clone(pool)));
     }
@@ -329,21 +330,32 @@ impl Handle {
     pub(super) fn show(&self, params: &Arc<Params>) {
         let at = Arc::as_ptr(params).addr();
         if self.params_at.load(Ordering::Relaxed) != at {
-            // What is kept here is at no other's address.
-            self.kept.lock().params = Some(Arc::clone(params));
-            self.params_at.store(at, Ordering::Relaxed);
+            self.show_others(params);
         }
+    }
+
+    #[cold]
+    fn show_others(&self, params: &Arc<Params>) {
+        // What is kept here is at no other's address.
+        self.kept.lock().params = Some(Arc::clone(params));
+        self.params_at.store(Arc::as_ptr(params).addr(), Ordering::Relaxed);
     }
 
     /// Something of a transaction is on its way in session mode. One clock is read for it, and one when it has ended.
     #[inline]
     pub(super) fn begins(&self) {
         if self.began_us.load(Ordering::Relaxed) == 0 {
-            self.began_us.store(self.age_us().max(1), Ordering::Relaxed);
+            self.note_beginning();
         }
     }
 
+    #[inline(never)]
+    fn note_beginning(&self) {
+        self.began_us.store(self.age_us().max(1), Ordering::Relaxed);
+    }
+
     /// How long it took.
+    #[inline(never)]
     pub(super) fn ended(&self) -> Duration {
         match self.began_us.swap(0, Ordering::Relaxed) {
             0 => Duration::ZERO,

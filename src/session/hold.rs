@@ -2,7 +2,9 @@
 
 use std::task::Context;
 
+use super::end::End;
 use super::relay::{Relay, State};
+use crate::hint::rare;
 use crate::pool::{PoolMode, Server};
 use crate::wire::exchange::{ClientSide, Missed, Place};
 
@@ -28,21 +30,24 @@ impl Relay {
                 self.release();
                 true
             }
-            Verdict::Keep => {
-                self.keep(cx);
-                // Where nothing but a way back to the defaults was noted, there may be nothing to keep.
-                let State::Serving(server) = &self.state else { return false };
-                let goes =
-                    matches!(verdict(server, &self.side, self.membership.pool.key.mode), Verdict::Release) && !self.verify();
-                if goes {
-                    self.release();
-                }
-                goes
-            }
+            Verdict::Keep => self.keep_or_release(cx),
         }
     }
 
+    #[cold]
+    fn keep_or_release(&mut self, cx: &Context<'_>) -> bool {
+        self.keep(cx);
+        // Where nothing but a way back to the defaults was noted, there may be nothing to keep.
+        let State::Serving(server) = &self.state else { return false };
+        let goes = matches!(verdict(server, &self.side, self.membership.pool.key.mode), Verdict::Release) && !self.verify();
+        if goes {
+            self.release();
+        }
+        goes
+    }
+
     /// Development mode: looked at before it may go.
+    #[cold]
     fn verify(&mut self) -> bool {
         let State::Serving(server) = &mut self.state else { return false };
         let asks = server.side.verify(&mut self.side, server.out.buffer());
@@ -53,6 +58,7 @@ impl Relay {
     }
 
     /// It is there, and kept or cleaned as if it had been foreseen.
+    #[cold]
     pub(super) fn tell_missed(&self, missed: &Missed) {
         let Missed { kinds, settings, statements } = missed;
         self.membership.pool.tally.unforeseen.one();
@@ -64,10 +70,12 @@ impl Relay {
     /// ## Serving => Idle
     fn release(&mut self) {
         if self.held.is_some() {
+            rare();
             self.held = None;
             self.side.take_culprit();
         }
         if self.vacancy.is_some() {
+            rare();
             self.vacancy = None;
         }
         if let State::Serving(server) = std::mem::replace(&mut self.state, State::Idle) {
@@ -108,8 +116,18 @@ impl Relay {
         }
     }
 
+    /// At every step of a client that keeps its server.
+    #[cold]
+    pub(super) fn attend_held(&mut self, cx: &Context<'_>) -> Result<(), End> {
+        self.answer_call(cx);
+        // Behind it: where there was nothing to ask, nothing wakes it again.
+        match self.held.as_ref().and_then(|held| held.excess()) {
+            Some(excess) => Err(End::Refused(excess)),
+            None => Ok(()),
+        }
+    }
+
     /// Somebody else needs a server, and this one may be free.
-    #[inline]
     pub(super) fn answer_call(&mut self, cx: &Context<'_>) {
         if self.held.as_ref().is_some_and(|held| held.is_wanted()) {
             self.ask_server(cx);

@@ -51,6 +51,7 @@ impl Relay {
         if self.listening.is_none() { Ok(()) } else { self.attend_listener(cx) }
     }
 
+    #[cold]
     fn attend_listener(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         if let Some(Listening::Asked(_)) = self.listening.as_deref() {
             self.depart();

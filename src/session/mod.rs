@@ -36,6 +36,7 @@ pub use lint::{Finding, Findings};
 pub use relay::Relay;
 pub use startups::KnownStartups;
 
+use crate::hint::rare;
 use crate::pool::PoolMode;
 use crate::telemetry::log_connection;
 
@@ -85,6 +86,7 @@ where
         let this = self.get_mut();
         let begun = match &mut this.stage {
             Stage::Arriving(login) => {
+                rare();
                 // ## Arriving => (Relaying | Over)
                 this.stage = ready!(login.as_mut().poll(cx)).map_or(Stage::Over, Stage::Relaying);
                 this.stage.begin(cx)
@@ -96,6 +98,7 @@ where
                 Ok(()) => ready!(relay.poll(cx)),
                 Err(end) => end,
             };
+            rare();
             // ## Relaying => (Leaving | Over)
             if let Stage::Relaying(relay) = std::mem::replace(&mut this.stage, Stage::Over) {
                 let farewell = relay.leave(end).map(|farewell| Box::new(Box::pin(farewell) as Farewell));

@@ -10,6 +10,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::config::Timeouts;
 use crate::error::{PgError, SqlState};
+use crate::hint::rare;
 
 /// What the session waits for, when it is the client's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ impl Patience {
     /// The clock starts anew.
     pub(super) fn client_spoke(&mut self) {
         if let Some(limited) = &mut self.0 {
+            rare();
             limited.timer = None;
         }
     }

@@ -15,6 +15,7 @@ use super::patience::{Patience, Silence};
 use super::tally;
 use super::watched::Watched;
 use crate::error::{PgError, SqlState};
+use crate::hint::rare;
 use crate::net::stream::Stream;
 use crate::pool::{Held, Lost, Outbox, Outcome, PoolMode, Refusal, Server, StartupKey, Vacancy, Want};
 use crate::wire::exchange::{ClientSide, Unleased};
@@ -137,12 +138,14 @@ impl Relay {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..STEPS_MAX {
             // On every step: a drain ends the session when its transaction has ended, and nothing wakes it again then.
-            if let Some(stop) = self.handle().stop_wanted()
-                && self.may_stop(stop)
-            {
-                return Poll::Ready(self.handle().end());
+            if let Some(stop) = self.handle().stop_wanted() {
+                rare();
+                if self.may_stop(stop) {
+                    return Poll::Ready(self.handle().end());
+                }
             }
             if let Err(end) = self.attend(cx) {
+                rare();
                 return Poll::Ready(end);
             }
             let step = match &self.state {
@@ -153,7 +156,10 @@ impl Relay {
             match step {
                 Ok(Step::Again) if !self.may_rest(cx) => {}
                 Ok(_) => return self.poll_patience(cx),
-                Err(end) => return Poll::Ready(end),
+                Err(end) => {
+                    rare();
+                    return Poll::Ready(end);
+                }
             }
         }
         cx.waker().wake_by_ref();
@@ -180,9 +186,11 @@ impl Relay {
 
     /// Whether the client has been silent for too long while it was its turn.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.patience.is_endless() {
-            return Poll::Pending;
-        }
+        if self.patience.is_endless() { Poll::Pending } else { self.poll_limited(cx) }
+    }
+
+    #[cold]
+    fn poll_limited(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let silence = match &self.state {
             State::Idle => Some(Silence::Idle),
             State::Serving(server) if server.side.is_idle() => Some(match &self.held {
@@ -208,12 +216,14 @@ impl Relay {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         self.flush_client(cx)?;
         if self.to_client.pending_bytes() > UNWRITTEN_BYTES_MAX {
+            rare();
             return Ok(Step::Wait);
         }
         self.read_client(cx)
     }
 
     /// ## Queued => (Queued | Serving | Idle)
+    #[inline(never)]
     fn poll_queued(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         self.flush_client(cx)?;
         match self.handle().ticket.outcome() {
@@ -238,12 +248,10 @@ impl Relay {
 
     /// ## Serving => (Serving | Idle)
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
-        // Written first, so that whoever is not read now for want of room is woken when there is room.
-        self.answer_call(cx);
-        // Behind it: where there was nothing to ask, nothing wakes it again.
-        if let Some(excess) = self.held.as_ref().and_then(|held| held.excess()) {
-            return Err(End::Refused(excess));
+        if self.held.is_some() {
+            self.attend_held(cx)?;
         }
+        // Written first, so that whoever is not read now for want of room is woken when there is room.
         self.flush_client(cx)?;
         let mut step = Step::Wait;
         if self.to_client.pending_bytes() <= UNWRITTEN_BYTES_MAX
@@ -267,11 +275,12 @@ impl Relay {
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
         let received = match self.client.poll_recv(cx, &mut room) {
             Poll::Pending => return Ok(Step::Wait),
-            Poll::Ready(Err(error)) => return Err(End::ClientFailed(error)),
+            Poll::Ready(Err(error)) => return Err(End::client_failed(error)),
             Poll::Ready(Ok(received)) => received,
         };
         let bytes = received.bytes();
         if bytes.is_empty() {
+            rare();
             return Err(End::ClientLeft);
         }
         self.patience.client_spoke();
@@ -287,18 +296,25 @@ impl Relay {
     fn client_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
         if self.carry.is_empty() {
             let taken = self.feed(bytes, cx)?;
-            self.carry.extend_from_slice(&bytes[taken..]);
+            if taken < bytes.len() {
+                rare();
+                self.carry.extend_from_slice(&bytes[taken..]);
+            }
             Ok(())
         } else {
+            rare();
             self.carry.extend_from_slice(bytes);
             self.feed_carry(cx)
         }
     }
 
+    #[inline]
     fn feed_carry(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if self.carry.is_empty() {
-            return Ok(());
-        }
+        if self.carry.is_empty() { Ok(()) } else { self.feed_carried(cx) }
+    }
+
+    #[inline(never)]
+    fn feed_carried(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let mut bytes = std::mem::take(&mut self.carry);
         let taken = self.feed(&bytes, cx)?;
         if taken < bytes.len() {
@@ -314,15 +330,24 @@ impl Relay {
         loop {
             match &mut self.state {
                 State::Queued => return Ok(at),
-                State::Serving(server) if server.side.is_being_asked() => return Ok(at),
+                State::Serving(server) if server.side.is_being_asked() => {
+                    rare();
+                    return Ok(at);
+                }
                 State::Idle => {
-                    let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::Refused)?;
+                    let (taken, next) = self.side.turn_unleased(&bytes[at..], self.to_client.buffer()).map_err(End::refused)?;
                     at += taken;
                     self.lint_client();
                     tally::client_alone(&self.membership.pool, &mut self.side);
                     match next {
-                        Unleased::More => return self.flush_client(cx).map(|()| at),
-                        Unleased::Terminated => return Err(End::ClientLeft),
+                        Unleased::More => {
+                            rare();
+                            return self.flush_client(cx).map(|()| at);
+                        }
+                        Unleased::Terminated => {
+                            rare();
+                            return Err(End::ClientLeft);
+                        }
                         Unleased::Wants => {
                             self.slow_wants();
                             self.lease(cx);
@@ -339,19 +364,18 @@ impl Relay {
                     let turn = self
                         .side
                         .turn(&mut server.side, rest, server.out.buffer(), self.to_client.buffer())
-                        .map_err(End::Refused)?;
+                        .map_err(End::refused)?;
                     at += turn.consumed;
                     let empties = turn.empties.is_some();
                     if let Some(database) = turn.empties {
                         // Before the statement leaves: PostgreSQL looks at once, and then every 100 ms.
-                        let database = String::from_utf8_lossy(&database);
-                        let vacancy = self.vacancy.get_or_insert_default();
-                        self.membership.house.registry.vacate(&self.membership.pool.project(), &database, vacancy);
+                        vacate(&self.membership, &mut self.vacancy, &database);
                     }
                     server.send(&rest[turn.direct], cx)?;
                     tally::client(&server.account, &mut self.side);
                     self.lint_client();
                     if turn.terminated {
+                        rare();
                         return Err(End::ClientLeft);
                     }
                     if turn.consumed == 0 || !(empties || self.release_if_idle(cx)) {
@@ -368,11 +392,16 @@ impl Relay {
         let want = Want { home: self.home, params: &self.side.params, settings: self.side.settings(), startup };
         match self.membership.pool.try_lease(want) {
             Some(server) => self.begin(server),
-            None => {
-                self.membership.pool.queue(&self.handle().ticket, startup, cx.waker());
-                self.state = State::Queued;
-            }
+            None => self.queue(cx),
         }
+    }
+
+    /// ## Idle => Queued
+    #[inline(never)]
+    fn queue(&mut self, cx: &Context<'_>) {
+        let startup = self.startup.as_deref().unwrap_or(&self.membership.pool.no_startup);
+        self.membership.pool.queue(&self.handle().ticket, startup, cx.waker());
+        self.state = State::Queued;
     }
 
     /// ## (Idle | Queued) => Serving
@@ -394,6 +423,7 @@ impl Relay {
     }
 
     /// ## Queued => Idle
+    #[cold]
     fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), End> {
         self.state = State::Idle;
         self.transaction_broke_off();
@@ -413,22 +443,25 @@ impl Relay {
     fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         let State::Serving(server) = &mut self.state else { return Ok(Step::Wait) };
         if self.side.is_returning() {
+            rare();
             return Ok(Step::Wait);
         }
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
         let received = match server.stream.poll_recv(cx, &mut room) {
             Poll::Pending => return Ok(Step::Wait),
-            Poll::Ready(Err(error)) => return Err(End::ServerLost(Lost::Io(error))),
+            Poll::Ready(Err(error)) => return Err(End::server_failed(error)),
             Poll::Ready(Ok(received)) => received,
         };
         let bytes = received.bytes();
         if bytes.is_empty() {
+            rare();
             return Err(End::ServerLost(Lost::Closed));
         }
         server.account.server_bytes.add(bytes.len() as u64);
         if server.input.is_empty() {
             self.server_said(bytes, cx)?;
         } else {
+            rare();
             let mut held = std::mem::take(&mut server.input);
             held.extend_from_slice(bytes);
             self.server_said(&held, cx)?;
@@ -438,19 +471,23 @@ impl Relay {
 
     pub(super) fn server_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
         let State::Serving(server) = &mut self.state else { return Ok(()) };
-        let turn =
-            server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(|b| End::ServerLost(Lost::Broken(b)))?;
-        server.input.extend_from_slice(&bytes[turn.consumed..]);
+        let turn = server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(End::broken)?;
+        if turn.consumed < bytes.len() {
+            rare();
+            server.input.extend_from_slice(&bytes[turn.consumed..]);
+        }
         tally::turn(&server.account, &self.membership.house.registry, &turn);
         if turn.transactions > 0 && self.membership.pool.key.mode == PoolMode::Session {
             tally::session_transaction(&self.membership.pool, self.membership.handle().ended());
         }
         self.membership.handle().show(&self.side.params);
         if turn.replayed || turn.asked {
+            rare();
             server.handle.lease_to(self.membership.handle().id);
         }
         // In session mode, where the server stays.
         if self.vacancy.is_some() && server.side.is_settled() {
+            rare();
             self.vacancy = None;
         }
         if let Some(missed) = &turn.missed {
@@ -458,27 +495,34 @@ impl Relay {
         }
         self.slow_turn(&turn);
         let released = self.release_if_idle(cx);
-        self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::ClientFailed)?;
+        self.to_client.send(&mut self.client, &bytes[turn.direct], cx).map_err(End::client_failed)?;
         self.lint_server();
         if released || turn.asked || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
     }
 
     pub(super) fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         match self.to_client.poll_send(&mut self.client, cx) {
-            Poll::Ready(Err(error)) => Err(End::ClientFailed(error)),
+            Poll::Ready(Err(error)) => Err(End::client_failed(error)),
             _ => Ok(()),
         }
     }
 }
 
+/// Our idle servers in this database go.
+#[cold]
+fn vacate(membership: &Membership, vacancy: &mut Option<Box<Vacancy>>, database: &[u8]) {
+    let database = String::from_utf8_lossy(database);
+    membership.house.registry.vacate(&membership.pool.project(), &database, vacancy.get_or_insert_default());
+}
+
 impl Server {
     fn send(&mut self, direct: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
-        self.out.send(&mut self.stream, direct, cx).map_err(|e| End::ServerLost(Lost::Io(e)))
+        self.out.send(&mut self.stream, direct, cx).map_err(End::server_failed)
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         match self.out.poll_send(&mut self.stream, cx) {
-            Poll::Ready(Err(error)) => Err(End::ServerLost(Lost::Io(error))),
+            Poll::Ready(Err(error)) => Err(End::server_failed(error)),
             _ => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::relay::{Relay, State};
 use super::watched::Watched;
+use crate::hint::rare;
 use crate::wire::exchange::ServerTurn;
 use crate::wire::sql;
 
@@ -100,6 +101,7 @@ impl Relay {
     #[inline]
     pub(super) fn slow_wants(&mut self) {
         if let Some(slow) = Watched::slow(&mut self.watched) {
+            rare();
             slow.wants(Instant::now());
         }
     }
@@ -108,6 +110,7 @@ impl Relay {
     #[inline]
     pub(super) fn slow_runs(&mut self) {
         if let Some(slow) = Watched::slow(&mut self.watched) {
+            rare();
             slow.runs(Instant::now());
         }
     }
@@ -120,6 +123,7 @@ impl Relay {
         }
     }
 
+    #[cold]
     fn slow_answered(&mut self, ends: bool) {
         let Some(slow) = Watched::slow(&mut self.watched) else { return };
         let now = Instant::now();

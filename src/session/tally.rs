@@ -16,7 +16,14 @@ pub(super) fn turn(turnover: &Turnover, registry: &Registry, turn: &ServerTurn) 
         turnover.queries.add(turn.ready.into());
         turnover.transactions.add(turn.transactions.into());
     }
-    turn.errors.iter().for_each(|code| registry.telemetry().errors.count(Fault::Server, code));
+    if !turn.errors.is_empty() {
+        count_errors(registry, &turn.errors);
+    }
+}
+
+#[cold]
+fn count_errors(registry: &Registry, codes: &[[u8; 5]]) {
+    codes.iter().for_each(|code| registry.telemetry().errors.count(Fault::Server, code));
 }
 
 /// What a client sent about prepared statements, to this server.

@@ -28,6 +28,7 @@ impl<'a> Cut<'a> {
         }
     }
 
+    #[inline(never)]
     fn begin(&mut self, part: Range<usize>) {
         self.settle();
         self.run = part;
@@ -39,6 +40,7 @@ impl<'a> Cut<'a> {
     }
 
     /// The buffer, with all that was let through so far in it, to append to.
+    #[inline(never)]
     pub fn settle(&mut self) -> &mut Vec<u8> {
         if !self.run.is_empty() {
             self.held.extend_from_slice(&self.input[self.run.clone()]);
@@ -48,6 +50,7 @@ impl<'a> Cut<'a> {
     }
 
     /// What may be written straight from the input; empty where everything is in `held`.
+    #[inline]
     pub fn finish(mut self) -> Range<usize> {
         if self.held.is_empty() && !self.run.is_empty() {
             return self.run;

@@ -14,6 +14,7 @@ use foldhash::fast::RandomState;
 use super::position::Shift;
 use super::sql::Effects;
 use super::statement::{IdHasher, Statement};
+use crate::hint::rare;
 
 /// A statement under a client's name for it.
 #[derive(Debug)]
@@ -190,9 +191,11 @@ impl ClientNames {
     pub fn settle(&mut self) {
         let Some(names) = &mut self.0 else { return };
         if !names.given_up.is_empty() {
+            rare();
             names.given_up = HashMap::new();
         }
         if names.all_given_up.take().is_some() && names.held.is_empty() {
+            rare();
             self.0 = None;
         }
     }
@@ -374,6 +377,7 @@ impl ServerStatements {
     #[inline]
     pub fn settle(&mut self) {
         if self.closing > 0 {
+            rare();
             self.used.retain(|_, slot| slot.held != Held::Closing);
             self.closing = 0;
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::names::{ClientNames, Displaced, Named};
 use super::position::Shift;
 use super::tag::server;
+use crate::hint::rare;
 use copies::End;
 
 /// Entries kept allocated for the next transaction.
@@ -404,6 +405,7 @@ impl Plan {
     #[inline]
     pub fn push(&mut self, entry: Entry) {
         if entry.is_of_copy() {
+            rare();
             return self.push_of_copy(entry);
         }
         // ## (SkipToSync | Asked) => Messages: the server reads on from a Sync.
@@ -469,6 +471,7 @@ impl Plan {
     pub fn answer(&mut self, tag: u8) -> Result<(Reply, Option<Entry>), Unexpected> {
         let Entry { kind, reply, .. } = *self.owed.front().ok_or(Unexpected(tag))?;
         if self.doubtful > 0 {
+            rare();
             self.settle_doubt();
         }
         let completes = match (tag, kind) {
@@ -490,6 +493,7 @@ impl Plan {
             _ => return Err(Unexpected(tag)),
         };
         if tag == server::COMMAND_COMPLETE && self.reading == Reading::CopyIn {
+            rare();
             // ## CopyIn => Messages: what the server ignored while it copied answers nothing (trap 18).
             self.reading = Reading::Messages;
             self.forget_ignored(End::Completed);
@@ -509,10 +513,12 @@ impl Plan {
         // Something else always comes before the ReadyForQuery of a query, and that would have ended the doubt.
         let stray = self.doubtful > 0 && head != Some(Kind::Sync);
         if !stray && !head.is_some_and(Kind::ends_batch) {
+            rare();
             return Err(Unexpected(server::READY_FOR_QUERY));
         }
         self.status = status;
         if stray {
+            rare();
             self.doubtful -= 1;
             if self.is_skipping() {
                 // ## (SkipToSync | Asked) => Messages: the server did read that Sync as one.
@@ -522,6 +528,7 @@ impl Plan {
             return Ok(Entry::forward(Kind::Sync));
         }
         if let Reading::CopyFailed(syncs) = self.reading {
+            rare();
             self.doubtful = syncs;
         }
         if !self.is_skipping() {
@@ -582,6 +589,7 @@ impl Plan {
     /// Memory back after a long pipeline.
     pub fn shrink(&mut self) {
         if self.owed.capacity() > KEPT_CAPACITY && self.owed.is_empty() {
+            rare();
             self.owed.shrink_to(KEPT_CAPACITY);
         }
     }

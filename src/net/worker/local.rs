@@ -16,6 +16,7 @@ use super::NOW;
 use super::seen::Seen;
 use super::shared::Shared;
 use super::tasks::{Task, Tasks};
+use crate::hint::rare;
 
 /// Sockets that are heard of by one syscall.
 const EVENTS: usize = 256;
@@ -102,6 +103,10 @@ impl Local {
 
     /// What was spawned here gets its numbers, and runs.
     pub(super) fn seat(&self, tasks: &mut Tasks) {
+        if self.tasks.borrow().is_empty() {
+            return;
+        }
+        rare();
         // Nothing is spawned meanwhile.
         for task in self.tasks.borrow_mut().drain(..) {
             self.wake(tasks.seat(task));
@@ -111,6 +116,7 @@ impl Local {
     /// What other threads have said.
     pub(super) fn hear(&self, tasks: &mut Tasks) {
         let Some(incoming) = self.shared.take() else { return };
+        rare();
         incoming.woken.into_iter().for_each(|task| self.wake(task));
         incoming.tasks.into_iter().for_each(|task| self.wake(tasks.seat(task)));
         incoming.closed.into_iter().for_each(|socket| self.forget(socket));
@@ -141,7 +147,10 @@ impl Local {
             }
         }
         drop((sockets, events));
-        others.into_iter().for_each(Waker::wake);
+        if !others.is_empty() {
+            rare();
+            others.into_iter().for_each(Waker::wake);
+        }
         Ok(())
     }
 

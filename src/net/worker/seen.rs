@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use super::local::Running;
 use super::shared::Shared;
 use super::{with, with_local};
+use crate::hint::rare;
 
 const READABLE: u8 = 1;
 const WRITABLE: u8 = 2;
@@ -159,20 +160,17 @@ impl<T: std::fmt::Debug> std::fmt::Debug for Own<T> {
 impl Seen {
     /// ## (events) => (events, and these)
     pub(super) fn note(&self, flags: EventFlags, mut wake: impl FnMut(u32), others: &mut Vec<Waker>) {
-        let seen = |any: EventFlags, event: u8| if flags.intersects(any) { event } else { 0 };
-        // An error is told once, by a read or a write; what has ended stays so.
-        let events = seen(EventFlags::IN | EventFlags::ERR, READABLE)
-            | seen(EventFlags::OUT | EventFlags::ERR, WRITABLE)
-            | seen(EventFlags::RDHUP | EventFlags::HUP, ENDED)
-            | seen(EventFlags::HUP, BROKEN);
+        let events = if flags == EventFlags::IN { READABLE } else { events_of(flags) };
         self.events.store(self.events.load(Relaxed) | events, Relaxed);
         if events & (READABLE | ENDED) != 0 {
             self.reader.wake(&mut wake);
         }
         if events & (WRITABLE | BROKEN) != 0 {
+            rare();
             self.writer.wake(&mut wake);
         }
         if self.has_others.load(Relaxed) {
+            rare();
             self.has_others.store(false, Relaxed);
             others.append(&mut self.others.lock());
         }
@@ -222,6 +220,16 @@ impl Waiter {
 }
 
 /// Each event is told once (EPOLLET).
+/// An error is told once, by a read or a write; what has ended stays so.
+#[cold]
+fn events_of(flags: EventFlags) -> u8 {
+    let seen = |any: EventFlags, event: u8| if flags.intersects(any) { event } else { 0 };
+    seen(EventFlags::IN | EventFlags::ERR, READABLE)
+        | seen(EventFlags::OUT | EventFlags::ERR, WRITABLE)
+        | seen(EventFlags::RDHUP | EventFlags::HUP, ENDED)
+        | seen(EventFlags::HUP, BROKEN)
+}
+
 fn flags(interest: Interest) -> EventFlags {
     let mut flags = EventFlags::ET | EventFlags::RDHUP;
     if interest.is_readable() {

@@ -23,6 +23,7 @@ use super::super::statement::SERVER_NAME_PREFIX;
 use super::super::tag::client as tag;
 use super::{ClientSide, Intake, Mode, SCANNED_BYTES, ServerSide};
 use crate::error::{PgError, SqlState};
+use crate::hint::rare;
 pub(super) use noted::Noted;
 use prepared::estranged;
 pub use unleased::Unleased;
@@ -68,6 +69,7 @@ impl ClientSide {
                 Ok(true) if walk.turn.empties.is_none() => {}
                 Ok(_) => break,
                 Err(error) => {
+                    rare();
                     walk.out.settle();
                     return Err(error);
                 }
@@ -100,6 +102,7 @@ impl Walk<'_, '_> {
         let rest = &self.input[self.at..];
         let Some(header) = checked_header(rest)? else { return Ok(false) };
         if header.tag == tag::TERMINATE {
+            rare();
             self.turn.terminated = true;
             return Ok(false);
         }
@@ -107,6 +110,7 @@ impl Walk<'_, '_> {
             return Ok(false);
         }
         if self.client.is_leaving() {
+            rare();
             return Ok(self.wait());
         }
         if self.server.plan.is_skipping() && header.tag != tag::SYNC {
@@ -124,11 +128,12 @@ impl Walk<'_, '_> {
             tag::DESCRIBE | tag::CLOSE => self.describe_or_close(header),
             tag::EXECUTE => self.execute(header),
             tag::SYNC => {
-                self.rejoin_in_batch();
+                if !self.client.channels.is_here() {
+                    self.rejoin_in_batch();
+                }
                 Ok(self.pass(header, Kind::Sync))
             }
-            tag::FUNCTION_CALL => Ok(self.pass(header, Kind::FunctionCall)),
-            _ => Ok(self.flush_or_copy(header)),
+            _ => Ok(self.other(header)),
         }?;
         // One that waits is tried again.
         if self.at > before {
@@ -156,6 +161,7 @@ impl Walk<'_, '_> {
         Ok(self.wait())
     }
 
+    #[inline(never)]
     fn rest_of_body(&mut self) -> Result<bool, PgError> {
         let left = self.input.len() - self.at;
         if let Intake::Forward(body) = self.client.intake {
@@ -201,6 +207,7 @@ impl Walk<'_, '_> {
     }
 
     /// As the server does, if it does: where that is not known it is asked, but not about what it ignores either way.
+    #[cold]
     fn skip_to_sync(&mut self, header: Header) -> bool {
         let is_ignored = matches!(header.tag, tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
         if is_ignored || !self.server.plan.may_read_on() {
@@ -212,6 +219,7 @@ impl Walk<'_, '_> {
     }
 
     /// What becomes of the message is known when the COPY is through, or never was one.
+    #[cold]
     fn wait_for_copy(&mut self) -> bool {
         match self.server.plan.is_undecided_for_ever() {
             true => self.ask(),
@@ -230,13 +238,15 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn flush_or_copy(&mut self, header: Header) -> bool {
-        if self.server.plan.owes_nothing() {
+    #[inline(never)]
+    fn other(&mut self, header: Header) -> bool {
+        if self.server.plan.owes_nothing() && header.tag != tag::FUNCTION_CALL {
             // A COPY that failed before its data came, or a Flush of nothing: the server would ignore it (trap 19).
             self.skip(header);
             return true;
         }
         match header.tag {
+            tag::FUNCTION_CALL => self.server.plan.push(Entry::forward(Kind::FunctionCall)),
             tag::COPY_DATA => self.server.plan.push(Entry::forward(Kind::CopyData)),
             tag::COPY_DONE | tag::COPY_FAIL => self.server.plan.push(Entry::forward(Kind::CopyEnd)),
             _ => {}
@@ -271,7 +281,23 @@ impl Walk<'_, '_> {
             [text @ .., 0] if is_whole => text,
             text => text,
         };
-        let Scan { effects, verb } = sql::scan(text);
+        let is_plain = sql::is_plain(text);
+        if is_plain && is_whole && self.is_ordinary() {
+            return Ok(self.pass_query(header, Note::None));
+        }
+        let scan = if is_plain { Scan::default() } else { sql::look_into(text) };
+        self.query_looked_into(header, text, is_whole, scan)
+    }
+
+    /// Nobody wants to know what its client runs, and nothing is to be done in front of that or behind it.
+    #[inline]
+    fn is_ordinary(&self) -> bool {
+        self.client.channels.is_here() && self.client.aside.is_none() && !self.has_reset()
+    }
+
+    #[inline(never)]
+    fn query_looked_into(&mut self, header: Header, text: &[u8], is_whole: bool, scan: Scan) -> Result<bool, PgError> {
+        let Scan { effects, verb } = scan;
         let before = self.at;
         let is_elsewhere = !self.client.channels.is_here();
         if is_elsewhere && !self.rejoin_late() {
@@ -329,6 +355,7 @@ impl Walk<'_, '_> {
         }
     }
 
+    #[inline]
     fn pass_query(&mut self, header: Header, note: Note) -> bool {
         let displaced = self.displace_unnamed(None);
         self.server.plan.push(Entry::forward(Kind::Query).noting(note).displacing(displaced));
@@ -381,6 +408,7 @@ impl Walk<'_, '_> {
         Note::Clears(Box::new(Cleared { names: self.client.names.take(self.server.plan.batch()), moment }))
     }
 
+    #[inline(never)]
     fn execute(&mut self, header: Header) -> Result<bool, PgError> {
         let has_reset = self.has_reset();
         if has_reset && !self.ends_here(header)? {
@@ -459,6 +487,7 @@ impl Walk<'_, '_> {
 
 impl ServerSide {
     /// Writes the replies of ours whose turn has come, if the server's message before them is through.
+    #[inline(never)]
     pub(super) fn emit_synthetic(&mut self, to_client: &mut Vec<u8>) {
         if self.intake != Intake::Boundary {
             return;
@@ -486,28 +515,37 @@ fn checked_header(input: &[u8]) -> Result<Option<Header>, PgError> {
         Ok(Some(header)) => header,
         Ok(None) => return Ok(None),
         Err(bad) if client_body_limit(bad.tag).is_none() => return Err(unknown_type(bad.tag)),
-        Err(_) => return Err(PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid message length")),
+        Err(_) => return Err(bad_length()),
     };
     match client_body_limit(header.tag) {
         None => Err(unknown_type(header.tag)),
-        Some(limit) if header.body > limit => Err(PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid message length")),
+        Some(limit) if header.body > limit => Err(bad_length()),
         Some(_) => Ok(Some(header)),
     }
 }
 
+#[cold]
+fn bad_length() -> PgError {
+    PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid message length")
+}
+
+#[cold]
 fn unknown_type(tag: u8) -> PgError {
     PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid frontend message type {tag}"))
 }
 
+#[cold]
 fn malformed(message: &str) -> PgError {
     PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid {message} message"))
 }
 
+#[cold]
 fn too_many_within_copy() -> PgError {
     PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {OWED_MAX} Sync messages within the data of one COPY"))
         .with_hint("PostgreSQL ignores them there: send Sync when the data has ended.")
 }
 
+#[cold]
 fn too_large(bytes: u32, limit: usize) -> PgError {
     PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("a statement of {bytes} bytes is longer than {limit} bytes"))
         .with_hint("Raise limits.statement_bytes, or send large values as parameters.")

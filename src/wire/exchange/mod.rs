@@ -209,6 +209,11 @@ impl ClientSide {
     /// Since it was asked last; `None`: nothing, as for clients of the simple protocol.
     #[inline]
     pub fn take_counted(&mut self) -> Option<Counted> {
+        if self.aside.is_none() { None } else { self.take_from_aside() }
+    }
+
+    #[inline(never)]
+    fn take_from_aside(&mut self) -> Option<Counted> {
         let counted = &mut self.aside.as_mut()?.counted;
         (*counted != Counted::default()).then(|| std::mem::take(counted))
     }

@@ -17,6 +17,7 @@ use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpecte
 use super::super::sql::{Effects, Leaves};
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Missed, NamedStatements, Schema, ServerSide};
+use crate::hint::rare;
 use facts::{Effect, Facts, effect_of};
 use undo::{Account, undo};
 
@@ -74,6 +75,7 @@ impl ServerSide {
     /// The server is not to be used again. What came before is in `to_client` and may still be sent.
     pub fn turn(&mut self, client: &mut ClientSide, input: &[u8], to_client: &mut Vec<u8>) -> Result<ServerTurn, Broken> {
         if client.is_returning() {
+            rare();
             return Ok(ServerTurn::default());
         }
         let out = Cut::new(input, to_client);
@@ -83,6 +85,7 @@ impl ServerSide {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(broken) => {
+                    rare();
                     walk.out.settle();
                     return Err(broken);
                 }
@@ -160,6 +163,7 @@ impl Walk<'_, '_> {
     }
 
     /// It is the client's, whatever question of ours the server is answering; unless what listens is a former client's LISTEN.
+    #[cold]
     fn notification(&mut self, header: Header) -> Result<bool, Broken> {
         let mut reply = self.current_reply();
         if self.server.may_have(Leaves::LISTEN | Leaves::HIDDEN) {
@@ -184,6 +188,7 @@ impl Walk<'_, '_> {
         Ok(self.pass(header, reply) && !self.client.is_returning())
     }
 
+    #[inline(never)]
     fn rest_of_body(&mut self) -> bool {
         let left = self.input.len() - self.at;
         let (body, forwards) = match self.server.intake {
@@ -262,6 +267,7 @@ impl Walk<'_, '_> {
     #[inline]
     fn ready(&mut self, header: Header) -> Result<bool, Broken> {
         let Some(body) = self.body(header) else {
+            rare();
             return if header.body == 1 { Ok(false) } else { Err(Broken::Malformed(header.tag)) };
         };
         let status = match body {
@@ -273,6 +279,7 @@ impl Walk<'_, '_> {
         self.turn.ready += u32::from(reply == Reply::Forward);
         self.turn.transactions += u32::from(reply == Reply::Forward && status == Status::Idle);
         if status == Status::Idle && self.server.schema == Schema::Changing {
+            rare();
             // ## Changing => Unchanged: others see it from here on.
             self.server.schema = Schema::Unchanged;
             self.client.catalog.statements.schema_changed();
@@ -287,6 +294,7 @@ impl Walk<'_, '_> {
 
     /// Names end with the transaction, unless the client has sent more by then: that would have reached the server in the
     /// same go.
+    #[cold]
     fn leave_names(&mut self) {
         if self.server.is_idle() && self.client.intake == Intake::Boundary {
             let most = self.client.bounds.statements_per_server as usize;
@@ -306,6 +314,7 @@ impl Walk<'_, '_> {
         }
     }
 
+    #[inline(never)]
     fn noted(&mut self, done: Entry) {
         let ServerSide { statements, unnamed, .. } = &mut *self.server;
         match done.note {
@@ -349,6 +358,7 @@ impl Walk<'_, '_> {
             return;
         }
         if matches!(self.server.plan.head(), Some(Entry { kind: Kind::Synthesize(_) | Kind::CopyData | Kind::CopyEnd, .. })) {
+            rare();
             let out = self.out.settle();
             self.server.emit_synthetic(out);
             self.settle();
@@ -364,6 +374,7 @@ impl Walk<'_, '_> {
     }
 
     /// The answer to a question of ours.
+    #[cold]
     fn probe_row(&mut self, header: Header) -> Result<bool, Broken> {
         if header.body > INSPECTED_BYTES_MAX {
             self.server.probe_failed();
@@ -394,6 +405,7 @@ impl Walk<'_, '_> {
     }
 
     /// What was counted as done when it was sent has been done: its note goes. Where nothing was, it is counted now.
+    #[inline(never)]
     fn take_effect(&mut self, effect: Effect) {
         let ServerSide { plan, statements, leaves, schema, .. } = &mut *self.server;
         match effect {
@@ -444,6 +456,7 @@ impl Walk<'_, '_> {
         }
     }
 
+    #[cold]
     fn parameter_status(&mut self, header: Header) -> Result<bool, Broken> {
         if header.body > INSPECTED_BYTES_MAX {
             return Err(Broken::Malformed(header.tag));
@@ -458,6 +471,7 @@ impl Walk<'_, '_> {
         Ok(self.pass(header, reply))
     }
 
+    #[cold]
     fn error(&mut self, header: Header) -> Result<bool, Broken> {
         let body = match self.body(header) {
             Some(body) => body,

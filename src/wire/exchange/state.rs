@@ -27,6 +27,7 @@ impl ServerSide {
         }
     }
 
+    #[inline(never)]
     fn note_some(&mut self, client: &mut ClientSide, effects: &Effects) {
         self.leaves |= effects.leaves.without(Leaves::CURRVAL) | effects.frees.only(self.pins);
         if effects.leaves.has(Leaves::CURRVAL) {

@@ -43,14 +43,19 @@ impl ServerSide {
     ///
     /// Nothing happens where this is the server the client had last: state stays with its owner until somebody else needs
     /// the server.
+    #[inline]
     pub fn take_over(&mut self, client: &mut ClientSide, to_server: &mut Vec<u8>, to_client: &mut Vec<u8>) {
         if self.owner == Some(Owner { client: client.id, lease: client.leases }) {
             if !Arc::ptr_eq(&self.params, &client.params) {
-                write_changes(&client.params, &self.params, to_client);
-                client.params = Arc::clone(&self.params);
+                self.tell_params(client, to_client);
             }
             return;
         }
+        self.change_hands(client, to_server, to_client);
+    }
+
+    #[inline(never)]
+    fn change_hands(&mut self, client: &mut ClientSide, to_server: &mut Vec<u8>, to_client: &mut Vec<u8>) {
         client.leases += 1;
         let owner = self.owner.replace(Owner { client: client.id, lease: client.leases });
         if owner.is_some() && client.catalog.isolation == Isolation::Strict {
@@ -61,13 +66,17 @@ impl ServerSide {
         }
         let sql = self.prelude(client);
         if sql.is_empty() {
-            write_changes(&client.params, &self.params, to_client);
-            client.params = Arc::clone(&self.params);
-            return;
+            return self.tell_params(client, to_client);
         }
         write_message(tag::QUERY, &[&sql, b"\0"], 0, to_server);
         self.plan.push(Entry::swallow(Kind::Query).noting(Note::Replay));
         self.unnamed = Holds::Nothing;
+    }
+
+    #[cold]
+    fn tell_params(&self, client: &mut ClientSide, to_client: &mut Vec<u8>) {
+        write_changes(&client.params, &self.params, to_client);
+        client.params = Arc::clone(&self.params);
     }
 
     /// How well this server suits a client that never had it: 3 as it is, 2 after a few settings, 1 after cleaning.

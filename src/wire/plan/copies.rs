@@ -37,6 +37,7 @@ impl Plan {
     }
 
     /// Data of a COPY, or its end.
+    #[inline(never)]
     pub(super) fn push_of_copy(&mut self, entry: Entry) {
         // Nothing asked for that could be a copy: the server ignores it, and nothing is owed (trap 19).
         if self.owed.is_empty() || self.is_skipping() {
@@ -66,7 +67,12 @@ impl Plan {
     /// what becomes of anything behind it but another Sync.
     #[inline]
     pub fn is_undecided(&self) -> bool {
-        self.of_copies > 0 && self.owed.iter().any(|e| e.kind == Kind::Sync)
+        self.of_copies > 0 && self.is_behind_a_sync()
+    }
+
+    #[cold]
+    fn is_behind_a_sync(&self) -> bool {
+        self.owed.iter().any(|e| e.kind == Kind::Sync)
     }
 
     /// Nothing was sent yet that ends what is undecided: the server may copy, and wait for more.

@@ -21,6 +21,7 @@ pub use effects::{Effects, Scope, Touched};
 pub use hazards::{Hazard, Remark, remarks};
 pub use leaves::Leaves;
 pub use mentions::{Backslash, Mention, mentions};
+pub(super) use plain::is_plain;
 pub use shown::{for_log, head, in_brief};
 pub use verb::{Verb, begins_with_rollback};
 pub(super) use words::has_word;
@@ -38,10 +39,12 @@ pub struct Scan {
 
 /// Scans the text of a Query or Parse message.
 pub fn scan(text: &[u8]) -> Scan {
-    if plain::is_plain(text) { Scan::default() } else { look_into(text) }
+    if is_plain(text) { Scan::default() } else { look_into(text) }
 }
 
-fn look_into(text: &[u8]) -> Scan {
+/// The same for one that is not [`plain`].
+#[inline(never)]
+pub(super) fn look_into(text: &[u8]) -> Scan {
     let (mut verb, at) = verb::first(text);
     let mut effects = calls::effects(text);
     for (nth, statement) in (Statements { text, at }).enumerate() {

@@ -149,11 +149,11 @@ fn what_is_not_plain_is_seen_wherever_it_stands() {
     for length in 0..60 {
         for before in 0..=length {
             let text = |what: &str| format!("select {}{what}{}", "in".repeat(before), " int".repeat(length - before));
-            assert!(plain::is_plain(text(" ").as_bytes()), "{}", text(" "));
+            assert!(is_plain(text(" ").as_bytes()), "{}", text(" "));
             for mark in ["(", ";", " into ", " INTO "] {
                 let text = text(mark);
                 let is_last = mark == ";" && before == length;
-                assert_eq!(plain::is_plain(text.as_bytes()), is_last, "{text}");
+                assert_eq!(is_plain(text.as_bytes()), is_last, "{text}");
             }
         }
     }
@@ -172,7 +172,7 @@ fn plain_texts_are_told_at_a_glance() {
         "delete from t where a = 'x'",
         "select",
     ] {
-        assert!(plain::is_plain(text.as_bytes()), "{text}");
+        assert!(is_plain(text.as_bytes()), "{text}");
     }
     for text in [
         "",
@@ -188,7 +188,7 @@ fn plain_texts_are_told_at_a_glance() {
         "set role x",
         "insert into t values (1)",
     ] {
-        assert!(!plain::is_plain(text.as_bytes()), "{text}");
+        assert!(!is_plain(text.as_bytes()), "{text}");
     }
 }
 
@@ -366,7 +366,7 @@ proptest! {
         " ",
     ], 0..10)) {
         let text = pieces.concat();
-        if plain::is_plain(text.as_bytes()) {
+        if is_plain(text.as_bytes()) {
             prop_assert_eq!(look_into(text.as_bytes()), Scan::default());
         }
     }

@@ -19,6 +19,7 @@ impl Walk<'_, '_> {
 
     /// Behind a query. What stands behind a RESET in the same text may have failed, and a savepoint have kept the RESET: it is
     /// done once more when the transaction has ended.
+    #[cold]
     pub(super) fn restore_defaults(&mut self, text: &[u8]) {
         let is_blank = |rest: &[u8]| rest.iter().all(|b| *b == b';' || b.is_ascii_whitespace());
         let is_one = memchr::memchr(b';', text).is_none_or(|at| is_blank(&text[at..]));
@@ -32,6 +33,7 @@ impl Walk<'_, '_> {
     }
 
     /// Behind an Execute, of whichever portal.
+    #[cold]
     pub(super) fn restore_defaults_in_batch(&mut self) {
         if let Some(sql) = self.take_defaults(false) {
             self.write_batched(&sql, Note::Restores);

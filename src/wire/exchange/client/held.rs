@@ -116,6 +116,7 @@ impl Walk<'_, '_> {
         if !was_there && new.is_none() { None } else { self.displace(new, was_there) }
     }
 
+    #[inline(never)]
     fn displace(&mut self, new: Option<NewUnnamed<'_>>, was_there: bool) -> Option<Box<Displaced>> {
         let server = self.server.unnamed;
         self.server_holds(Holds::Nothing);

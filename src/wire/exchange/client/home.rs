@@ -10,6 +10,7 @@ use crate::wire::tag::client as tag;
 impl Walk<'_, '_> {
     /// Has the client's channels on its server before what comes next, in the same transaction if there is one: when that is
     /// rolled back they never came. `text` is what comes next, if it is a simple query. `false`: it must wait.
+    #[cold]
     pub(super) fn bring_home(&mut self, text: Option<&[u8]>) -> bool {
         if self.client.is_returning() {
             return self.wait();
@@ -63,6 +64,7 @@ impl Walk<'_, '_> {
 
     /// Behind a text inside a transaction that may have been `UNLISTEN *`: the marker of the way back is to be heard all the
     /// same, should there be one.
+    #[cold]
     pub(super) fn rejoin(&mut self, text: &[u8]) {
         match self.server.plan.batch().checked_sub(1) {
             Some(its) if reads_data(text) => self.client.rejoins_behind(its),
@@ -71,6 +73,7 @@ impl Walk<'_, '_> {
     }
 
     /// What was put off is done in front of the client's next statement. `false`: that must wait.
+    #[cold]
     pub(super) fn rejoin_late(&mut self) -> bool {
         let Some(batch) = self.client.rejoins_late() else { return true };
         if self.must_wait(batch) {
@@ -90,6 +93,7 @@ impl Walk<'_, '_> {
     }
 
     /// The same at the end of a batch in which that may have been.
+    #[cold]
     pub(super) fn rejoin_in_batch(&mut self) {
         if self.client.is_recalled_in(self.server.plan.batch()) && !self.server.plan.is_skipping() {
             self.listen_for_marker();
@@ -108,6 +112,7 @@ impl Walk<'_, '_> {
 
     /// Whether `text` may be part of a transaction with the way back in it. One that begins with ROLLBACK is not: what was sent in
     /// front of it has taken the way back whole, and the server is to hear markers no more.
+    #[cold]
     pub(super) fn is_recalling(&self, text: &[u8]) -> bool {
         let may =
             self.client.moved().is_some() && self.server.status() == Status::InTransaction && !self.server.plan.is_in_batch();

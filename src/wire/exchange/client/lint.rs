@@ -2,6 +2,7 @@
 
 use super::super::ClientSide;
 use super::prepared::text_of;
+use crate::hint::rare;
 use crate::wire::sql::{self, Effects, Hazard, Leaves, Remark};
 
 /// Remarks kept until the session takes them; it does so after every read.
@@ -15,6 +16,7 @@ impl ClientSide {
     }
 
     /// Remembers the statement, if it may leave something that keeps a server; all others cost one comparison ([`remembers`](Self::remembers)).
+    #[inline(never)]
     pub(super) fn blame(&mut self, text: &[u8], effects: &Effects) {
         self.ran(text);
         if self.is_held_by(effects) {
@@ -48,6 +50,7 @@ impl ClientSide {
     #[inline]
     pub(super) fn lint(&mut self, text: &[u8], effects: &Effects) {
         if let Some(remarks) = self.remarks() {
+            rare();
             let room = REMARKS_MAX.saturating_sub(remarks.len());
             remarks.extend(sql::remarks(text, effects).into_iter().take(room));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{checked_header, write_ready};
 use crate::error::PgError;
+use crate::hint::rare;
 use crate::wire::exchange::{ClientSide, Intake, Mode, NamedStatements};
 use crate::wire::extended::{Parse, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header};
@@ -17,19 +18,28 @@ impl ClientSide {
     pub fn turn_unleased(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<(usize, Unleased), PgError> {
         let mut at = 0;
         loop {
-            at += self.drop_body(&input[at..], to_client)?;
+            if !matches!(self.intake, Intake::Boundary | Intake::Waits | Intake::Forward(_)) {
+                rare();
+                at += self.drop_body(&input[at..], to_client)?;
+            }
             if at == input.len() && !matches!(self.intake, Intake::Boundary | Intake::Waits) {
+                rare();
                 return Ok((at, Unleased::More));
             }
             let Some(header) = checked_header(&input[at..])? else { return Ok((at, Unleased::More)) };
             match header.tag {
-                tag::TERMINATE => return Ok((at, Unleased::Terminated)),
+                tag::TERMINATE => {
+                    rare();
+                    return Ok((at, Unleased::Terminated));
+                }
                 tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH => {
+                    rare();
                     at += HEADER_BYTES;
                     self.intake = Intake::Drop(header.body);
                 }
                 // Outside a transaction, with nothing owed, the server has but one answer to this.
                 tag::SYNC if header.body == 0 => {
+                    rare();
                     at += HEADER_BYTES;
                     write_ready(Status::Idle, to_client);
                 }

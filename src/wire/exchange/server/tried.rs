@@ -7,6 +7,7 @@ use crate::wire::plan::Note;
 
 impl Walk<'_, '_> {
     /// Up to 64 KiB of them are kept for one Parse.
+    #[cold]
     pub(super) fn notice(&mut self, header: Header) -> bool {
         let input = self.input;
         if let Some(Note::Tries(kept)) = self.server.plan.head_note()
