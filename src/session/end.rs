@@ -21,26 +21,27 @@ pub enum End {
     Stopped,
 }
 
-// Cold, and with them the ways that lead to them.
+// Cold, and with them the ways that lead to them. In a box, so that what does not end a session is handed back in a register.
 impl End {
     #[cold]
-    pub(super) fn refused(error: PgError) -> Self {
-        Self::Refused(error)
+    #[expect(clippy::boxed_local, reason = "as the exchange hands it back")]
+    pub(super) fn refused(error: Box<PgError>) -> Box<Self> {
+        Self::Refused(*error).into()
     }
 
     #[cold]
-    pub(super) fn client_failed(error: io::Error) -> Self {
-        Self::ClientFailed(error)
+    pub(super) fn client_failed(error: io::Error) -> Box<Self> {
+        Self::ClientFailed(error).into()
     }
 
     #[cold]
-    pub(super) fn server_failed(error: io::Error) -> Self {
-        Self::ServerLost(Lost::Io(error))
+    pub(super) fn server_failed(error: io::Error) -> Box<Self> {
+        Self::ServerLost(Lost::Io(error)).into()
     }
 
     #[cold]
-    pub(super) fn broken(broken: Broken) -> Self {
-        Self::ServerLost(Lost::Broken(broken))
+    pub(super) fn broken(broken: Broken) -> Box<Self> {
+        Self::ServerLost(Lost::Broken(broken)).into()
     }
 }
 

@@ -118,11 +118,11 @@ impl Relay {
 
     /// At every step of a client that keeps its server.
     #[cold]
-    pub(super) fn attend_held(&mut self, cx: &Context<'_>) -> Result<(), End> {
+    pub(super) fn attend_held(&mut self, cx: &Context<'_>) -> Result<(), Box<End>> {
         self.answer_call(cx);
         // Behind it: where there was nothing to ask, nothing wakes it again.
         match self.held.as_ref().and_then(|held| held.excess()) {
-            Some(excess) => Err(End::Refused(excess)),
+            Some(excess) => Err(End::Refused(excess).into()),
             None => Ok(()),
         }
     }

@@ -47,12 +47,12 @@ impl Relay {
 
     /// What there is to do now, if the listener is concerned.
     #[inline]
-    pub(super) fn attend(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn attend(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         if self.listening.is_none() { Ok(()) } else { self.attend_listener(cx) }
     }
 
     #[cold]
-    fn attend_listener(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn attend_listener(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         if let Some(Listening::Asked(_)) = self.listening.as_deref() {
             self.depart();
             return Ok(());
@@ -119,10 +119,10 @@ impl Relay {
     }
 
     /// Tells the client what the listener has heard for it.
-    fn tell(&mut self, place: Place, cx: &mut Context<'_>) -> Result<(), End> {
+    fn tell(&mut self, place: Place, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         let Some(Listening::Moved(subscription)) = self.listening.as_deref() else { return Ok(()) };
         if place == Place::Away && self.side.params.get("client_encoding") != Some(subscription.encoding()) {
-            return Err(End::Refused(other_encoding()));
+            return Err(End::Refused(other_encoding()).into());
         }
         // Before the letters are taken: if it is at its end, they are all there.
         let standing = subscription.standing();
@@ -147,8 +147,8 @@ impl Relay {
             }
         };
         match standing {
-            Standing::Full => Err(End::Refused(too_slow())),
-            Standing::Lost | Standing::Refused if are_all => Err(End::Refused(listener_lost())),
+            Standing::Full => Err(End::Refused(too_slow()).into()),
+            Standing::Lost | Standing::Refused if are_all => Err(End::Refused(listener_lost()).into()),
             // Away: the client's own `UNLISTEN *` kept its server from hearing the marker. What there is, is there.
             Standing::Over if are_all => self.come_home(cx),
             _ => Ok(()),
@@ -156,7 +156,7 @@ impl Relay {
     }
 
     /// The server's own words go on.
-    fn come_home(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn come_home(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         self.listening = None;
         self.side.returned();
         let State::Serving(server) = &mut self.state else { return Ok(()) };

@@ -14,6 +14,7 @@ mod patience;
 mod pools;
 mod recover;
 mod relay;
+mod room;
 mod slow;
 mod startups;
 mod tally;
@@ -101,7 +102,7 @@ where
             rare();
             // ## Relaying => (Leaving | Over)
             if let Stage::Relaying(relay) = std::mem::replace(&mut this.stage, Stage::Over) {
-                let farewell = relay.leave(end).map(|farewell| Box::new(Box::pin(farewell) as Farewell));
+                let farewell = relay.leave(*end).map(|farewell| Box::new(Box::pin(farewell) as Farewell));
                 this.stage = farewell.map_or(Stage::Over, Stage::Leaving);
             }
         }
@@ -114,7 +115,7 @@ where
 
 impl<F> Stage<F> {
     /// Sends the greeting.
-    fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         match self {
             Self::Relaying(relay) => relay.begin_with(cx),
             _ => Ok(()),

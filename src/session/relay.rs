@@ -1,6 +1,6 @@
 //! The life of a logged-in client: one task, one hand-written poll over both sockets.
 //!
-//! A transaction costs four data syscalls (recv, send, recv, send) and a wake-up for each side. Reads go into the stack;
+//! A transaction costs four data syscalls (recv, send, recv, send) and a wake-up for each side. Reads go into the thread's room;
 //! what one side sent is written to the other from there, and copied only where it cannot leave at once. The server goes
 //! back to the pool before the last bytes are written to the client: a slow client costs the pool nothing.
 
@@ -12,6 +12,7 @@ use super::end::End;
 use super::handle::{Handle, Membership, Stop};
 use super::listen::Listening;
 use super::patience::{Patience, Silence};
+use super::room::with_room;
 use super::tally;
 use super::watched::Watched;
 use crate::error::{PgError, SqlState};
@@ -21,8 +22,6 @@ use crate::pool::{Held, Lost, Outbox, Outcome, PoolMode, Refusal, Server, Startu
 use crate::wire::exchange::{ClientSide, Unleased};
 use crate::wire::reply;
 
-/// Read from one side at once, in bytes. On the stack: an idle session holds no buffer.
-const READ_BYTES: usize = 16 * 1024;
 /// Steps of one session before the others of its worker have their turn: at most as many reads from either side.
 const STEPS_MAX: usize = 32;
 /// One side is not read while the other has more than this unwritten, in bytes.
@@ -107,7 +106,7 @@ impl Relay {
     }
 
     /// The greeting leaves, and its buffer goes: a client that keeps up needs none again. Then what the client sent early.
-    pub(super) fn begin_with(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn begin_with(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         self.handle().watch(cx.waker());
         self.flush_client(cx)?;
         self.to_client.release_memory();
@@ -135,13 +134,13 @@ impl Relay {
     }
 
     /// Runs until either side ends it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Box<End>> {
         for _ in 0..STEPS_MAX {
             // On every step: a drain ends the session when its transaction has ended, and nothing wakes it again then.
             if let Some(stop) = self.handle().stop_wanted() {
                 rare();
                 if self.may_stop(stop) {
-                    return Poll::Ready(self.handle().end());
+                    return Poll::Ready(self.handle().end().into());
                 }
             }
             if let Err(end) = self.attend(cx) {
@@ -185,12 +184,12 @@ impl Relay {
     }
 
     /// Whether the client has been silent for too long while it was its turn.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Box<End>> {
         if self.patience.is_endless() { Poll::Pending } else { self.poll_limited(cx) }
     }
 
     #[cold]
-    fn poll_limited(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_limited(&mut self, cx: &mut Context<'_>) -> Poll<Box<End>> {
         let silence = match &self.state {
             State::Idle => Some(Silence::Idle),
             State::Serving(server) if server.side.is_idle() => Some(match &self.held {
@@ -200,7 +199,7 @@ impl Relay {
             State::Serving(server) if server.side.is_settled() => Some(Silence::InTransaction),
             State::Queued | State::Serving(_) => None,
         };
-        self.patience.poll(silence, cx).map(End::Refused)
+        self.patience.poll(silence, cx).map(|error| End::Refused(error).into())
     }
 
     fn may_stop(&self, stop: Stop) -> bool {
@@ -213,7 +212,7 @@ impl Relay {
     }
 
     /// ## Idle => (Idle | Queued | Serving)
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Result<Step, Box<End>> {
         self.flush_client(cx)?;
         if self.to_client.pending_bytes() > UNWRITTEN_BYTES_MAX {
             rare();
@@ -224,7 +223,7 @@ impl Relay {
 
     /// ## Queued => (Queued | Serving | Idle)
     #[inline(never)]
-    fn poll_queued(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+    fn poll_queued(&mut self, cx: &mut Context<'_>) -> Result<Step, Box<End>> {
         self.flush_client(cx)?;
         match self.handle().ticket.outcome() {
             Outcome::Served(server) => {
@@ -247,7 +246,7 @@ impl Relay {
     }
 
     /// ## Serving => (Serving | Idle)
-    fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+    fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, Box<End>> {
         if self.held.is_some() {
             self.attend_held(cx)?;
         }
@@ -271,9 +270,12 @@ impl Relay {
         Ok(step)
     }
 
-    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
-        let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let received = match self.client.poll_recv(cx, &mut room) {
+    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Step, Box<End>> {
+        with_room(|room| self.read_client_into(room, cx))
+    }
+
+    fn read_client_into(&mut self, room: &mut [MaybeUninit<u8>], cx: &mut Context<'_>) -> Result<Step, Box<End>> {
+        let received = match self.client.poll_recv(cx, room) {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(Err(error)) => return Err(End::client_failed(error)),
             Poll::Ready(Ok(received)) => received,
@@ -281,7 +283,7 @@ impl Relay {
         let bytes = received.bytes();
         if bytes.is_empty() {
             rare();
-            return Err(End::ClientLeft);
+            return Err(End::ClientLeft.into());
         }
         self.patience.client_spoke();
         let fed = self.client_said(bytes, cx);
@@ -293,7 +295,7 @@ impl Relay {
         fed.map(|()| Step::Again)
     }
 
-    fn client_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+    fn client_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Box<End>> {
         if self.carry.is_empty() {
             let taken = self.feed(bytes, cx)?;
             if taken < bytes.len() {
@@ -309,12 +311,12 @@ impl Relay {
     }
 
     #[inline]
-    fn feed_carry(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn feed_carry(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         if self.carry.is_empty() { Ok(()) } else { self.feed_carried(cx) }
     }
 
     #[inline(never)]
-    fn feed_carried(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn feed_carried(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         let mut bytes = std::mem::take(&mut self.carry);
         let taken = self.feed(&bytes, cx)?;
         if taken < bytes.len() {
@@ -325,7 +327,7 @@ impl Relay {
     }
 
     /// The client's bytes go where they belong; how many were taken.
-    fn feed(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+    fn feed(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Box<End>> {
         let mut at = 0;
         loop {
             match &mut self.state {
@@ -346,7 +348,7 @@ impl Relay {
                         }
                         Unleased::Terminated => {
                             rare();
-                            return Err(End::ClientLeft);
+                            return Err(End::ClientLeft.into());
                         }
                         Unleased::Wants => {
                             self.slow_wants();
@@ -376,7 +378,7 @@ impl Relay {
                     self.lint_client();
                     if turn.terminated {
                         rare();
-                        return Err(End::ClientLeft);
+                        return Err(End::ClientLeft.into());
                     }
                     if turn.consumed == 0 || !(empties || self.release_if_idle(cx)) {
                         return Ok(at);
@@ -424,13 +426,13 @@ impl Relay {
 
     /// ## Queued => Idle
     #[cold]
-    fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), End> {
+    fn refused(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         self.state = State::Idle;
         self.transaction_broke_off();
         tally::refusal(self.membership.house.registry.telemetry(), &refusal);
         let error = match refusal {
-            Refusal::Upstream(body) => return Err(End::RefusedUpstream(body)),
-            Refusal::Final(error) => return Err(End::Refused(error)),
+            Refusal::Upstream(body) => return Err(End::RefusedUpstream(body).into()),
+            Refusal::Final(error) => return Err(End::Refused(error).into()),
             Refusal::Pooler(error) => error,
             Refusal::Canceled => PgError::error(SqlState::QUERY_CANCELED, "canceling statement due to user request"),
         };
@@ -440,14 +442,17 @@ impl Relay {
         self.feed_carry(cx)
     }
 
-    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Step, Box<End>> {
+        with_room(|room| self.read_server_into(room, cx))
+    }
+
+    fn read_server_into(&mut self, room: &mut [MaybeUninit<u8>], cx: &mut Context<'_>) -> Result<Step, Box<End>> {
         let State::Serving(server) = &mut self.state else { return Ok(Step::Wait) };
         if self.side.is_returning() {
             rare();
             return Ok(Step::Wait);
         }
-        let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let received = match server.stream.poll_recv(cx, &mut room) {
+        let received = match server.stream.poll_recv(cx, room) {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(Err(error)) => return Err(End::server_failed(error)),
             Poll::Ready(Ok(received)) => received,
@@ -455,7 +460,7 @@ impl Relay {
         let bytes = received.bytes();
         if bytes.is_empty() {
             rare();
-            return Err(End::ServerLost(Lost::Closed));
+            return Err(End::ServerLost(Lost::Closed).into());
         }
         server.account.server_bytes.add(bytes.len() as u64);
         if server.input.is_empty() {
@@ -469,7 +474,7 @@ impl Relay {
         Ok(Step::Again)
     }
 
-    pub(super) fn server_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn server_said(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Box<End>> {
         let State::Serving(server) = &mut self.state else { return Ok(()) };
         let turn = server.side.turn(&mut self.side, bytes, self.to_client.buffer()).map_err(End::broken)?;
         if turn.consumed < bytes.len() {
@@ -500,7 +505,7 @@ impl Relay {
         if released || turn.asked || self.side.is_waiting() { self.feed_carry(cx) } else { Ok(()) }
     }
 
-    pub(super) fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    pub(super) fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         match self.to_client.poll_send(&mut self.client, cx) {
             Poll::Ready(Err(error)) => Err(End::client_failed(error)),
             _ => Ok(()),
@@ -516,11 +521,11 @@ fn vacate(membership: &Membership, vacancy: &mut Option<Box<Vacancy>>, database:
 }
 
 impl Server {
-    fn send(&mut self, direct: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+    fn send(&mut self, direct: &[u8], cx: &mut Context<'_>) -> Result<(), Box<End>> {
         self.out.send(&mut self.stream, direct, cx).map_err(End::server_failed)
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         match self.out.poll_send(&mut self.stream, cx) {
             Poll::Ready(Err(error)) => Err(End::server_failed(error)),
             _ => Ok(()),

@@ -57,7 +57,7 @@ impl ClientSide {
         input: &[u8],
         to_server: &mut Vec<u8>,
         to_client: &mut Vec<u8>,
-    ) -> Result<ClientTurn, PgError> {
+    ) -> Result<ClientTurn, Box<PgError>> {
         if self.intake == Intake::Waits {
             // ## Waits => Boundary
             self.intake = Intake::Boundary;
@@ -95,7 +95,7 @@ struct Walk<'a, 'b> {
 
 impl Walk<'_, '_> {
     /// One message or the rest of one; `false` when more bytes must come first.
-    fn step(&mut self) -> Result<bool, PgError> {
+    fn step(&mut self) -> Result<bool, Box<PgError>> {
         if !matches!(self.client.intake, Intake::Boundary) {
             return self.rest_of_body();
         }
@@ -151,7 +151,7 @@ impl Walk<'_, '_> {
     /// # Errors
     /// It would wait for ever: the server copies, and owes nothing before the end of the data.
     #[cold]
-    fn may_exceed(&mut self, header: Header) -> Result<bool, PgError> {
+    fn may_exceed(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         if self.server.plan.wants_data() {
             let is_of_copy = matches!(header.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
             return if is_of_copy { Ok(true) } else { Err(too_many_within_copy()) };
@@ -162,7 +162,7 @@ impl Walk<'_, '_> {
     }
 
     #[inline(never)]
-    fn rest_of_body(&mut self) -> Result<bool, PgError> {
+    fn rest_of_body(&mut self) -> Result<bool, Box<PgError>> {
         let left = self.input.len() - self.at;
         if let Intake::Forward(body) = self.client.intake {
             let taken = left.min(body as usize);
@@ -262,7 +262,7 @@ impl Walk<'_, '_> {
     }
 
     /// The whole body, once it is here.
-    fn whole_body(&self, header: Header) -> Result<Option<&'_ [u8]>, PgError> {
+    fn whole_body(&self, header: Header) -> Result<Option<&'_ [u8]>, Box<PgError>> {
         let limit = self.client.bounds.statement_bytes as usize;
         if header.body as usize > limit {
             return Err(too_large(header.body, limit));
@@ -270,7 +270,7 @@ impl Walk<'_, '_> {
         Ok(self.body(header, header.body as usize))
     }
 
-    fn query(&mut self, header: Header) -> Result<bool, PgError> {
+    fn query(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         let input = self.input;
         let start = self.at + HEADER_BYTES;
         let Some(length) = self.body(header, SCANNED_BYTES).map(<[u8]>::len) else { return Ok(false) };
@@ -296,7 +296,7 @@ impl Walk<'_, '_> {
     }
 
     #[inline(never)]
-    fn query_looked_into(&mut self, header: Header, text: &[u8], is_whole: bool, scan: Scan) -> Result<bool, PgError> {
+    fn query_looked_into(&mut self, header: Header, text: &[u8], is_whole: bool, scan: Scan) -> Result<bool, Box<PgError>> {
         let Scan { effects, verb } = scan;
         let before = self.at;
         let is_elsewhere = !self.client.channels.is_here();
@@ -409,7 +409,7 @@ impl Walk<'_, '_> {
     }
 
     #[inline(never)]
-    fn execute(&mut self, header: Header) -> Result<bool, PgError> {
+    fn execute(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         let has_reset = self.has_reset();
         if has_reset && !self.ends_here(header)? {
             return Ok(false);
@@ -510,7 +510,7 @@ fn write_ready(status: Status, out: &mut Vec<u8>) {
 }
 
 #[inline]
-fn checked_header(input: &[u8]) -> Result<Option<Header>, PgError> {
+fn checked_header(input: &[u8]) -> Result<Option<Header>, Box<PgError>> {
     let header = match Header::read(input) {
         Ok(Some(header)) => header,
         Ok(None) => return Ok(None),
@@ -525,28 +525,35 @@ fn checked_header(input: &[u8]) -> Result<Option<Header>, PgError> {
 }
 
 #[cold]
-fn bad_length() -> PgError {
-    PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid message length")
+fn bad_length() -> Box<PgError> {
+    Box::new(PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid message length"))
 }
 
 #[cold]
-fn unknown_type(tag: u8) -> PgError {
-    PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid frontend message type {tag}"))
+fn unknown_type(tag: u8) -> Box<PgError> {
+    Box::new(PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid frontend message type {tag}")))
 }
 
 #[cold]
-fn malformed(message: &str) -> PgError {
-    PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid {message} message"))
+fn malformed(message: &str) -> Box<PgError> {
+    Box::new(PgError::fatal(SqlState::PROTOCOL_VIOLATION, format!("invalid {message} message")))
 }
 
 #[cold]
-fn too_many_within_copy() -> PgError {
-    PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("more than {OWED_MAX} Sync messages within the data of one COPY"))
-        .with_hint("PostgreSQL ignores them there: send Sync when the data has ended.")
+fn too_many_within_copy() -> Box<PgError> {
+    Box::new(
+        PgError::fatal(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            format!("more than {OWED_MAX} Sync messages within the data of one COPY"),
+        )
+        .with_hint("PostgreSQL ignores them there: send Sync when the data has ended."),
+    )
 }
 
 #[cold]
-fn too_large(bytes: u32, limit: usize) -> PgError {
-    PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("a statement of {bytes} bytes is longer than {limit} bytes"))
-        .with_hint("Raise limits.statement_bytes, or send large values as parameters.")
+fn too_large(bytes: u32, limit: usize) -> Box<PgError> {
+    Box::new(
+        PgError::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("a statement of {bytes} bytes is longer than {limit} bytes"))
+            .with_hint("Raise limits.statement_bytes, or send large values as parameters."),
+    )
 }

@@ -41,7 +41,7 @@ impl Walk<'_, '_> {
     }
 
     /// Room for a message behind this one: all of it is here.
-    pub(super) fn ends_here(&self, header: Header) -> Result<bool, PgError> {
+    pub(super) fn ends_here(&self, header: Header) -> Result<bool, Box<PgError>> {
         Ok(self.whole_body(header)?.is_some())
     }
 

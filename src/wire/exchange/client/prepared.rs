@@ -57,7 +57,7 @@ impl Walk<'_, '_> {
         self.must_wait(self.server.statements.batch_of(statement.id))
     }
 
-    pub(super) fn parse(&mut self, header: Header) -> Result<bool, PgError> {
+    pub(super) fn parse(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         if self.client.mode == Mode::Session {
             return Ok(self.parse_of_session(header));
         }
@@ -100,7 +100,14 @@ impl Walk<'_, '_> {
         Ok(more)
     }
 
-    fn parse_as(&mut self, header: Header, name: &[u8], rest: Cow<'_, [u8]>, scan: Scan, about: About) -> Result<bool, PgError> {
+    fn parse_as(
+        &mut self,
+        header: Header,
+        name: &[u8],
+        rest: Cow<'_, [u8]>,
+        scan: Scan,
+        about: About,
+    ) -> Result<bool, Box<PgError>> {
         if name.is_empty() {
             return Ok(self.parse_unnamed(header, rest, scan, about));
         }
@@ -119,11 +126,11 @@ impl Walk<'_, '_> {
         Ok(true)
     }
 
-    fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, PgError> {
+    fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, Box<PgError>> {
         let limit = self.client.bounds.statements_per_client as usize;
         if self.client.names.len() >= limit {
             if self.client.bounds.texts == ErrorTexts::Supabase {
-                return Err(Hosted::Statements { limit }.into());
+                return Err(Box::new(Hosted::Statements { limit }.into()));
             }
             return Ok(!self.must_wait_for_all() && self.refuse_parse(header));
         }
@@ -220,7 +227,7 @@ impl Walk<'_, '_> {
         self.pass(header, Kind::Parse)
     }
 
-    pub(super) fn bind(&mut self, header: Header) -> Result<bool, PgError> {
+    pub(super) fn bind(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         let start = self.at + HEADER_BYTES;
         let input = self.input;
         if self.client.mode == Mode::Session {
@@ -351,7 +358,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    pub(super) fn describe_or_close(&mut self, header: Header) -> Result<bool, PgError> {
+    pub(super) fn describe_or_close(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         let closes = header.tag == tag::CLOSE;
         let kind = if closes { Kind::Close } else { Kind::Describe };
         if self.client.mode == Mode::Session {

@@ -15,7 +15,7 @@ use crate::wire::tag::{client as tag, server};
 
 impl ClientSide {
     /// Takes what needs no server off the front of `input`: leftovers of a failed COPY, Flush, what was refused.
-    pub fn turn_unleased(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<(usize, Unleased), PgError> {
+    pub fn turn_unleased(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<(usize, Unleased), Box<PgError>> {
         let mut at = 0;
         loop {
             if !matches!(self.intake, Intake::Boundary | Intake::Waits | Intake::Forward(_)) {
@@ -86,7 +86,7 @@ impl ClientSide {
     }
 
     /// Drops what is to be dropped; the number of bytes taken.
-    pub(super) fn drop_body(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<usize, PgError> {
+    pub(super) fn drop_body(&mut self, input: &[u8], to_client: &mut Vec<u8>) -> Result<usize, Box<PgError>> {
         let mut at = 0;
         loop {
             let rest = &input[at..];

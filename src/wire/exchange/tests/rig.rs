@@ -150,14 +150,19 @@ impl Rig {
     }
 
     /// Bytes for the server and for the client.
-    pub(super) fn ask_bytes(&mut self, client: usize, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), PgError> {
+    pub(super) fn ask_bytes(&mut self, client: usize, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Box<PgError>> {
         let mut for_server = Vec::new();
         let for_client = self.ask_bytes_into(client, bytes, &mut for_server)?;
         Ok((for_server, for_client))
     }
 
     /// Bytes for the client; those for the server also where the client is at fault.
-    pub(super) fn ask_bytes_into(&mut self, client: usize, bytes: &[u8], for_server: &mut Vec<u8>) -> Result<Vec<u8>, PgError> {
+    pub(super) fn ask_bytes_into(
+        &mut self,
+        client: usize,
+        bytes: &[u8],
+        for_server: &mut Vec<u8>,
+    ) -> Result<Vec<u8>, Box<PgError>> {
         let mut for_client = Vec::new();
         for piece in bytes.chunks(self.chunk.min(bytes.len().max(1))) {
             self.clients[client].input.extend_from_slice(piece);
@@ -166,7 +171,7 @@ impl Rig {
         Ok(for_client)
     }
 
-    fn client_turns(&mut self, client: usize, for_server: &mut Vec<u8>, for_client: &mut Vec<u8>) -> Result<(), PgError> {
+    fn client_turns(&mut self, client: usize, for_server: &mut Vec<u8>, for_client: &mut Vec<u8>) -> Result<(), Box<PgError>> {
         let c = &mut self.clients[client];
         let s = &mut self.servers[c.server.expect("a lease")].side;
         loop {
@@ -189,7 +194,7 @@ impl Rig {
         assert_eq!((shown.as_str(), wanted), (to_client, wants), "{says}");
     }
 
-    pub(super) fn unleased_bytes(&mut self, client: usize, bytes: &[u8]) -> Result<(String, Unleased), PgError> {
+    pub(super) fn unleased_bytes(&mut self, client: usize, bytes: &[u8]) -> Result<(String, Unleased), Box<PgError>> {
         let c = &mut self.clients[client];
         let mut for_client = Vec::new();
         let mut wants = Unleased::More;
