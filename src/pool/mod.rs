@@ -48,6 +48,7 @@ pub use vacancy::Vacancy;
 
 use crate::error::PgError;
 use crate::hint::rare;
+use crate::net::turn_time;
 use crate::telemetry::{Moment, PoolName, Tally, log_connection};
 use crate::wire::exchange::{Catalog, Mode};
 use crate::wire::params::Params;
@@ -98,6 +99,8 @@ impl From<PoolMode> for Mode {
 #[derive(Debug)]
 pub struct Pool {
     pub key: Arc<PoolKey>,
+    /// The key's, at hand.
+    mode: PoolMode,
     pub catalog: Arc<Catalog>,
     opener: open::Opener,
     budget: Arc<Budget>,
@@ -201,7 +204,7 @@ impl Pool {
             };
             if server.hear_idle(&self.catalog) {
                 server.leases += 1;
-                server.leased_at = Moment::now();
+                server.leased_at = turn_time();
                 server.account.leases.one();
                 return Some(server);
             }
@@ -238,8 +241,7 @@ impl Pool {
         waker: &Waker,
         look: impl FnOnce(&mut State) -> Option<Idle>,
     ) -> Option<Idle> {
-        let waiter =
-            Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: Moment::now(), told: Told::Nothing };
+        let waiter = Waiter { ticket: Arc::clone(ticket), startup: Arc::clone(startup), since: turn_time(), told: Told::Nothing };
         let (idle, has_room, has_holders) = {
             let mut state = self.state.lock();
             if ticket.queue(waker) {
@@ -269,15 +271,18 @@ impl Pool {
 
     /// Own last server, then one with the same settings, then a clean one, then the least recently used.
     fn choose(&self, idle: &VecDeque<Idle>, want: Want<'_>) -> Option<usize> {
-        if self.key.mode == PoolMode::Session {
+        if self.mode == PoolMode::Session {
             return self.choose_by_startup(idle, want.startup);
         }
+        // Before anything is looked at that is not side by side in memory: by far the most often it is there.
+        idle.iter().position(|entry| entry.id == want.home).or_else(|| self.choose_another(idle, want))
+    }
+
+    #[inline(never)]
+    fn choose_another(&self, idle: &VecDeque<Idle>, want: Want<'_>) -> Option<usize> {
         let mut best = None;
         let mut best_rank = (false, 0);
         for (at, entry) in idle.iter().enumerate() {
-            if entry.id == want.home {
-                return Some(at);
-            }
             let rank = (entry.server.handle.is_nobodys_home(), entry.server.side.rank_for(want.params, want.settings));
             if rank > best_rank {
                 (best, best_rank) = (Some(at), rank);
@@ -288,6 +293,7 @@ impl Pool {
 
     /// A session's settings are its startup packet's, and RESET returns to them: only a server opened with the same will
     /// do. One that nobody has used is preferred: what is left of an earlier owner even DISCARD ALL does not undo.
+    #[inline(never)]
     fn choose_by_startup(&self, idle: &VecDeque<Idle>, startup: &StartupKey) -> Option<usize> {
         let suits = |i: &Idle| i.server.startup == *startup;
         let unused = idle.iter().position(|i| i.server.is_unused() && suits(i));
@@ -300,7 +306,7 @@ impl Pool {
         if server.handle.end_lease() {
             self.give_later(server);
         } else {
-            self.give(server, Moment::now());
+            self.give(server, turn_time());
         }
     }
 
@@ -315,7 +321,7 @@ impl Pool {
     }
 
     fn give(self: &Arc<Self>, mut server: Box<Server>, now: Moment) {
-        if self.key.mode == PoolMode::Transaction && !server.is_unused() {
+        if self.mode == PoolMode::Transaction && !server.is_unused() {
             server.account.lease_times.observe_ns(now.ns_since(server.leased_at));
         }
         if server.is_past(now) {
@@ -383,7 +389,7 @@ impl Pool {
     }
 
     fn suits(&self, server: &Server, startup: &StartupKey) -> bool {
-        self.key.mode == PoolMode::Transaction || server.startup == *startup
+        self.mode == PoolMode::Transaction || server.startup == *startup
     }
 
     /// Closes a server in good order.

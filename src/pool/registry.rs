@@ -171,6 +171,7 @@ impl Registry {
         };
         let pool = Arc::new(Pool {
             key: Arc::new(key.clone()),
+            mode: key.mode,
             catalog: Arc::new(Catalog::new(self.isolation, self.named_statements)),
             opener: Opener {
                 keys: Arc::clone(&self.keys),

@@ -31,28 +31,31 @@ const IDLE_NEWS_BYTES: usize = 4096;
 
 /// A connection to PostgreSQL, logged in. Exactly one place owns it: the pool while it is idle, a session while leased,
 /// a recovery while it is brought back.
+///
+/// In this order in memory: what each transaction touches, besides the exchange, is together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Server {
     pub handle: Arc<ServerHandle>,
-    pub stream: Stream,
-    pub side: ServerSide,
+    /// What its clients and it have turned over.
+    pub account: Account,
+    pub(super) leases: u64,
+    pub(super) leased_at: Moment,
+    pub(super) idle_since: Moment,
+    pub(super) checked_at: Moment,
+    pub(super) retires_at: Option<Moment>,
     /// Bytes to the server that it has not taken yet.
     pub out: Outbox,
     /// A message of the server's that has not come in full.
     pub input: Vec<u8>,
+    pub stream: Stream,
+    pub side: ServerSide,
     /// NOTICEs of the start-up, for the session that is told of it first.
     pub notices: Vec<Bytes>,
     /// Startup parameters it was opened with (session mode): a client gets a server only with its own.
     pub startup: StartupKey,
     pub(super) opened_at: Moment,
-    pub(super) idle_since: Moment,
-    pub(super) leased_at: Moment,
-    pub(super) checked_at: Moment,
-    pub(super) retires_at: Option<Moment>,
-    pub(super) leases: u64,
     pub(super) counted: Counted,
-    /// What its clients and it have turned over.
-    pub account: Account,
     _entered: Entered,
     _permit: Permit,
 }
@@ -61,21 +64,24 @@ pub struct Server {
 pub type StartupKey = Arc<[(String, String)]>;
 
 /// What others need to know of a server while somebody holds it.
+///
+/// In this order in memory: what changes with each lease is on one line of the cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct ServerHandle {
     pub id: u64,
+    /// The session that holds it; 0 for none, with [`PREPARING`] while its settings are being set.
+    holder: AtomicU64,
+    cancels: AtomicUsize,
+    /// Prepared statements on it, as of its last release.
+    pub(super) statements: AtomicUsize,
+    /// The session that was told its process id; 0 for none.
+    pub(super) home_of: AtomicU64,
+    cancels_done: Notify,
     pub key: BackendKey,
     /// What it was opened by: cancels go to where that was.
     pub(super) terms: Arc<Terms>,
     pub facts: ServerFacts,
-    /// Prepared statements on it, as of its last release.
-    pub(super) statements: AtomicUsize,
-    /// The session that holds it; 0 for none, with [`PREPARING`] while its settings are being set.
-    holder: AtomicU64,
-    /// The session that was told its process id; 0 for none.
-    pub(super) home_of: AtomicU64,
-    cancels: AtomicUsize,
-    cancels_done: Notify,
 }
 
 /// In the holder: the server runs the pooler's own statements for the session, which no cancel may hit (trap 38).

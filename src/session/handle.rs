@@ -44,23 +44,25 @@ struct Table {
     stop: Option<Stop>,
 }
 
+/// In this order in memory: what each transaction touches is on one line of the cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Handle {
     pub id: u64,
+    /// Where its parameters are in memory, by which a change is noticed.
+    params_at: AtomicUsize,
+    /// When it was given its server last, as a [`Moment`] in ns: a clock that is read anyway.
+    leased_ns: AtomicU64,
+    /// In session mode: when the transaction that is open began, in µs since its login; 0 while there is none.
+    began_us: AtomicU64,
+    prepared: AtomicU32,
+    stop: AtomicU8,
     /// What the client was told in BackendKeyData.
     pub pid: u32,
     key: Key,
     pub ticket: Arc<Ticket>,
     pub about: Arc<About>,
     kept: Mutex<Kept>,
-    /// Where its parameters are in memory, by which a change is noticed.
-    params_at: AtomicUsize,
-    /// In session mode: when the transaction that is open began, as `leased_us`; 0 while there is none.
-    began_us: AtomicU64,
-    /// When it was given its server last, in µs since its login: a clock that is read anyway.
-    leased_us: AtomicU64,
-    prepared: AtomicU32,
-    stop: AtomicU8,
 }
 
 /// What others look up, behind one lock: there are as many as clients.
@@ -136,7 +138,7 @@ impl Sessions {
             kept: Mutex::default(),
             params_at: AtomicUsize::new(0),
             began_us: AtomicU64::new(0),
-            leased_us: AtomicU64::new(0),
+            leased_ns: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
             stop: AtomicU8::new(table.stop.map_or(0, |s| s as u8)),
         });
@@ -311,13 +313,13 @@ impl Handle {
     /// Two stores that nobody waits for.
     #[inline]
     pub(super) fn leased(&self, at: Moment, prepared_statements: usize) {
-        self.leased_us.store(at.ns_since(self.about.connected) / 1000, Ordering::Relaxed);
+        self.leased_ns.store(at.to_ns(), Ordering::Relaxed);
         self.prepared.store(u32::try_from(prepared_statements).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// How long after its login it was given its server last.
     pub fn leased_after(&self) -> Duration {
-        Duration::from_micros(self.leased_us.load(Ordering::Relaxed))
+        Moment::from_ns(self.leased_ns.load(Ordering::Relaxed)) - self.about.connected
     }
 
     /// As of its last lease.

@@ -5,8 +5,8 @@ use std::task::Context;
 use super::end::End;
 use super::relay::{Relay, State};
 use crate::hint::rare;
-use crate::pool::{PoolMode, Server};
-use crate::wire::exchange::{ClientSide, Missed, Place};
+use crate::pool::Server;
+use crate::wire::exchange::{ClientSide, Missed, Mode, Place};
 
 /// What becomes of a server at the end of a transaction.
 enum Verdict {
@@ -23,7 +23,7 @@ impl Relay {
     #[inline]
     pub(super) fn release_if_idle(&mut self, cx: &Context<'_>) -> bool {
         let State::Serving(server) = &self.state else { return false };
-        match verdict(server, &self.side, self.membership.pool.key.mode) {
+        match verdict(server, &self.side) {
             Verdict::Busy => false,
             Verdict::Release | Verdict::Keep if self.side.is_verified() && self.verify() => false,
             Verdict::Release => {
@@ -39,7 +39,7 @@ impl Relay {
         self.keep(cx);
         // Where nothing but a way back to the defaults was noted, there may be nothing to keep.
         let State::Serving(server) = &self.state else { return false };
-        let goes = matches!(verdict(server, &self.side, self.membership.pool.key.mode), Verdict::Release) && !self.verify();
+        let goes = matches!(verdict(server, &self.side), Verdict::Release) && !self.verify();
         if goes {
             self.release();
         }
@@ -152,8 +152,8 @@ impl Relay {
 
 /// All four conditions of trap 1, and that nothing of the client's is on the server.
 #[inline]
-fn verdict(server: &Server, side: &ClientSide, mode: PoolMode) -> Verdict {
-    let may = mode == PoolMode::Transaction
+fn verdict(server: &Server, side: &ClientSide) -> Verdict {
+    let may = side.mode() == Mode::Transaction
         && server.side.is_idle()
         && server.input.is_empty()
         && server.out.is_empty()

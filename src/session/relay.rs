@@ -18,8 +18,8 @@ use super::watched::Watched;
 use crate::error::{PgError, SqlState};
 use crate::hint::rare;
 use crate::net::stream::Stream;
-use crate::pool::{Held, Lost, Outbox, Outcome, PoolMode, Refusal, Server, StartupKey, Vacancy, Want};
-use crate::wire::exchange::{ClientSide, Unleased};
+use crate::pool::{Held, Lost, Outbox, Outcome, Refusal, Server, StartupKey, Vacancy, Want};
+use crate::wire::exchange::{ClientSide, Mode, Unleased};
 use crate::wire::reply;
 
 /// Steps of one session before the others of its worker have their turn: at most as many reads from either side.
@@ -359,7 +359,7 @@ impl Relay {
                 State::Serving(_) => {
                     self.slow_runs();
                     let State::Serving(server) = &mut self.state else { return Ok(at) };
-                    if self.membership.pool.key.mode == PoolMode::Session {
+                    if self.side.mode() == Mode::Session {
                         self.membership.handle().begins();
                     }
                     let rest = &bytes[at..];
@@ -482,7 +482,7 @@ impl Relay {
             server.input.extend_from_slice(&bytes[turn.consumed..]);
         }
         tally::turn(&server.account, &self.membership.house.registry, &turn);
-        if turn.transactions > 0 && self.membership.pool.key.mode == PoolMode::Session {
+        if turn.transactions > 0 && self.side.mode() == Mode::Session {
             tally::session_transaction(&self.membership.pool, self.membership.handle().ended());
         }
         self.membership.handle().show(&self.side.params);

@@ -12,8 +12,8 @@ pub const BOUNDS_US: [u64; 16] = [
 /// somebody comes to collect them. One at a time observes; others may read.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    counts: [Sole; BOUNDS_US.len() + 1],
     sum_ns: Sole,
+    counts: [Sole; BOUNDS_US.len() + 1],
 }
 
 /// What was observed so far.

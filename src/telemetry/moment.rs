@@ -29,6 +29,16 @@ impl Moment {
         self.0 / 1000
     }
 
+    /// For a place that others look at.
+    pub fn to_ns(self) -> u64 {
+        self.0
+    }
+
+    /// Back from there.
+    pub fn from_ns(ns: u64) -> Self {
+        Self(ns)
+    }
+
     pub fn elapsed(self) -> Duration {
         Self::now() - self
     }

@@ -8,7 +8,10 @@ use super::{Histogram, Tally};
 
 /// Of one server connection, counted by whoever holds it and by nobody else, so that to count takes no locked instruction (eleven
 /// of them, of 6 to 13 ns each, were in every transaction) and no cache line is fought over by workers.
+///
+/// In this order in memory: what nearly every transaction counts is on one line of the cache.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub struct Turnover {
     /// See [`Tally`] for what each is.
     pub queries: Sole,

@@ -17,6 +17,7 @@ use super::seen::Seen;
 use super::shared::Shared;
 use super::tasks::{Task, Tasks};
 use crate::hint::rare;
+use crate::telemetry::Moment;
 
 /// Sockets that are heard of by one syscall.
 const EVENTS: usize = 256;
@@ -35,6 +36,8 @@ pub(super) struct Local {
     events: RefCell<Vec<epoll::Event>>,
     running: Cell<Running>,
     budget: Cell<u32>,
+    /// When this turn began, once somebody has asked.
+    now: Cell<Option<Moment>>,
 }
 
 /// The task that runs: the address of its waker, and its number.
@@ -65,6 +68,7 @@ impl Local {
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             running: Cell::default(),
             budget: Cell::default(),
+            now: Cell::default(),
         })
     }
 
@@ -95,6 +99,14 @@ impl Local {
         let left = self.budget.get();
         self.budget.set(left.saturating_sub(1));
         left > 0
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.now.get().unwrap_or_else(|| {
+            let now = Moment::now();
+            self.now.set(Some(now));
+            now
+        })
     }
 
     pub(super) fn spawn(&self, task: Task) {
@@ -134,6 +146,7 @@ impl Local {
         if timeout.is_none() {
             self.shared.wakes_up();
         }
+        self.now.set(None);
         // Woken behind the loop, for what a stranger's waker does is not known.
         let mut others = Vec::new();
         let sockets = self.sockets.borrow();

@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use rustix::event::Timespec;
 use tokio::runtime::Handle;
 
+use crate::telemetry::Moment;
 use local::Local;
 pub(super) use seen::Own;
 pub(super) use shared::Shared;
@@ -85,6 +86,11 @@ pub(super) fn may_go_on() -> bool {
 }
 
 /// Calls `f` with the worker that this thread is, if it is one.
+/// The time, read once in a turn of the worker that this thread is; `None`: it is none.
+pub(super) fn turn_time() -> Option<Moment> {
+    with_local(|local| local.now())
+}
+
 fn with_local<T>(f: impl FnOnce(&Rc<Local>) -> T) -> Option<T> {
     // Not there: the thread ends.
     LOCAL.try_with(|local| local.borrow().as_ref().map(f)).ok().flatten()

@@ -24,24 +24,32 @@ const BROKEN: u8 = 8;
 
 const NOBODY: u32 = u32::MAX;
 
-/// What the worker's thread alone touches: plain loads and stores, though of atomics, for a socket may be dropped anywhere.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    events: AtomicU8,
-    reader: Waiter,
-    writer: Waiter,
-    has_others: AtomicBool,
-    /// Who has a waker of its own within a task. Each is woken once, by any event.
-    others: Mutex<Vec<Waker>>,
+/// Who waits, for what.
+#[derive(Clone, Copy)]
+enum Waiter {
+    Reader = 0,
+    Writer = 1,
 }
 
-/// The task that is woken by each event, by its number, and by its waker's address. It stays when it was woken: it is the same
-/// one the next time.
+/// What the worker's thread alone touches: plain loads and stores, though of atomics, for a socket may be dropped anywhere.
+///
+/// One line of the cache, with the counts of its [`Arc`].
 #[derive(Debug)]
-struct Waiter {
-    waker: AtomicUsize,
-    task: AtomicU32,
+pub(super) struct Seen {
+    /// The tasks that are woken by each event, by the addresses of their wakers and by their numbers. They stay when they were woken:
+    /// it is the same ones the next time.
+    wakers: [AtomicUsize; 2],
+    tasks: [AtomicU32; 2],
+    events: AtomicU8,
+    has_others: AtomicBool,
+    /// Who has a waker of its own within a task. Each is woken once, by any event.
+    others: Mutex<Option<Box<Others>>>,
 }
+
+#[derive(Debug, Default)]
+struct Others(Vec<Waker>);
+
+const _: () = assert!(size_of::<Seen>() + 2 * size_of::<usize>() <= 64);
 
 /// A socket of the worker that this thread is.
 pub(in crate::net) struct Own<T> {
@@ -94,21 +102,21 @@ impl<T: AsFd> Own<T> {
     /// The task has said that it is to be woken, at some time.
     #[inline]
     pub(in crate::net) fn is_reader(&self, cx: &Context<'_>) -> bool {
-        self.seen.reader.is(cx)
+        self.seen.is(Waiter::Reader, cx)
     }
 
     pub(in crate::net) fn poll_read_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.has_event() {
             return Poll::Ready(Ok(()));
         }
-        self.arm(&self.seen.reader, cx)
+        self.arm(Waiter::Reader, cx)
     }
 
     pub(in crate::net) fn poll_write_ready(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.seen.has(WRITABLE | BROKEN) {
             return Poll::Ready(Ok(()));
         }
-        self.arm(&self.seen.writer, cx)
+        self.arm(Waiter::Writer, cx)
     }
 
     /// The same for writing: whether there was no room.
@@ -123,14 +131,14 @@ impl<T: AsFd> Own<T> {
         with(&self.shared, |local| local.unwatch(&self.socket));
     }
 
-    fn arm(&self, waiter: &Waiter, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        if waiter.is(cx) {
+    fn arm(&self, waiter: Waiter, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.seen.is(waiter, cx) {
             return Poll::Pending;
         }
         let armed = with(&self.shared, |local| {
             let running = local.running();
             match running.waker == cx.waker().data().addr() {
-                true => waiter.set(running),
+                true => self.seen.set(waiter, running),
                 false => self.seen.tell_too(cx.waker()),
             }
         });
@@ -163,21 +171,42 @@ impl Seen {
         let events = if flags == EventFlags::IN { READABLE } else { events_of(flags) };
         self.events.store(self.events.load(Relaxed) | events, Relaxed);
         if events & (READABLE | ENDED) != 0 {
-            self.reader.wake(&mut wake);
+            self.wake(Waiter::Reader, &mut wake);
         }
         if events & (WRITABLE | BROKEN) != 0 {
             rare();
-            self.writer.wake(&mut wake);
+            self.wake(Waiter::Writer, &mut wake);
         }
         if self.has_others.load(Relaxed) {
             rare();
             self.has_others.store(false, Relaxed);
-            others.append(&mut self.others.lock());
+            self.others.lock().iter_mut().for_each(|waiting| others.append(&mut waiting.0));
+        }
+    }
+
+    #[inline]
+    fn is(&self, waiter: Waiter, cx: &Context<'_>) -> bool {
+        let waker = cx.waker().data().addr();
+        waker != 0 && self.wakers[waiter as usize].load(Relaxed) == waker
+    }
+
+    /// ## (anybody) => this one
+    fn set(&self, waiter: Waiter, task: Running) {
+        self.wakers[waiter as usize].store(task.waker, Relaxed);
+        self.tasks[waiter as usize].store(task.number, Relaxed);
+    }
+
+    #[inline]
+    fn wake(&self, waiter: Waiter, wake: &mut impl FnMut(u32)) {
+        let task = self.tasks[waiter as usize].load(Relaxed);
+        if task != NOBODY {
+            wake(task);
         }
     }
 
     fn tell_too(&self, waker: &Waker) {
         let mut others = self.others.lock();
+        let Others(others) = &mut **others.get_or_insert_default();
         if !others.iter().any(|other| other.will_wake(waker)) {
             others.push(waker.clone());
         }
@@ -193,33 +222,18 @@ impl Seen {
     }
 }
 
-impl Default for Waiter {
+impl Default for Seen {
     fn default() -> Self {
-        Self { waker: AtomicUsize::new(0), task: AtomicU32::new(NOBODY) }
-    }
-}
-
-impl Waiter {
-    fn is(&self, cx: &Context<'_>) -> bool {
-        let waker = cx.waker().data().addr();
-        waker != 0 && self.waker.load(Relaxed) == waker
-    }
-
-    /// ## (anybody) => this one
-    fn set(&self, task: Running) {
-        self.waker.store(task.waker, Relaxed);
-        self.task.store(task.number, Relaxed);
-    }
-
-    fn wake(&self, wake: &mut impl FnMut(u32)) {
-        let task = self.task.load(Relaxed);
-        if task != NOBODY {
-            wake(task);
+        Self {
+            wakers: Default::default(),
+            tasks: [AtomicU32::new(NOBODY), AtomicU32::new(NOBODY)],
+            events: AtomicU8::new(0),
+            has_others: AtomicBool::new(false),
+            others: Mutex::default(),
         }
     }
 }
 
-/// Each event is told once (EPOLLET).
 /// An error is told once, by a read or a write; what has ended stays so.
 #[cold]
 fn events_of(flags: EventFlags) -> u8 {
@@ -230,6 +244,7 @@ fn events_of(flags: EventFlags) -> u8 {
         | seen(EventFlags::HUP, BROKEN)
 }
 
+/// Each event is told once (EPOLLET).
 fn flags(interest: Interest) -> EventFlags {
     let mut flags = EventFlags::ET | EventFlags::RDHUP;
     if interest.is_readable() {

@@ -35,6 +35,18 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
+fn the_time_is_one_for_a_turn_and_later_in_the_next() {
+    assert_eq!(turn_time(), None, "this thread is no worker");
+    on_worker(async {
+        let first = turn_time().unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(turn_time(), Some(first));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(turn_time().unwrap() - first >= Duration::from_millis(5));
+    });
+}
+
+#[test]
 fn tasks_run_in_the_order_in_which_they_are_spawned_and_have_the_numbers_of_those_that_are_gone() {
     on_worker(async {
         let said = Arc::new(parking_lot::Mutex::new(Vec::new()));

@@ -241,6 +241,11 @@ impl ClientSide {
         Self::new(0, Mode::Session, catalog, params, startup, bounds)
     }
 
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Between two messages, with nothing of the last one still to come.
     pub fn is_at_boundary(&self) -> bool {
         !matches!(self.intake, Intake::Forward(_))
