@@ -70,15 +70,22 @@ impl Outbox {
     /// Sends `direct` without copying it where nothing stands before it; what the socket does not take is kept.
     #[inline]
     pub fn send(&mut self, stream: &mut Stream, direct: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        // Nearly always the one or the other is all there is, the socket takes all of it, and there is nothing else to see to.
         let mut rest = direct;
         if self.pending_bytes() == 0 {
-            // Nearly always it takes all of it, and there is nothing else to see to.
             rest = &rest[stream.send_now(rest)..];
-            if rest.is_empty() && self.is_empty() {
-                return Ok(());
-            }
+        } else if direct.is_empty() {
+            self.send_held(stream);
         }
-        self.send_rest(stream, rest, cx)
+        if rest.is_empty() && self.is_empty() { Ok(()) } else { self.send_rest(stream, rest, cx) }
+    }
+
+    #[inline(never)]
+    fn send_held(&mut self, stream: &Stream) {
+        self.advance(stream.send_now(&self.bytes[self.sent()..]));
+        if self.pending_bytes() == 0 {
+            self.shrink();
+        }
     }
 
     #[inline(never)]
