@@ -6,6 +6,7 @@ pub mod closed;
 mod console;
 mod end;
 mod farewell;
+mod feed;
 mod handle;
 mod hold;
 mod lint;
