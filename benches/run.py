@@ -2,7 +2,7 @@
 """Sidepool beside PostgreSQL alone, a bare relay, and whichever peers are installed.
 
     benches/run.py [--quick] [--rounds N] [--seconds S] [--only NAME,…] [--peers NAME,…]
-                   [--minutes M] [--no-build] [--out DIRECTORY] [--list]
+                   [--minutes M] [--slices] [--no-build] [--out DIRECTORY] [--list]
 
 Candidates take turns within each round, so that a machine that grows slow grows slow for all of them; figures are medians
 over the rounds, and what counts are the ratios. Workloads are in benches/workloads, peers in benches/peers. It starts a
@@ -47,7 +47,7 @@ def main():
         print(f"({line})")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     deadline = time.monotonic() + wishes.minutes * 60
-    found = session.measure(chosen, candidates, wishes.rounds, wishes.seconds, 0.25 if wishes.quick else 1.0, deadline)
+    found = session.measure(chosen, candidates, wishes.rounds, wishes.seconds, 0.25 if wishes.quick else 1.0, deadline, wishes.slices)
     found.machine["missing"] = missing
     report.write(found, wishes.out)
 
@@ -61,6 +61,7 @@ def arguments():
     parser.add_argument("--only", type=names, help="workloads, by the beginnings of their names")
     parser.add_argument("--peers", type=names, help="candidates beside direct; default: all that are there")
     parser.add_argument("--minutes", type=float, help="begin nothing that would not be over by then; default 24.5, with --quick 2.7")
+    parser.add_argument("--slices", action="store_true", help="candidates take turns every 100 ms: CPU only, to tell close ones apart")
     parser.add_argument("--out", default="target/bench", help="where the results go (target/bench)")
     parser.add_argument("--no-build", action="store_true", help="take target/release as it is")
     parser.add_argument("--list", action="store_true", help="name the workloads and end")

@@ -1,6 +1,7 @@
 //! The bench kit measures, and leaves nothing running: with this build of Sidepool, one workload of each kind that is quick.
 //! Its figures say nothing here.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 const NEEDS: [&str; 3] = ["python3", "pgbench", "psql"];
@@ -27,6 +28,25 @@ fn the_kit_measures_what_it_lists() {
         let written = std::fs::read_to_string(out.path().join(file)).expect(file);
         assert!(written.starts_with(beginning), "{file}: {written}");
     }
+}
+
+#[test]
+fn candidates_that_take_turns_within_a_round_are_told_apart_by_what_each_costs() {
+    if NEEDS.iter().any(|program| !is_there(program)) {
+        return eprintln!("skipped: one of {NEEDS:?} is not installed");
+    }
+    let out = tempfile::tempdir().expect("there is room");
+    let place = out.path().to_str().expect("it is text");
+    let only = ["--only", "select-1-simple-1,reconnect-8", "--peers", "sidepool,pgbouncer", "--out", place];
+    let table = said(&kit(&[&["--slices", "--no-build", "--rounds", "2", "--seconds", "1"], &only[..]].concat()));
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| sidepool  ")).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    assert!(rows.iter().all(|row| row.contains(|c: char| c.is_ascii_digit()) && !row.contains("n/a")), "{table}");
+    // What cannot be cut is measured as ever.
+    let heads: Vec<_> = table.lines().filter(|line| line.starts_with("| **")).collect();
+    assert!(!heads[0].contains("per second") && heads[1].contains("per second"), "{table}");
+    let says_how_far = table.contains("CPU of sidepool / pgbouncer in 2 rounds");
+    assert_eq!(says_how_far, is_there("pgbouncer") || Path::new("/usr/sbin/pgbouncer").exists(), "{table}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ SAMPLED = 0.2
 GRACE_SECONDS = 60
 # How often it is looked whether all clients have connected.
 LOOK_SECONDS = 0.002
+TPS = r"^tps = ([\d.]+)"
 
 
 @dataclass
@@ -33,37 +34,56 @@ def pgbench(workload, endpoint, run, begun):
     transaction has a login of its own, and there it is called at the start.
 
     Raises `RuntimeError` with what it said where it failed."""
-    place = run.postgres.place
-    log = os.path.join(place, "latencies")
+    log = os.path.join(run.postgres.place, "latencies")
     for left in glob.glob(log + ".*"):
         os.remove(left)
-    host = endpoint.socket_directory if workload.get("unix") else endpoint.host
-    command = [os.path.join(run.postgres.bin, "pgbench"), "-h", host, "-p", str(endpoint.port), "-U", run.postgres.user, "-n"]
-    command += ["-M", workload.get("protocol", "simple"), "-c", str(workload["clients"]), "-T", str(max(1, round(run.seconds)))]
-    command += ["--log", f"--log-prefix={log}", f"--sampling-rate={SAMPLED}"]
-    command += script(workload, place) + (["-C"] if workload.get("reconnect") else []) + ["postgres"]
-    mode = {"PGSSLMODE": "require" if workload.get("tls") else "disable", "PGPASSWORD": run.postgres.password}
     if workload.get("reconnect"):
         begun()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | mode, cwd=place)
+    child = begin(workload, endpoint, run, run.seconds, "--log", f"--log-prefix={log}", f"--sampling-rate={SAMPLED}")
     try:
         if not workload.get("reconnect") and logged_in(child, workload["clients"], time.monotonic() + GRACE_SECONDS):
             begun()
-        said, complained = child.communicate(timeout=run.seconds + GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError("pgbench did not end") from None
+        said = ended(child, run.seconds + GRACE_SECONDS)
     finally:
         child.kill()
         child.wait()
+    tps = float(re.search(TPS, said, re.MULTILINE)[1])
+    return Done(transactions=count_in(said), tps=tps, latencies_ms=sorted(latencies(log)))
+
+
+def begin(workload, endpoint, run, seconds, *options):
+    """Starts it, for whoever sees to its end."""
+    place = run.postgres.place
+    host = endpoint.socket_directory if workload.get("unix") else endpoint.host
+    command = [os.path.join(run.postgres.bin, "pgbench"), "-h", host, "-p", str(endpoint.port), "-U", run.postgres.user, "-n"]
+    command += ["-M", workload.get("protocol", "simple"), "-c", str(workload["clients"]), "-T", str(max(1, round(seconds))), *options]
+    command += script(workload, place) + (["-C"] if workload.get("reconnect") else []) + ["postgres"]
+    mode = {"PGSSLMODE": "require" if workload.get("tls") else "disable", "PGPASSWORD": run.postgres.password}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | mode, cwd=place)
+
+
+def ended(child, seconds):
+    """What it said when it has. Raises `RuntimeError` where it failed, or did not within so many seconds."""
+    try:
+        said, complained = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError("pgbench did not end") from None
     failed = re.search(r"number of failed transactions: ([1-9]\d*)", said)
-    tps = re.search(r"^tps = ([\d.]+)", said, re.MULTILINE)
-    if child.returncode or failed or not tps or "aborted" in complained:
+    if child.returncode or failed or not re.search(TPS, said, re.MULTILINE) or "aborted" in complained:
         lines = complained.splitlines()
         errors = [line for line in lines if "error" in line.lower()] or lines
         none = "no transaction was done: to connect took all the time"
         raise RuntimeError("pgbench: " + (failed[0] if failed else errors[0] if child.returncode and errors else none))
-    count = re.search(r"transactions actually processed: (\d+)", said)
-    return Done(transactions=int(count[1]), tps=float(tps[1]), latencies_ms=sorted(latencies(log)))
+    return said
+
+
+def transactions_of(child, seconds):
+    """How many it has done, when it has ended."""
+    return count_in(ended(child, seconds))
+
+
+def count_in(said):
+    return int(re.search(r"transactions actually processed: (\d+)", said)[1])
 
 
 def logged_in(child, clients, deadline):

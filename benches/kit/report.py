@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 
-from . import bars, svg
+from . import bars, slices, svg
 from .machine import CPUS
 from .session import OTHERS_MAX, STOLEN_MAX
 
@@ -57,7 +57,8 @@ def write(found, directory):
 def heading(found):
     versions = ", ".join(f"{name} (1.{version})" if version else name for name, version in found.machine["candidates"].items())
     rounds = f"{found.rounds} {'round' if found.rounds == 1 else 'rounds'} of {found.seconds:g} s"
-    return f"PostgreSQL {found.machine['postgres']}, {CPUS} cores, Linux {platform.release()}; {versions}; {rounds}, taking turns; a pool of 20."
+    turns = f"taking turns{f' of {slices.SLICE_SECONDS * 1000:.0f} ms' if found.sliced else ''}"
+    return f"PostgreSQL {found.machine['postgres']}, {CPUS} cores, Linux {platform.release()}; {versions}; {rounds}, {turns}; a pool of 20."
 
 
 def section(found, workload):
@@ -107,9 +108,11 @@ def verdict(found):
     if unrun := found.unrun():
         named = ", ".join(f"{name} ({count} {'round' if count == 1 else 'rounds'})" for name, count in unrun)
         lines.append(f"**The time was up.** Not run for want of it: {named}.")
+    if found.sliced:
+        lines += [line for workload in found.workloads if slices.fits(workload) for line in slices.told(workload, found.results[workload["name"]])]
     if found.machine["missing"]:
         lines.append(f"Not there: {'; '.join(found.machine['missing'])}.")
-    if not any("syscalls" in figures for results in found.results.values() for result in results.values() for figures in result.rounds):
+    if not found.sliced and not any("syscalls" in figures for results in found.results.values() for result in results.values() for figures in result.rounds):
         lines.append("Syscalls were not counted: perf is not there, or may not.")
     return "\n\n".join(lines) or "The machine was quiet, and the rounds agree."
 

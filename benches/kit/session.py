@@ -5,6 +5,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
+from . import slices
 from .kinds import KINDS, Run
 from .machine import Others
 from .postgres import Postgres
@@ -47,6 +48,8 @@ class Found:
     rounds: int = 0
     seconds: float = 0
     machine: dict = field(default_factory=dict)
+    # Candidates take turns within a round, where the workload can be cut.
+    sliced: bool = False
 
     def noisy(self):
         return [entry for entry in self.noise if entry[2] > OTHERS_MAX or entry[3] > STOLEN_MAX]
@@ -57,8 +60,8 @@ class Found:
         return [(workload["name"], left_out(workload["name"])) for workload in self.workloads if left_out(workload["name"])]
 
 
-def measure(chosen, candidates, rounds, seconds, share, deadline):
-    found = Found(workloads=[], rounds=rounds, seconds=seconds)
+def measure(chosen, candidates, rounds, seconds, share, deadline, sliced=False):
+    found = Found(workloads=[], rounds=rounds, seconds=seconds, sliced=sliced)
     postgres, running = Postgres(), {}
     try:
         postgres.start(SCALE)
@@ -90,8 +93,11 @@ def rounds_of(workload, candidates, results, run, running, found, deadline):
             for candidate in taking_part:
                 results[candidate.name].unrun = wanted - at
             return
-        for candidate in order:
-            one(workload, candidate, results[candidate.name], run, running, found)
+        if found.sliced and slices.fits(workload):
+            all_at_once(workload, order, results, run, running, found)
+        else:
+            for candidate in order:
+                one(workload, candidate, results[candidate.name], run, running, found)
         longest = time.monotonic() - start
 
 
@@ -101,21 +107,51 @@ def why_not(candidate, workload, postgres):
     return candidate.why_not(workload.get("needs", ()))
 
 
+def all_at_once(workload, candidates, results, run, running, found):
+    """One round of slices. What the machine has beside the poolers (PostgreSQL alone) takes no part."""
+    endpoints = {}
+    for candidate in candidates:
+        result = results[candidate.name]
+        try:
+            endpoint = None if result.why_not else started(workload, candidate, run, running)
+            if endpoint and endpoint.pid:
+                endpoints[candidate.name] = endpoint
+        except (OSError, RuntimeError) as error:
+            result.why_not = in_brief(error)
+    others = Others()
+    try:
+        for name, figures in slices.one_round(workload, endpoints, run).items():
+            results[name].rounds.append(figures)
+        found.noise.append((workload["name"], "all", *others.share()))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        for name in endpoints:
+            results[name].why_not = in_brief(error)
+
+
+def started(workload, candidate, run, running):
+    key = (candidate.name, variant(workload))
+    if workload.get("fresh") and key in running:
+        running.pop(key).stop()
+    if key not in running:
+        running[key] = candidate.start(run.postgres, variant(workload))
+    return running[key]
+
+
+def in_brief(error):
+    return str(error).strip().splitlines()[0][:160]
+
+
 def one(workload, candidate, result, run, running, found):
     if result.why_not:
         return
-    key = (candidate.name, variant(workload))
     try:
-        if workload.get("fresh") and key in running:
-            running.pop(key).stop()
-        if key not in running:
-            running[key] = candidate.start(run.postgres, variant(workload))
+        endpoint = started(workload, candidate, run, running)
         others = Others()
-        figures = KINDS[workload["kind"]](workload, running[key], run)
+        figures = KINDS[workload["kind"]](workload, endpoint, run)
         found.noise.append((workload["name"], candidate.name, *others.share()))
         result.rounds.append(figures)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        result.why_not = str(error).strip().splitlines()[0][:160]
+        result.why_not = in_brief(error)
 
 
 def say(workload, results):
