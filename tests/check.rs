@@ -60,7 +60,7 @@ async fn an_upstream_that_is_a_pooler_in_transaction_mode_is_warned_of() {
     let found = check(&pooler.transaction().url(), &[]);
     assert_eq!(found.code, Some(0), "{found:?}");
     assert!(found.stderr.contains(&format!("note: project `*`: {expected}")), "{found:?}");
-    assert!(found.stderr.contains("; Give the database's own address, or that pooler's session port."), "{found:?}");
+    assert!(found.stderr.contains(". Give the database's own address, or that pooler's session port."), "{found:?}");
     for whole in [pooler.session(), Postgres::shared().direct()] {
         let found = check(&whole.url(), &[]);
         assert_eq!((found.code, found.stderr.as_str()), (Some(0), ""), "{found:?}");

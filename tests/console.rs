@@ -791,12 +791,12 @@ async fn what_cannot_be_set_changes_nothing_and_says_why() {
     for (sql, expected) in [
         (
             "SET limits.pool_size = 'a lot'",
-            "E(ERROR | 22023 | limits.pool_size (from SET) must be a whole number from 1 to 10000, not \"a lot\"; Correct it, or leave it out for the default. | Nothing has changed.) Z(I)",
+            "E(ERROR | 22023 | limits.pool_size (from SET) must be a whole number from 1 to 10000, not \"a lot\". Correct it, or leave it out for the default. | Nothing has changed.) Z(I)",
         ),
         // As a whole, with what else there is.
         (
             "SET min_pool_size = 21",
-            "E(ERROR | 22023 | limits.min_pool_size (21) is larger than limits.pool_size (20); Lower the one or raise the other. | Nothing has changed.) Z(I)",
+            "E(ERROR | 22023 | limits.min_pool_size (21) is larger than limits.pool_size (20). Lower the one or raise the other. | Nothing has changed.) Z(I)",
         ),
         (
             "SET workers = 2",

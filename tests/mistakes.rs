@@ -79,7 +79,7 @@ async fn an_upstream_that_does_not_run() {
     let file = format!("upstream = \"postgres://postgres:secret@{dead}/postgres\"\n[timeouts]\nserver_down = \"300ms\"\n");
     let sidepool = Sidepool::launch(&[], &file).unwrap();
     sidepool
-        .log_has(&format!("WARN project `*`: could not connect to {dead}: connection refused; Check that PostgreSQL runs there"));
+        .log_has(&format!("WARN project `*`: could not connect to {dead}: connection refused. Check that PostgreSQL runs there"));
     for endpoint in [sidepool.session(), sidepool.transaction()] {
         let start = Instant::now();
         let told = match endpoint.try_client().await {
@@ -97,7 +97,7 @@ async fn an_upstream_that_does_not_run() {
 async fn an_upstream_that_refuses_the_pooler() {
     let url = Postgres::shared().direct().user("p_scram").password("hunter2").url();
     let sidepool = Sidepool::launch(&[], &format!("upstream = \"{url}\"\n")).unwrap();
-    sidepool.log_has("password authentication failed for user \"p_scram\" (SQLSTATE 28P01); Correct user and password");
+    sidepool.log_has("password authentication failed for user \"p_scram\" (SQLSTATE 28P01). Correct user and password");
     assert!(!sidepool.log().contains("hunter2"));
 }
 
@@ -151,7 +151,7 @@ async fn an_upstream_that_is_full() {
     let _other = postgres.direct().user("scarce").client().await;
     let sidepool = Sidepool::launch(&[], &file).unwrap();
     sidepool.log_has(
-        "too many connections for role \"scarce\" (SQLSTATE 53300); Close connections there, or raise its max_connections or the user's limit.",
+        "too many connections for role \"scarce\" (SQLSTATE 53300). Close connections there, or raise its max_connections or the user's limit.",
     );
     let endpoint = sidepool.transaction().user("scarce");
     let told = match endpoint.try_client().await {
