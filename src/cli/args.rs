@@ -165,6 +165,7 @@ fn config_file() -> Arg {
 fn flag(option: &'static Opt, heading: &'static str) -> Arg {
     Arg::new(option.flag)
         .long(option.flag)
+        .visible_aliases(option.also())
         .global(true)
         .value_name(option.kind.value_name())
         .value_parser(NonEmptyStringValueParser::new())
@@ -235,6 +236,16 @@ mod tests {
             panic!("run")
         };
         assert_eq!(loaded.settings.limits.pool_size, 8, "the last one counts, so that a wrapper's flags can be overridden");
+    }
+
+    #[test]
+    fn a_shorter_word_is_the_same_flag() {
+        let addresses = |flag: &str| match parse(&format!("sidepool {URL} {flag} 127.0.0.9")) {
+            Ok(Command::Run { loaded, .. }) => loaded.settings.listen.addresses.clone(),
+            _ => panic!("run"),
+        };
+        let given = [std::net::IpAddr::from([127, 0, 0, 9])];
+        assert_eq!((&addresses("--listen")[..], &addresses("--listen-addresses")[..]), (&given[..], &given[..]));
     }
 
     #[test]

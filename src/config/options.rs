@@ -49,6 +49,9 @@ pub(crate) enum Reload {
 /// The options that name a file to read the others from; it has no key in that file.
 pub(crate) const CONFIG_FILE: (&str, &str) = ("config", "SIDEPOOL_CONFIG");
 
+/// Flags that a shorter word stands for as well.
+const ALSO: [(&str, &str); 1] = [("listen-addresses", "listen")];
+
 /// The file that is read if it exists and none was named.
 pub(crate) const DEFAULT_FILE: &str = "sidepool.toml";
 
@@ -94,6 +97,11 @@ impl Opt {
     pub(crate) fn name(&self) -> &'static str {
         self.key.rsplit('.').next().unwrap_or(self.key)
     }
+
+    /// A shorter word for the flag, if there is one.
+    pub(crate) fn also(&self) -> Option<&'static str> {
+        ALSO.iter().find(|(flag, _)| *flag == self.flag).map(|(_, also)| *also)
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +112,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_agree_with_each_other() {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::from(ALSO.map(|(_, also)| also));
+        assert_eq!(all().filter(|option| option.also().is_some()).count(), ALSO.len());
         for section in SECTIONS {
             for option in section.options {
                 let table = option.key.rsplit_once('.').map_or("", |(table, _)| table);

@@ -54,7 +54,8 @@ pub(crate) fn wrap(text: &str, columns: usize, prefix: &str) -> String {
 }
 
 fn toml_option(option: &Opt) -> String {
-    let mut names = format!("Takes {}. Flag --{}, variable {}.", option.kind.expects(), option.flag, option.env);
+    let also = option.also().map(|also| format!(" or --{also}")).unwrap_or_default();
+    let mut names = format!("Takes {}. Flag --{}{also}, variable {}.", option.kind.expects(), option.flag, option.env);
     if !option.elsewhere.is_empty() {
         push(&mut names, format_args!(" {}.", elsewhere(option, "")));
     }
@@ -93,7 +94,8 @@ fn markdown_section(section: &Section) -> String {
         };
         let meaning = meaning.replace('|', "\\|").replace(" * ", " \\* ");
         let (name, flag, env) = (option.name(), option.flag, option.env);
-        push(&mut text, format_args!("| `{name}` | `--{flag}`<br>`{env}` | {default} | {reload} | {meaning} |\n"));
+        let also = option.also().map(|also| format!("<br>`--{also}`")).unwrap_or_default();
+        push(&mut text, format_args!("| `{name}` | `--{flag}`{also}<br>`{env}` | {default} | {reload} | {meaning} |\n"));
     }
     text
 }
