@@ -10,6 +10,27 @@ use common::{Plan, Postgres, Sidepool, at_once, until};
 use rustix::process::Signal;
 
 #[tokio::test]
+async fn a_01_what_is_written_through_either_port_stands_at_the_origin() {
+    let sidepool = Sidepool::with_one_server();
+    let origin = Postgres::shared().direct();
+    for (endpoint, table) in [(sidepool.session(), "a_01_session"), (sidepool.transaction(), "a_01_transaction")] {
+        let steps = [
+            (format!("CREATE TABLE {table} AS SELECT 1 AS id, 'one' AS text"), "1 one"),
+            (format!("INSERT INTO {table} VALUES (2, 'two')"), "1 one, 2 two"),
+            (format!("UPDATE {table} SET text = 'changed' WHERE id = 1"), "1 changed, 2 two"),
+            (format!("DELETE FROM {table} WHERE id = 2"), "1 changed"),
+        ];
+        let read = format!("SELECT string_agg(id || ' ' || text, ', ' ORDER BY id) FROM {table}");
+        for (written, found) in steps {
+            Wire::login(&endpoint).await.query(&written).await;
+            assert_eq!(origin.value(&read).await, found, "{written}");
+            assert_eq!(endpoint.value(&read).await, found, "{written}");
+        }
+        origin.value(&format!("DROP TABLE {table}; SELECT 1")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_03_a_project_that_does_not_exist_is_named_to_this_machine() {
     let url = Postgres::shared().direct().url();
     let file = format!("[projects.shop]\nupstream = \"{url}\"\n[projects.default]\nupstream = \"{url}\"\n");

@@ -19,10 +19,7 @@ fn the_kit_measures_what_it_lists() {
     let place = out.path().to_str().expect("it is text");
     let only = "select-1-simple-1,logins-scram,idle-tls,copy-in,burst";
     let table = said(&kit(&["--quick", "--no-build", "--peers", "sidepool", "--only", only, "--out", place]));
-    // One row with a figure for each; the kit says n/a where something failed.
-    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| sidepool  ")).collect();
-    assert_eq!(rows.len(), 5, "{table}");
-    assert!(rows.iter().all(|row| row.contains(|c: char| c.is_ascii_digit()) && !row.contains("n/a")), "{table}");
+    let rows = rows_with_figures(&table, 5);
     assert!(rows[2].contains(" 2 000 ") && rows[2].contains("100.0"), "not all of the burst were served: {table}");
     for (file, beginning) in [("table.md", "PostgreSQL "), ("plot.svg", "<svg "), ("figures.json", "{")] {
         let written = std::fs::read_to_string(out.path().join(file)).expect(file);
@@ -39,9 +36,7 @@ fn candidates_that_take_turns_within_a_round_are_told_apart_by_what_each_costs()
     let place = out.path().to_str().expect("it is text");
     let only = ["--only", "select-1-simple-1,reconnect-8", "--peers", "sidepool,pgbouncer", "--out", place];
     let table = said(&kit(&[&["--slices", "--no-build", "--rounds", "2", "--seconds", "1"], &only[..]].concat()));
-    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| sidepool  ")).collect();
-    assert_eq!(rows.len(), 2, "{table}");
-    assert!(rows.iter().all(|row| row.contains(|c: char| c.is_ascii_digit()) && !row.contains("n/a")), "{table}");
+    rows_with_figures(&table, 2);
     // What cannot be cut is measured as ever.
     let heads: Vec<_> = table.lines().filter(|line| line.starts_with("| **")).collect();
     assert!(!heads[0].contains("per second") && heads[1].contains("per second"), "{table}");
@@ -63,6 +58,14 @@ fn what_there_was_no_time_or_no_program_for_is_named() {
     assert_eq!(rows.count(), 2, "{table}");
     assert!(table.contains("Not run for want of it: select-1-simple-1 (2 rounds), burst (2 rounds)."), "{table}");
     assert!(table.contains("relay is not there; cargo build --release --example relay makes it"), "{table}");
+}
+
+/// One for each workload; the kit says n/a where something failed.
+fn rows_with_figures(table: &str, count: usize) -> Vec<&str> {
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| sidepool  ")).collect();
+    assert_eq!(rows.len(), count, "{table}");
+    assert!(rows.iter().all(|row| row.contains(|c: char| c.is_ascii_digit()) && !row.contains("n/a")), "{table}");
+    rows
 }
 
 fn kit(arguments: &[&str]) -> Output {
