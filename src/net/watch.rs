@@ -74,12 +74,13 @@ impl<T: AsFd + AsRawFd> Watch<T> {
         match self {
             #[cfg(target_os = "linux")]
             Self::Own(own) if own.is_reader(cx) => !own.has_event(),
-            _ => self.will_be_ready(cx),
+            _ => self.is_armed(cx),
         }
     }
 
+    /// By the way that arms it.
     #[inline(never)]
-    fn will_be_ready(&self, cx: &mut Context<'_>) -> bool {
+    fn is_armed(&self, cx: &mut Context<'_>) -> bool {
         self.poll_read_ready(cx).is_pending()
     }
 

@@ -117,7 +117,7 @@ impl Outbox {
         if self.is_empty() { Poll::Ready(Ok(())) } else { self.poll_send_held(stream, cx) }
     }
 
-    #[cold]
+    #[inline(never)]
     fn poll_send_held(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent() < self.bytes.len() {
             match ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.sent()..]))? {

@@ -85,12 +85,12 @@ pub(super) fn may_go_on() -> bool {
     with_local(|local| local.may_go_on()).unwrap_or(true)
 }
 
-/// Calls `f` with the worker that this thread is, if it is one.
 /// The time, read once in a turn of the worker that this thread is; `None`: it is none.
 pub(super) fn turn_time() -> Option<Moment> {
     with_local(|local| local.now())
 }
 
+/// Calls `f` with the worker that this thread is, if it is one.
 fn with_local<T>(f: impl FnOnce(&Rc<Local>) -> T) -> Option<T> {
     // Not there: the thread ends.
     LOCAL.try_with(|local| local.borrow().as_ref().map(f)).ok().flatten()

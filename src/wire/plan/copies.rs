@@ -67,11 +67,11 @@ impl Plan {
     /// what becomes of anything behind it but another Sync.
     #[inline]
     pub fn is_undecided(&self) -> bool {
-        self.of_copies > 0 && self.is_behind_a_sync()
+        self.of_copies > 0 && self.owes_a_sync()
     }
 
     #[cold]
-    fn is_behind_a_sync(&self) -> bool {
+    fn owes_a_sync(&self) -> bool {
         self.owed.iter().any(|e| e.kind == Kind::Sync)
     }
 
