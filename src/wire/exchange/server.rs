@@ -1,5 +1,7 @@
 //! What a server sends.
 
+mod effects;
+mod errors;
 mod facts;
 mod reworded;
 mod tried;
@@ -11,14 +13,13 @@ use std::sync::Arc;
 use super::super::cut::Cut;
 use super::super::frame::{HEADER_BYTES, Header};
 use super::super::listen::{Marker, Notification};
-use super::super::names::{Does, KNOWN, Naming};
 use super::super::params::{self, Params};
-use super::super::plan::{Entry, Fate, Kind, Note, Plan, Reply, Status, Unexpected};
-use super::super::sql::{Effects, Leaves};
+use super::super::plan::{Entry, Fate, Kind, Note, Reply, Status, Unexpected};
+use super::super::sql::Leaves;
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Missed, NamedStatements, Schema, ServerSide};
 use crate::hint::rare;
-use facts::{Effect, Facts, effect_of};
+use facts::{Effect, effect_of};
 use undo::{Account, undo};
 
 /// Messages up to this size are looked into; longer ones pass by their header, in bytes.
@@ -386,76 +387,6 @@ impl Walk<'_, '_> {
         Ok(self.pass(header, reply))
     }
 
-    fn command_complete(&mut self, header: Header) -> Result<bool, Broken> {
-        let body = self.body(header);
-        if body.is_none() && header.body as usize <= TAG_BYTES_MAX {
-            return Ok(false);
-        }
-        let effect = match self.current_reply() {
-            Reply::Forward => body.map_or(Effect::None, effect_of),
-            Reply::Swallow => Effect::None,
-        };
-        self.take_effect(effect);
-        let (reply, done) = self.server.plan.answer(header.tag)?;
-        let more = self.pass(header, reply);
-        if let Some(done) = done {
-            self.completed(done);
-        }
-        Ok(more)
-    }
-
-    /// What was counted as done when it was sent has been done: its note goes. Where nothing was, it is counted now.
-    #[inline(never)]
-    fn take_effect(&mut self, effect: Effect) {
-        let ServerSide { plan, statements, leaves, schema, .. } = &mut *self.server;
-        match effect {
-            Effect::None => {}
-            Effect::Leaves(kind) => *leaves |= kind,
-            Effect::Schema => {
-                // ## Unchanged => Changing
-                *schema = Schema::Changing;
-                self.client.catalog.statements.schema_changed();
-            }
-            Effect::Deallocate => match take_note(plan) {
-                Note::Forgets(named, shift) => {
-                    statements.remove_unless_sure(named.statement.id);
-                    // More of its text may follow.
-                    put_back(plan, Note::Runs(named, shift));
-                }
-                // One that stood in for a statement of ours, or the client's own.
-                Note::Unnames(_) | Note::Own => {}
-                note => {
-                    // Run by EXECUTE behind other statements.
-                    if let Note::Uses(named) = &note
-                        && let Some(Naming { does: Does::Forgets, target: Some(target), .. }) = named.about.naming().map(|n| &**n)
-                    {
-                        self.client.names.take_back(target);
-                    }
-                    put_back(plan, note);
-                    statements.doubt_all();
-                }
-            },
-            Effect::DeallocateAll | Effect::DiscardAll => {
-                match take_note(plan) {
-                    Note::Clears(cleared) => statements.forget_doubtful(cleared.moment),
-                    note => {
-                        put_back(plan, note);
-                        self.client.names.take(KNOWN);
-                        statements.doubt_all();
-                    }
-                }
-                if effect == Effect::DiscardAll {
-                    if plan.ends_with_head() {
-                        self.server.is_as_new(self.client);
-                    } else {
-                        // What was sent behind it may have left something since.
-                        self.server.note_effects(self.client, &Effects::anything());
-                    }
-                }
-            }
-        }
-    }
-
     #[cold]
     fn parameter_status(&mut self, header: Header) -> Result<bool, Broken> {
         if header.body > INSPECTED_BYTES_MAX {
@@ -469,87 +400,6 @@ impl Walk<'_, '_> {
             self.client.params = Arc::clone(&self.server.params);
         }
         Ok(self.pass(header, reply))
-    }
-
-    #[cold]
-    fn error(&mut self, header: Header) -> Result<bool, Broken> {
-        let body = match self.body(header) {
-            Some(body) => body,
-            None if header.body <= INSPECTED_BYTES_MAX => return Ok(false),
-            None => &[],
-        };
-        // Copied: errors are rare, and what follows changes the walk it is borrowed from.
-        let body: Box<[u8]> = body.into();
-        if let Some(Entry { note: Note::Replay | Note::Returns | Note::Departed, .. }) = self.server.plan.head() {
-            return Err(Broken::Replay(body));
-        }
-        // Under what that owner has set, a statement_timeout for one: nothing of it was done then.
-        if let Some(Entry { note: Note::Cleans, .. }) = self.server.plan.head() {
-            return Err(Broken::Unclean);
-        }
-        if let Some(Entry { note: Note::Probe, .. }) = self.server.plan.head() {
-            self.server.probe_failed();
-        }
-        if let Some(Entry { note: Note::Restores, .. }) = self.server.plan.head() {
-            self.server.restoring_failed(self.client);
-        }
-        if let Some(note @ Note::Hushes) = self.server.plan.head_note() {
-            *note = Note::Unhushed;
-            self.server.hush_refused()?;
-        }
-        let warned = self.take_warned();
-        let facts = Facts::read(&body);
-        self.turn.fatal |= facts.fatal;
-        self.mark_stale(&facts);
-        let reworded = self.refused(&facts).or_else(|| self.reworded(&body, &facts));
-        let ServerSide { plan, statements, unnamed, .. } = &mut *self.server;
-        let client = &mut *self.client;
-        let mut corrections = Vec::new();
-        let reply = plan.error(|entry, fate| corrections.extend(undo(entry, fate, Account { statements, unnamed }, client)));
-        corrections.into_iter().for_each(|c| c.apply(plan));
-        // The client's session ends with it, though it came in answer to something of ours.
-        let reply = if facts.fatal { Reply::Forward } else { reply };
-        if reply == Reply::Forward {
-            self.turn.errors.push(facts.code.try_into().unwrap_or(*b"XX000"));
-            if let Some(warned) = warned {
-                self.out.insert(&warned);
-            }
-        }
-        let more = match reworded {
-            Some(message) if reply == Reply::Forward => {
-                self.out.insert(&message);
-                self.pass(header, Reply::Swallow)
-            }
-            _ => self.pass(header, reply),
-        };
-        self.emit_synthetic();
-        Ok(more)
-    }
-
-    /// "cached plan must not change result type": whoever prepares the text from now on gets a new statement (trap 31).
-    fn mark_stale(&mut self, facts: &Facts<'_>) {
-        if facts.code != b"0A000" || facts.routine != b"RevalidateCachedQuery" {
-            return;
-        }
-        if let Some(Entry { note: Note::Uses(named) | Note::Runs(named, _), .. }) = self.server.plan.head() {
-            named.statement.mark_stale();
-        }
-    }
-}
-
-/// The note of what is done now: of a query of several statements, the next one's.
-fn take_note(plan: &mut Plan) -> Note {
-    match plan.head_note() {
-        Some(Note::InTurn(notes)) => notes.forgets.pop_front().unwrap_or_default(),
-        Some(note) => std::mem::take(note),
-        None => Note::None,
-    }
-}
-
-fn put_back(plan: &mut Plan, note: Note) {
-    match plan.head_note() {
-        None | Some(Note::InTurn(_)) => {}
-        Some(place) => *place = note,
     }
 }
 
