@@ -313,6 +313,24 @@ async fn trap_34_thousands_of_statements_per_client_and_an_error_beyond() {
 }
 
 #[tokio::test]
+async fn trap_34_nor_more_bytes_of_them_than_it_may() {
+    let sidepool = Sidepool::start(Postgres::shared(), &[("pool-size", "1"), ("prepared-bytes-per-client", "64KiB")]);
+    let mut client = sidepool.transaction().wire().await;
+    let text = |c: &str| format!("SELECT 1 /* {} */", c.repeat(30_000));
+    for name in ["a", "b"] {
+        assert_eq!(client.shown_batch(&[wire::parse(name, &text(name)), wire::sync()], 1).await, "1 Z(I)");
+    }
+    let replies = client.exchange(&[wire::parse("c", &text("c")), wire::bind("", "c", &[]), wire::sync()]).await;
+    assert_eq!(show(&replies), "E(54000) Z(I)");
+    let told = "with this one, the prepared statements of this client would take more than 65536 bytes";
+    assert_eq!(replies[0].field(b'M').as_deref(), Some(told));
+    // What it held it holds, and what it gives up makes room.
+    assert_eq!(client.shown_batch(&[run_statement("a", &[])], 1).await, "2 D C(SELECT 1) Z(I)");
+    assert_eq!(client.shown("DEALLOCATE b").await, "C(DEALLOCATE) Z(I)");
+    assert_eq!(client.shown_batch(&[wire::parse("c", &text("c")), run_statement("c", &[])], 1).await, "1 2 D C(SELECT 1) Z(I)");
+}
+
+#[tokio::test]
 async fn trap_29_names_behind_other_statements_of_one_query() {
     let sidepool = Sidepool::with_one_server();
     let mut client = sidepool.transaction().wire().await;

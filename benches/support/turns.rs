@@ -8,8 +8,13 @@ use sidepool::error::hosted::ErrorTexts;
 use sidepool::wire::exchange::{Bounds, Catalog, ClientSide, Mode, ServerSide};
 use sidepool::wire::params::Params;
 
-const BOUNDS: Bounds =
-    Bounds { statement_bytes: 64 * 1024, statements_per_client: 100, statements_per_server: 100, texts: ErrorTexts::Postgres };
+const BOUNDS: Bounds = Bounds {
+    statement_bytes: 64 * 1024,
+    statements_per_client: 100,
+    prepared_bytes: 1 << 20,
+    statements_per_server: 100,
+    texts: ErrorTexts::Postgres,
+};
 
 /// A tagged message.
 pub fn message(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -99,6 +99,7 @@ impl Draft {
                 parallel_logins: 0,
                 prepared_statements_per_server: 0,
                 prepared_statements_per_client: 0,
+                prepared_bytes_per_client: 0,
                 statement_bytes: 0,
                 startup_bytes: 0,
                 max_pools: 0,

@@ -229,6 +229,8 @@ pub struct Limits {
     pub prepared_statements_per_server: usize,
     /// Protocol-level prepared statements one client may hold.
     pub prepared_statements_per_client: usize,
+    /// Of their names and texts in all, in bytes.
+    pub prepared_bytes_per_client: usize,
     /// The longest Parse message that is kept for replay, in bytes.
     pub statement_bytes: usize,
     /// Pools of one project, as the hosted pooler counts them; 0 is no limit.

@@ -88,6 +88,7 @@ fn the_defaults() {
         parallel_logins,
         prepared_statements_per_server,
         prepared_statements_per_client,
+        prepared_bytes_per_client,
         statement_bytes,
         startup_bytes,
         max_pools,
@@ -96,6 +97,7 @@ fn the_defaults() {
     assert_eq!((max_clients, max_server_connections, pool_size, min_pool_size, parallel_logins), (10_000, 80, 20, 0, 4));
     assert_eq!(max_pinned, 0);
     assert_eq!((prepared_statements_per_server, prepared_statements_per_client, statement_bytes), (500, 10_000, 16 << 20));
+    assert_eq!(prepared_bytes_per_client, 256 << 20);
     let t = &settings.timeouts;
     assert_eq!([t.client_login, t.queue_wait, t.queue_notice], [60, 60, 5].map(seconds));
     assert_eq!([t.client_idle, t.idle_in_transaction], [Duration::ZERO; 2]);

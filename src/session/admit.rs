@@ -311,6 +311,7 @@ impl Arriving {
         let bounds = Bounds {
             statement_bytes: narrow(limits.statement_bytes),
             statements_per_client: narrow(limits.prepared_statements_per_client),
+            prepared_bytes: narrow(limits.prepared_bytes_per_client),
             statements_per_server: narrow(limits.prepared_statements_per_server),
             texts: self.settings.error_texts,
         };

@@ -11,7 +11,7 @@ use super::names::Displaced;
 use super::tag::server;
 use crate::hint::rare;
 use copies::End;
-pub use entry::{Cleared, Entry, Fate, InTurn, Kind, Note, Reply, Status, Synthetic};
+pub use entry::{Cleared, Entry, Excess, Fate, InTurn, Kind, Note, Reply, Status, Synthetic};
 
 /// Entries kept allocated for the next transaction.
 const KEPT_CAPACITY: usize = 64;

@@ -99,6 +99,17 @@ pub(super) const LIMITS: &[Opt] = &[
         doc: "Prepared statements one client may hold. The next one is an error (54000) of its batch, and the client stays: nothing is forgotten in silence.",
     },
     Opt {
+        key: "limits.prepared_bytes_per_client",
+        flag: "prepared-bytes-per-client",
+        env: "SIDEPOOL_PREPARED_BYTES_PER_CLIENT",
+        default: "256MiB",
+        example: "",
+        elsewhere: &[],
+        reload: Reload::Live,
+        kind: Kind::Size { min: 1 << 16, max: 1 << 31, place: |d| &mut d.limits.prepared_bytes_per_client },
+        doc: "Names and texts of the prepared statements that one client may hold, in all. The statement that would exceed it is an               error (54000) of its batch, and the client stays.",
+    },
+    Opt {
         key: "limits.max_pools",
         flag: "max-pools",
         env: "SIDEPOOL_MAX_POOLS",

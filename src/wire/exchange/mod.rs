@@ -22,7 +22,7 @@ pub use verify::Missed;
 
 use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
 use super::params::{ParamSets, Params, is_settable};
-use super::plan::{Plan, Status};
+use super::plan::{Excess, Plan, Status};
 use super::probe::Probe;
 use super::sql::{Leaves, Remark};
 use super::statement::Statements;
@@ -80,6 +80,8 @@ pub struct Bounds {
     /// Longest Parse that is kept, in bytes.
     pub statement_bytes: u32,
     pub statements_per_client: u32,
+    /// Names and texts of the statements of one client, in bytes.
+    pub prepared_bytes: u32,
     pub statements_per_server: u32,
     /// In whose words it is told of them.
     pub texts: ErrorTexts,
@@ -235,8 +237,13 @@ impl ClientSide {
 
     /// A stand-in for when the pooler itself talks to a server.
     pub fn nobody(catalog: Arc<Catalog>, params: Arc<Params>) -> Self {
-        let bounds =
-            Bounds { statement_bytes: 0, statements_per_client: 0, statements_per_server: u32::MAX, texts: ErrorTexts::Postgres };
+        let bounds = Bounds {
+            statement_bytes: 0,
+            statements_per_client: 0,
+            prepared_bytes: 0,
+            statements_per_server: u32::MAX,
+            texts: ErrorTexts::Postgres,
+        };
         let startup = catalog.startup(Vec::new(), &params);
         Self::new(0, Mode::Session, catalog, params, startup, bounds)
     }
@@ -263,6 +270,15 @@ impl ClientSide {
 
     pub fn prepared_statements(&self) -> usize {
         self.names.len()
+    }
+
+    /// Whether one more, of so many bytes, would be too much.
+    fn excess(&self, bytes: usize) -> Option<Excess> {
+        let Bounds { statements_per_client: most, prepared_bytes: most_bytes, .. } = self.bounds;
+        if self.names.len() >= most as usize {
+            return Some(Excess::Statements(most));
+        }
+        (self.names.bytes() + bytes > most_bytes as usize).then_some(Excess::Bytes(most_bytes))
     }
 }
 

@@ -298,8 +298,8 @@ impl Walk<'_, '_> {
     #[cold]
     fn leave_names(&mut self) {
         if self.server.is_idle() && self.client.intake == Intake::Boundary {
-            let most = self.client.bounds.statements_per_server as usize;
-            self.client.names.leave_to(&mut self.server.left, most);
+            let (most, bytes) = (self.client.bounds.statements_per_server as usize, self.client.bounds.prepared_bytes as usize);
+            self.client.names.leave_to(&mut self.server.left, most, bytes);
         }
     }
 

@@ -17,13 +17,43 @@ pub struct ClientNames(Option<Box<Names>>);
 #[derive(Debug, Default)]
 struct Names {
     held: HashSet<ByName, RandomState>,
+    /// Of what is held.
+    bytes: usize,
     /// Names that were given up, and the batch it was done in, until that is answered.
     given_up: HashMap<Box<[u8]>, u64>,
     all_given_up: Option<u64>,
 }
 
+impl Names {
+    fn replace(&mut self, named: ByName) {
+        self.bytes += named.bytes();
+        let old = self.held.replace(named);
+        self.bytes -= old.map_or(0, |old| old.bytes());
+    }
+
+    /// Unless it has another meaning by now.
+    fn restore(&mut self, named: ByName) {
+        let bytes = named.bytes();
+        if self.held.insert(named) {
+            self.bytes += bytes;
+        }
+    }
+
+    fn take(&mut self, name: &[u8]) -> Option<ByName> {
+        let named = self.held.take(name)?;
+        self.bytes -= named.bytes();
+        Some(named)
+    }
+}
+
 #[derive(Debug)]
 struct ByName(Arc<Named>);
+
+impl ByName {
+    fn bytes(&self) -> usize {
+        self.0.name.len() + self.0.statement.rest.len()
+    }
+}
 
 impl Borrow<[u8]> for ByName {
     fn borrow(&self) -> &[u8] {
@@ -62,13 +92,13 @@ impl ClientNames {
     }
 
     pub fn insert(&mut self, named: Arc<Named>) {
-        self.table().held.replace(ByName(named));
+        self.table().replace(ByName(named));
     }
 
     /// Gives a name up in this batch. In none that is pending, there is nothing to remember.
     pub fn remove(&mut self, name: &[u8], batch: u64) -> Option<Arc<Named>> {
         let names = self.0.as_mut()?;
-        let named = names.held.take(name)?.0;
+        let named = names.take(name)?.0;
         if batch != KNOWN {
             names.given_up.insert(name.into(), batch);
         }
@@ -78,20 +108,20 @@ impl ClientNames {
     /// Takes back an [`insert`](Self::insert), unless the name means something else by now.
     pub fn take_back(&mut self, named: &Arc<Named>) {
         if self.get(&named.name).is_some_and(|now| Arc::ptr_eq(now, named)) {
-            self.table().held.remove(&*named.name);
+            self.table().take(&named.name);
         }
     }
 
     /// A name that was not given up after all; if it was given anew, it keeps its new meaning.
     pub fn restore(&mut self, named: Arc<Named>) {
-        self.table().held.insert(ByName(named));
+        self.table().restore(ByName(named));
     }
 
     /// The same for all of them.
     pub fn restore_all(&mut self, names: Self) {
         let Some(names) = names.0 else { return };
         let own = self.table();
-        names.held.into_iter().for_each(|n| _ = own.held.insert(n));
+        names.held.into_iter().for_each(|n| own.restore(n));
     }
 
     /// Gives all of them up in this batch, and the table's memory: an idle client that deallocated everything holds
@@ -101,12 +131,13 @@ impl ClientNames {
         Self(self.0.replace(Box::new(given_up)))
     }
 
-    /// All of them become `other`'s, up to `most` in all; those beyond are gone.
-    pub fn leave_to(&mut self, other: &mut Self, most: usize) {
+    /// All of them become `other`'s, up to `most` in all, and `most_bytes` of them; those beyond are gone.
+    pub fn leave_to(&mut self, other: &mut Self, most: usize, most_bytes: usize) {
         let Some(names) = &mut self.0 else { return };
+        names.bytes = 0;
         for named in names.held.drain() {
-            if other.len() < most {
-                other.table().held.replace(named);
+            if other.len() < most && other.bytes() + named.bytes() <= most_bytes {
+                other.table().replace(named);
             }
         }
     }
@@ -114,7 +145,7 @@ impl ClientNames {
     /// Without a trace.
     pub fn drop_name(&mut self, name: &[u8]) {
         if let Some(names) = &mut self.0 {
-            names.held.remove(name);
+            names.take(name);
         }
     }
 
@@ -140,9 +171,15 @@ impl ClientNames {
         self.len() == 0
     }
 
-    /// Of their texts.
+    /// Of names and texts, as if none were shared.
     pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |names| names.held.iter().map(|n| n.0.statement.rest.len()).sum())
+        self.0.as_ref().map_or(0, |names| names.bytes)
+    }
+
+    /// [`bytes`](Self::bytes), counted anew.
+    #[cfg(test)]
+    pub(in crate::wire) fn recounted(&self) -> usize {
+        self.0.as_ref().map_or(0, |names| names.held.iter().map(ByName::bytes).sum())
     }
 
     /// Names of which it is remembered that they were given up.
@@ -169,11 +206,39 @@ mod tests {
     use crate::wire::sql::Scan;
     use crate::wire::statement::Statements;
 
+    fn named(name: &[u8], rest: &[u8]) -> Arc<Named> {
+        let statement = Statements::default().intern(rest, Scan::default);
+        Arc::new(Named { name: name.into(), statement, about: About::Nothing, batch: KNOWN })
+    }
+
+    #[test]
+    fn bytes_are_those_of_what_is_held() {
+        let (mut one, mut other) = (ClientNames::default(), ClientNames::default());
+        let (short, long) = (named(b"a", b"select 1"), named(b"a", b"select 1, 2"));
+        one.insert(Arc::clone(&short));
+        one.insert(Arc::clone(&long));
+        one.take_back(&short);
+        one.restore(short);
+        assert_eq!((one.len(), one.bytes()), (1, 12));
+        one.insert(named(b"bc", b"select 3"));
+        let all = one.take(1);
+        assert_eq!((all.bytes(), one.bytes()), (22, 0));
+        one.restore_all(all);
+        one.take_back(&long);
+        one.drop_name(b"none");
+        assert_eq!((one.len(), one.bytes()), (1, 10));
+        one.insert(named(b"d", b"select 4"));
+        one.leave_to(&mut other, 9, 11);
+        assert_eq!((one.bytes(), other.len(), other.bytes()), (0, 1, other.recounted()));
+        let left = other.0.as_ref().unwrap().held.iter().next().unwrap().0.name.clone();
+        other.remove(&left, KNOWN);
+        assert_eq!(other.bytes(), 0);
+    }
+
     #[test]
     fn a_name_given_up_is_remembered_until_that_is_settled() {
         let mut names = ClientNames::default();
-        let statement = Statements::default().intern(b"select 1\0\0\0", Scan::default);
-        let named = Arc::new(Named { name: b"a"[..].into(), statement, about: About::Nothing, batch: 3 });
+        let named = Arc::new(Named { batch: 3, ..Arc::into_inner(named(b"a", b"select 1\0\0\0")).unwrap() });
         names.insert(Arc::clone(&named));
         assert_eq!((names.batch_of(b"a"), names.batch_of(b"b")), (3, KNOWN));
         names.remove(b"a", 4).unwrap();

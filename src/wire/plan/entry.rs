@@ -110,8 +110,8 @@ pub enum Note {
     Own,
     /// What a query of several statements does with those that have names.
     InTurn(Box<InTurn>),
-    /// The client holds as many statements as it may: what stands here for its Parse will fail.
-    Refuses(usize),
+    /// The client holds as much as it may: what stands here for its Parse will fail.
+    Refuses(Excess),
     /// Settings of a new owner.
     Replay,
     /// What the last owner left is taken away.
@@ -132,6 +132,14 @@ pub enum Note {
     Hushes,
     /// The same, and it said no: it hears them still.
     Unhushed,
+}
+
+/// Of what a client would hold too much, with the most it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    Statements(u32),
+    /// Names and texts of statements.
+    Bytes(u32),
 }
 
 impl Note {

@@ -82,6 +82,7 @@ pub(crate) fn settings(projects: Vec<Project>) -> Settings {
             parallel_logins: 1,
             prepared_statements_per_server: 1,
             prepared_statements_per_client: 1,
+            prepared_bytes_per_client: 1,
             statement_bytes: 1,
             max_pools: 0,
             startup_bytes: crate::wire::startup::STARTUP_BYTES_MAX,

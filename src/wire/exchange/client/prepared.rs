@@ -12,11 +12,12 @@ use super::naming::Meaning;
 use super::{Walk, malformed, too_large};
 use crate::error::PgError;
 use crate::error::hosted::{ErrorTexts, Hosted};
+use crate::hint::rare;
 use crate::wire::exchange::{Intake, Mode, SCANNED_BYTES};
 use crate::wire::extended::{BindNames, Parse, Target, bound_value, write_message};
 use crate::wire::frame::{HEADER_BYTES, Header, cstr};
 use crate::wire::names::{About, Does, Held, Holds, KNOWN, Named};
-use crate::wire::plan::{Entry, Kind, Note, Synthetic};
+use crate::wire::plan::{Entry, Excess, Kind, Note, Synthetic};
 use crate::wire::sql::{self, Effects, Leaves, Scan, Verb};
 use crate::wire::statement::{SERVER_NAME_PREFIX, Statement};
 use crate::wire::tag::client as tag;
@@ -127,12 +128,14 @@ impl Walk<'_, '_> {
     }
 
     fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, Box<PgError>> {
-        let limit = self.client.bounds.statements_per_client as usize;
-        if self.client.names.len() >= limit {
-            if self.client.bounds.texts == ErrorTexts::Supabase {
-                return Err(Box::new(Hosted::Statements { limit }.into()));
-            }
-            return Ok(!self.must_wait_for_all() && self.refuse_parse(header));
+        if let Some(excess) = self.client.excess(name.len() + rest.len()) {
+            rare();
+            return match excess {
+                Excess::Statements(most) if self.client.bounds.texts == ErrorTexts::Supabase => {
+                    Err(Box::new(Hosted::Statements { limit: most as usize }.into()))
+                }
+                excess => Ok(!self.must_wait_for_all() && self.refuse_parse(header, excess)),
+            };
         }
         let statement = self.client.catalog.statements.intern(rest, || scan);
         if self.statement_must_wait(&statement) {
@@ -183,11 +186,10 @@ impl Walk<'_, '_> {
 
     /// One statement too many is an error like any other: what follows is skipped up to the Sync, the transaction fails.
     /// The server is made to do all that by a Bind that cannot succeed, and its error gives way to ours.
-    fn refuse_parse(&mut self, header: Header) -> bool {
+    fn refuse_parse(&mut self, header: Header, excess: Excess) -> bool {
         let unknown = estranged(SERVER_NAME_PREFIX.as_bytes());
         write_message(tag::BIND, &[b"\0", &unknown, b"\0\0\0\0\0\0\0"], 0, self.out.settle());
-        let note = Note::Refuses(self.client.bounds.statements_per_client as usize);
-        self.server.plan.push(Entry::forward(Kind::Bind).noting(note));
+        self.server.plan.push(Entry::forward(Kind::Bind).noting(Note::Refuses(excess)));
         self.at += header.message_bytes();
         true
     }

@@ -60,12 +60,10 @@ impl ClientSide {
         if self.mode == Mode::Session || self.catalog.named_statements == NamedStatements::Forgotten {
             return false;
         }
-        if self.names.len() >= self.bounds.statements_per_client as usize {
-            return false;
-        }
         let Some(body) = input.get(HEADER_BYTES..header.message_bytes()) else { return false };
         let Some(parse) = Parse::read(body) else { return false };
-        if parse.name.is_empty() || self.names.get(parse.name).is_some() {
+        let is_new = !parse.name.is_empty() && self.names.get(parse.name).is_none();
+        if !is_new || self.excess(parse.name.len() + parse.rest.len()).is_some() {
             return false;
         }
         let Some(statement) = self.catalog.statements.proven(parse.rest) else { return false };

@@ -10,7 +10,7 @@ use crate::wire::exchange::Mode;
 use crate::wire::extended::write_message;
 use crate::wire::frame::HEADER_BYTES;
 use crate::wire::names::{About, Named};
-use crate::wire::plan::{Entry, InTurn, Note};
+use crate::wire::plan::{Entry, Excess, InTurn, Note};
 use crate::wire::position::{Shift, in_clients_text};
 use crate::wire::reply;
 use crate::wire::statement::SERVER_NAME_PREFIX;
@@ -19,9 +19,9 @@ use crate::wire::tag::server as tag;
 impl Walk<'_, '_> {
     /// The error that the client gets in place of the one that was provoked.
     pub(super) fn refused(&self, facts: &Facts<'_>) -> Option<Vec<u8>> {
-        let Some(Entry { note: Note::Refuses(limit), .. }) = self.server.plan.head() else { return None };
+        let Some(Entry { note: Note::Refuses(excess), .. }) = self.server.plan.head() else { return None };
         let mut message = bytes::BytesMut::new();
-        reply::error(&mut message, &too_many_statements(*limit));
+        reply::error(&mut message, &too_much_prepared(*excess));
         (facts.code == b"26000").then(|| message.to_vec())
     }
 
@@ -100,7 +100,16 @@ fn name_in<'a>(notes: &'a InTurn, server_name: &[u8], facts: &Facts<'_>) -> Opti
     used.or(forgotten).map(|named| &*named.name)
 }
 
-fn too_many_statements(limit: usize) -> PgError {
-    PgError::error(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("this client holds {limit} prepared statements, the most it may"))
-        .with_hint("Close statements that are no longer used, or raise limits.prepared_statements_per_client.")
+fn too_much_prepared(excess: Excess) -> PgError {
+    let (message, limit) = match excess {
+        Excess::Statements(most) => {
+            (format!("this client holds {most} prepared statements, the most it may"), "prepared_statements_per_client")
+        }
+        Excess::Bytes(most) => {
+            let message = format!("with this one, the prepared statements of this client would take more than {most} bytes");
+            (message, "prepared_bytes_per_client")
+        }
+    };
+    PgError::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
+        .with_hint(format!("Close statements that are no longer used, or raise limits.{limit}."))
 }

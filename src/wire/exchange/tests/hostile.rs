@@ -194,6 +194,8 @@ proptest! {
             piece += first;
         }
         prop_assert!(pair.client.prepared_statements() <= BOUNDS.statements_per_client as usize);
+        prop_assert!(pair.client.names.bytes() <= BOUNDS.prepared_bytes as usize);
+        prop_assert_eq!(pair.client.names.bytes(), pair.client.names.recounted());
     }
 
     #[test]

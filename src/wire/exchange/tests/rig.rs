@@ -20,8 +20,13 @@ pub(super) fn in_pieces(case: impl Fn(&mut Rig)) {
     }
 }
 
-pub(super) const BOUNDS: Bounds =
-    Bounds { statement_bytes: 64 * 1024, statements_per_client: 100, statements_per_server: 50, texts: ErrorTexts::Postgres };
+pub(super) const BOUNDS: Bounds = Bounds {
+    statement_bytes: 64 * 1024,
+    statements_per_client: 100,
+    prepared_bytes: 1 << 20,
+    statements_per_server: 50,
+    texts: ErrorTexts::Postgres,
+};
 
 /// Any number of clients and servers of one database.
 pub(super) struct Rig {

@@ -917,6 +917,23 @@ fn trap_34_a_client_holds_no_more_names_than_it_may() {
 }
 
 #[test]
+fn trap_34_nor_texts_of_more_bytes_than_it_may() {
+    in_pieces(|rig| {
+        // s1 and what stands behind the name: its text, a zero, and the number of parameter types.
+        rig.bounds.prepared_bytes = 2 * (2 + 8 + 1 + 2);
+        let (a, _) = prepared(rig);
+        rig.ask(a, "P(s2,select 22) S", "B(,sidepool_?) S", "");
+        let heard = rig.answer_bytes(a, &super::notation::from_server("E(26000 prepared statement) Z(I)"));
+        let told = "with this one, the prepared statements of this client would take more than 26 bytes";
+        assert_eq!(super::notation::show_server(&heard.unwrap()), format!("E(54000 {told}) Z(I)"));
+        prepares(rig, a, "s3", "select 3", "sidepool_2");
+        assert_eq!(rig.client_side(a).prepared_statements(), 2);
+        // Without a server, too: what another has proven is not taken either.
+        rig.ask(a, "P(s4,select 1) S", "B(,sidepool_?) S", "");
+    });
+}
+
+#[test]
 fn in_session_mode_names_are_the_clients_own() {
     in_pieces(|rig| {
         let a = rig.session_client();

@@ -102,8 +102,13 @@ impl World {
         let mut rng = Rng::new(seed);
         let statements_per_server = if rng.one_in(3) { 1 + rng.below(4) as u32 } else { 50 };
         let grain = [2, 7, 40, 200, 1000][rng.below(5)];
-        let bounds =
-            Bounds { statement_bytes: 4096, statements_per_client: 100, statements_per_server, texts: ErrorTexts::Postgres };
+        let bounds = Bounds {
+            statement_bytes: 4096,
+            statements_per_client: 100,
+            prepared_bytes: 1 << 20,
+            statements_per_server,
+            texts: ErrorTexts::Postgres,
+        };
         let catalog = Arc::new(Catalog::default());
         let mut world = Self { rng, catalog, clients: Vec::new(), servers: Vec::new(), next_id: 0, bounds, grain };
         (0..servers).for_each(|_| {
