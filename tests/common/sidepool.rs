@@ -19,7 +19,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// any fails: `SIDEPOOL_TEST_VERIFY=1 cargo test --test state`. Those that are about just that (tests/verify.rs) decide for themselves.
 const VERIFY: &str = "SIDEPOOL_TEST_VERIFY";
 
-/// What it says then.
+/// How many threads the Sidepools of the tests have, where the test does not say: as many as a bigger machine would give them.
+const WORKERS: &str = "SIDEPOOL_TEST_WORKERS";
+
+/// What it says under [`VERIFY`] where something was found.
 const MISSED: &str = "that no statement shows";
 
 /// What is logged at the end of a reload.
@@ -251,6 +254,9 @@ fn command(place: &Path, name: &str) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if is_verified() {
         command.env("SIDEPOOL_VERIFY", "true");
+    }
+    if let Some(workers) = std::env::var_os(WORKERS) {
+        command.env("SIDEPOOL_WORKERS", workers);
     }
     command
 }
