@@ -139,10 +139,7 @@ impl Stream {
     pub fn poll_recv<'a>(&mut self, cx: &mut Context<'_>, room: &'a mut [MaybeUninit<u8>]) -> Poll<io::Result<Received<'a>>> {
         match self {
             Self::Plain(socket) => socket.poll_recv(cx, room).map_ok(Received::Plain),
-            Self::Tls(secured) => {
-                let mut buf = ReadBuf::uninit(room);
-                secured.poll_read(cx, &mut buf).map_ok(|()| Received::Tls(buf))
-            }
+            Self::Tls(secured) => secured.poll_recv(cx, room),
         }
     }
 
@@ -177,6 +174,12 @@ impl Stream {
 impl Secured {
     pub(super) fn new(tls: TlsStream<Socket>, end_point: Option<Arc<[u8]>>) -> Self {
         Self { tls, end_point, failed: None }
+    }
+
+    #[inline(never)]
+    fn poll_recv<'a>(&mut self, cx: &mut Context<'_>, room: &'a mut [MaybeUninit<u8>]) -> Poll<io::Result<Received<'a>>> {
+        let mut buf = ReadBuf::uninit(room);
+        self.poll_read(cx, &mut buf).map_ok(|()| Received::Tls(buf))
     }
 
     /// In place of tokio-rustls' own, which goes through rustls at every poll and once more behind every record. The relay

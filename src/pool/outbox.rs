@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 use crate::error::PgError;
+use crate::hint::rare;
 use crate::net::stream::Stream;
 use crate::wire::reply;
 
@@ -113,8 +114,12 @@ impl Outbox {
     /// Sends what is held until it is gone or the socket takes no more.
     #[inline]
     pub fn poll_send(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Asked at every step of a session, and nearly never is there anything.
-        if self.is_empty() { Poll::Ready(Ok(())) } else { self.poll_send_held(stream, cx) }
+        if self.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        // Asked at every step of a session, and nearly never is there anything; under TLS, where there is, a jump is nothing beside it.
+        rare();
+        self.poll_send_held(stream, cx)
     }
 
     #[inline(never)]

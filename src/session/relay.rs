@@ -246,6 +246,7 @@ impl Relay {
     /// ## Serving => (Serving | Idle)
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Result<Step, Box<End>> {
         if self.held.is_some() {
+            rare();
             self.attend_held(cx)?;
         }
         // Written first, so that whoever is not read now for want of room is woken when there is room.
@@ -275,7 +276,10 @@ impl Relay {
     fn read_client_into(&mut self, room: &mut [MaybeUninit<u8>], cx: &mut Context<'_>) -> Result<Step, Box<End>> {
         let received = match self.client.poll_recv(cx, room) {
             Poll::Pending => return Ok(Step::Wait),
-            Poll::Ready(Err(error)) => return Err(End::client_failed(error)),
+            Poll::Ready(Err(error)) => {
+                rare();
+                return Err(End::client_failed(error));
+            }
             Poll::Ready(Ok(received)) => received,
         };
         let bytes = received.bytes();
@@ -305,7 +309,10 @@ impl Relay {
         }
         let received = match server.stream.poll_recv(cx, room) {
             Poll::Pending => return Ok(Step::Wait),
-            Poll::Ready(Err(error)) => return Err(End::server_failed(error)),
+            Poll::Ready(Err(error)) => {
+                rare();
+                return Err(End::server_failed(error));
+            }
             Poll::Ready(Ok(received)) => received,
         };
         let bytes = received.bytes();
@@ -358,7 +365,10 @@ impl Relay {
 
     pub(super) fn flush_client(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         match self.to_client.poll_send(&mut self.client, cx) {
-            Poll::Ready(Err(error)) => Err(End::client_failed(error)),
+            Poll::Ready(Err(error)) => {
+                rare();
+                Err(End::client_failed(error))
+            }
             _ => Ok(()),
         }
     }
@@ -371,7 +381,10 @@ impl Server {
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Box<End>> {
         match self.out.poll_send(&mut self.stream, cx) {
-            Poll::Ready(Err(error)) => Err(End::server_failed(error)),
+            Poll::Ready(Err(error)) => {
+                rare();
+                Err(End::server_failed(error))
+            }
             _ => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::position::Shift;
-use super::sql::Effects;
+use super::sql::{Effects, Scan, Verb};
 use super::statement::Statement;
 pub use client::ClientNames;
 pub use server::{Held, ServerStatements};
@@ -23,6 +23,15 @@ pub struct Named {
     pub about: About,
     /// The batch it was prepared in (`Plan::batch`).
     pub batch: u64,
+}
+
+impl Named {
+    /// Running it leaves nothing, and has to do with no other statement.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        let Scan { effects, verb } = &self.statement.scan;
+        effects.is_nothing() && *verb == Verb::Other && matches!(self.about, About::Nothing)
+    }
 }
 
 /// A batch that is never pending: what is known is known.

@@ -11,7 +11,7 @@ use super::names::Displaced;
 use super::tag::server;
 use crate::hint::rare;
 use copies::End;
-pub use entry::{Cleared, Entry, Excess, Fate, InTurn, Kind, Note, Reply, Status, Synthetic};
+pub use entry::{Cleared, Done, Entry, Excess, Fate, InTurn, Kind, Note, Reply, Status, Synthetic};
 
 /// Entries kept allocated for the next transaction.
 const KEPT_CAPACITY: usize = 64;
@@ -255,10 +255,10 @@ impl Plan {
         self.owed.retain(|e| !matches!(e.kind, Kind::Synthesize(_)));
     }
 
-    /// Whose reply this message is: what becomes of it, and the entry if that completes it. Not for errors, nor for
-    /// notices, notifications and parameters, which answer nothing.
+    /// What becomes of this message, and of the entry if that completes it. Not for errors, nor for notices, notifications
+    /// and parameters, which answer nothing.
     #[inline]
-    pub fn answer(&mut self, tag: u8) -> Result<(Reply, Option<Entry>), Unexpected> {
+    pub fn answer(&mut self, tag: u8) -> Result<(Reply, Done), Unexpected> {
         let Entry { kind, reply, .. } = *self.owed.front().ok_or(Unexpected(tag))?;
         if self.doubtful > 0 {
             rare();
@@ -292,13 +292,23 @@ impl Plan {
                 self.sent = Sent::Batch;
             }
         }
-        let done = if completes { self.owed.pop_front() } else { None };
-        Ok((reply, done))
+        Ok((reply, if completes { self.finish_head() } else { Done::No }))
+    }
+
+    /// Takes the head off. It is moved only where something hangs on it, which nearly never is.
+    #[inline]
+    fn finish_head(&mut self) -> Done {
+        if self.owed.front().is_some_and(|head| !head.note.is_of_errors()) {
+            rare();
+            return self.owed.pop_front().map_or(Done::Yes, |head| Done::Noted(head.note));
+        }
+        drop(self.owed.pop_front());
+        Done::Yes
     }
 
     /// ReadyForQuery.
     #[inline]
-    pub fn ready(&mut self, status: Status) -> Result<Entry, Unexpected> {
+    pub fn ready(&mut self, status: Status) -> Result<(Reply, Done), Unexpected> {
         let head = self.owed.front().map(|e| e.kind);
         // Something else always comes before the ReadyForQuery of a query, and that would have ended the doubt.
         let stray = self.doubtful > 0 && head != Some(Kind::Sync);
@@ -315,7 +325,7 @@ impl Plan {
                 self.reading = Reading::Messages;
                 self.sent = Sent::Whole;
             }
-            return Ok(Entry::forward(Kind::Sync));
+            return Ok((Reply::Forward, Done::Yes));
         }
         if let Reading::CopyFailed(syncs) = self.reading {
             rare();
@@ -325,9 +335,10 @@ impl Plan {
             // ## (CopyIn | CopyFailed) => Messages
             self.reading = Reading::Messages;
         }
-        let done = self.owed.pop_front().ok_or(Unexpected(server::READY_FOR_QUERY))?;
-        self.awaited -= done.is_awaited();
-        Ok(done)
+        let head = self.owed.front().ok_or(Unexpected(server::READY_FOR_QUERY))?;
+        let reply = head.reply;
+        self.awaited -= head.is_awaited();
+        Ok((reply, self.finish_head()))
     }
 
     /// ErrorResponse. `dropped` gets the entries the server will never answer, last first, so that what they changed in

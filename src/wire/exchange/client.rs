@@ -194,6 +194,7 @@ impl Walk<'_, '_> {
         self.at += here;
         let remaining = (header.message_bytes() - here) as u32;
         if remaining > 0 {
+            rare();
             // ## Boundary => Forward
             self.client.intake = Intake::Forward(remaining);
         }
@@ -266,6 +267,7 @@ impl Walk<'_, '_> {
     fn whole_body(&self, header: Header) -> Result<Option<&'_ [u8]>, Box<PgError>> {
         let limit = self.client.bounds.statement_bytes as usize;
         if header.body as usize > limit {
+            rare();
             return Err(too_large(header.body, limit));
         }
         Ok(self.body(header, header.body as usize))
@@ -281,8 +283,16 @@ impl Walk<'_, '_> {
         }
     }
 
-    #[inline(never)]
     fn execute(&mut self, header: Header) -> Result<bool, Box<PgError>> {
+        if !matches!(self.client.bound, About::Nothing) || self.has_reset() {
+            rare();
+            return self.execute_noted(header);
+        }
+        Ok(self.pass(header, Kind::Execute))
+    }
+
+    #[inline(never)]
+    fn execute_noted(&mut self, header: Header) -> Result<bool, Box<PgError>> {
         let has_reset = self.has_reset();
         if has_reset && !self.ends_here(header)? {
             return Ok(false);

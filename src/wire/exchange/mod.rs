@@ -204,8 +204,9 @@ impl ClientSide {
         self
     }
 
+    #[inline]
     fn aside(&mut self) -> &mut Aside {
-        self.aside.get_or_insert_default()
+        self.aside.get_or_insert_with(new_aside)
     }
 
     /// Since it was asked last; `None`: nothing, as for clients of the simple protocol.
@@ -280,6 +281,12 @@ impl ClientSide {
         }
         (self.names.bytes() + bytes > most_bytes as usize).then_some(Excess::Bytes(most_bytes))
     }
+}
+
+/// Once in a session, and asked for with every message of the extended protocol.
+#[cold]
+fn new_aside() -> Box<Aside> {
+    Box::default()
 }
 
 /// Where in the client's byte stream we are.

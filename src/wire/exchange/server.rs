@@ -14,13 +14,13 @@ use super::super::cut::Cut;
 use super::super::frame::{HEADER_BYTES, Header};
 use super::super::listen::{Marker, Notification};
 use super::super::params::{self, Params};
-use super::super::plan::{Entry, Fate, Kind, Note, Reply, Status, Unexpected};
+use super::super::plan::{Done, Entry, Kind, Note, Reply, Status, Unexpected};
 use super::super::sql::Leaves;
 use super::super::tag::server as tag;
 use super::{Catalog, ClientSide, Intake, Missed, NamedStatements, Schema, ServerSide};
 use crate::hint::rare;
 use facts::{Effect, effect_of};
-use undo::{Account, undo};
+use undo::restore;
 
 /// Messages up to this size are looked into; longer ones pass by their header, in bytes.
 const INSPECTED_BYTES_MAX: u32 = 64 * 1024;
@@ -155,9 +155,7 @@ impl Walk<'_, '_> {
             _ => {
                 let (reply, done) = self.server.plan.answer(header.tag)?;
                 let more = self.pass(header, reply);
-                if let Some(done) = done {
-                    self.completed(done);
-                }
+                self.completed(done);
                 Ok(more)
             }
         }
@@ -275,8 +273,7 @@ impl Walk<'_, '_> {
             [byte] => Status::from_byte(*byte).ok_or(Broken::Malformed(header.tag))?,
             _ => return Err(Broken::Malformed(header.tag)),
         };
-        let done = self.server.plan.ready(status)?;
-        let reply = done.reply;
+        let (reply, done) = self.server.plan.ready(status)?;
         self.turn.ready += u32::from(reply == Reply::Forward);
         self.turn.transactions += u32::from(reply == Reply::Forward && status == Status::Idle);
         if status == Status::Idle && self.server.schema == Schema::Changing {
@@ -305,9 +302,14 @@ impl Walk<'_, '_> {
 
     /// After a reply: what hangs on it, and the replies of ours that stand next.
     #[inline]
-    fn completed(&mut self, done: Entry) {
-        if !matches!(done.note, Note::None | Note::Uses(_)) {
-            self.noted(done);
+    fn completed(&mut self, done: Done) {
+        match done {
+            Done::No => return,
+            Done::Yes => {}
+            Done::Noted(note) => {
+                rare();
+                self.noted(note);
+            }
         }
         match self.server.plan.owes_nothing() {
             true => self.settle(),
@@ -316,18 +318,15 @@ impl Walk<'_, '_> {
     }
 
     #[inline(never)]
-    fn noted(&mut self, done: Entry) {
-        let ServerSide { statements, unnamed, .. } = &mut *self.server;
-        match done.note {
+    fn noted(&mut self, note: Note) {
+        match note {
             Note::Replay => {
                 self.turn.replayed = true;
                 self.adopt_params();
             }
             Note::Restores => self.adopt_params(),
             // Still there: no tag said that it was done.
-            Note::Forgets(..) | Note::Clears(_) | Note::InTurn(_) => {
-                _ = undo(done, Fate::Failed, Account { statements, unnamed }, self.client)
-            }
+            Note::Forgets(..) | Note::Clears(_) | Note::InTurn(_) => restore(note, &mut self.client.names),
             Note::Introduces(named) => named.statement.prove(),
             Note::Probe => {
                 self.turn.asked = true;
@@ -336,7 +335,7 @@ impl Walk<'_, '_> {
             }
             Note::Departs | Note::Departed | Note::Hushes => {
                 self.turn.asked = true;
-                self.server.channels_done(self.client, &done.note);
+                self.server.channels_done(self.client, &note);
             }
             Note::Returns | Note::Unhushed => self.turn.asked = true,
             _ => {}

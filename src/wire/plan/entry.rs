@@ -181,6 +181,15 @@ pub enum Fate {
     Unread,
 }
 
+/// Whether a reply was the last to the message that it answers.
+#[derive(Debug)]
+pub enum Done {
+    No,
+    /// Nothing hangs on that but room for what comes.
+    Yes,
+    Noted(Note),
+}
+
 #[derive(Debug)]
 pub struct Entry {
     pub kind: Kind,
@@ -188,6 +197,14 @@ pub struct Entry {
     pub note: Note,
     /// The unnamed statement that this destroys, if the server looks at it.
     pub displaced: Option<Box<Displaced>>,
+}
+
+impl Note {
+    /// The reply has come: whether anybody asks for it then.
+    #[inline]
+    pub(super) fn is_of_errors(&self) -> bool {
+        matches!(self, Self::None | Self::Uses(_))
+    }
 }
 
 impl Entry {

@@ -54,17 +54,20 @@ fn is_alone(rest: &[u8]) -> bool {
     let is_behind = |b: &u8| matches!(b, b';' | b'\0') || b.is_ascii_whitespace();
     let end = rest.iter().rposition(|b| !is_behind(b)).map_or(0, |last| last + 1);
     let text = &rest[..end];
+    let Some(last) = text.len().checked_sub(PLACES + AHEAD) else {
+        return !text.iter().any(is_mark) && !text.windows(INTO.len()).any(|word| word.eq_ignore_ascii_case(INTO));
+    };
     let mut at = 0;
-    while let Some(window) = text.get(at..).and_then(|left| left.first_chunk()) {
-        if is_marked(window) {
+    loop {
+        // The last may see once more what was seen: one comparison of so many places in the code, and no room to copy to.
+        let window = text[at.min(last)..].first_chunk();
+        if window.is_none_or(is_marked) {
             return false;
         }
+        if at >= last {
+            return !text[last + PLACES..].iter().any(is_mark);
+        }
         at += PLACES;
-    }
-    match text.last_chunk() {
-        // What was seen already is seen once more: cheaper than byte by byte.
-        Some(window) => !is_marked(window) && !text[text.len() - AHEAD..].iter().any(is_mark),
-        None => !text.iter().any(is_mark) && !text.windows(INTO.len()).any(|word| word.eq_ignore_ascii_case(INTO)),
     }
 }
 

@@ -233,18 +233,16 @@ impl Walk<'_, '_> {
         let start = self.at + HEADER_BYTES;
         let input = self.input;
         if self.client.mode == Mode::Session {
+            rare();
             self.client.note_session_bind(self.body(header, 0).map_or(b"", |body| &input[start..start + body.len()]));
             return Ok(self.pass(header, Kind::Bind));
         }
-        let Some(here) = self.body(header, 2).map(<[u8]>::len) else { return Ok(false) };
+        let Some(here) = self.body(header, 2).map(<[u8]>::len) else {
+            rare();
+            return Ok(false);
+        };
         let Some(names) = BindNames::read(&input[start..start + here]) else {
-            return match here == header.body as usize {
-                true => Err(malformed("Bind")),
-                false if here > self.client.bounds.statement_bytes as usize => {
-                    Err(too_large(header.body, self.client.bounds.statement_bytes as usize))
-                }
-                false => Ok(false),
-            };
+            return self.bind_without_names(header, here);
         };
         if names.statement.is_empty() {
             return Ok(self.bind_unnamed(header, names, &input[start..start + here]));
@@ -259,6 +257,18 @@ impl Walk<'_, '_> {
         Ok(self.bind_named(header, names, named, &input[start..start + here]))
     }
 
+    /// So much of it is here, and its names are not whole.
+    #[cold]
+    fn bind_without_names(&self, header: Header, here: usize) -> Result<bool, Box<PgError>> {
+        let limit = self.client.bounds.statement_bytes as usize;
+        match here == header.body as usize {
+            true => Err(malformed("Bind")),
+            false if here > limit => Err(too_large(header.body, limit)),
+            false => Ok(false),
+        }
+    }
+
+    #[inline(never)]
     fn bind_unnamed(&mut self, header: Header, names: BindNames<'_>, body: &[u8]) -> bool {
         if self.unnamed_must_wait() {
             return false;
@@ -292,21 +302,32 @@ impl Walk<'_, '_> {
     fn bind_named(&mut self, header: Header, names: BindNames<'_>, named: Arc<Named>, body: &[u8]) -> bool {
         let is_about_channels = named.statement.scan.effects.is_about_channels();
         if !self.client.channels.is_here() && !self.may_bind(text_of(&named.statement.rest), is_about_channels) {
+            rare();
             return false;
         }
         self.ensure_named(&named);
-        if self.client.remembers(&named.statement.scan.effects) {
-            let text = text_of(&named.statement.rest);
-            self.client.blame(text, &named.statement.scan.effects);
-            self.client.note_text(text);
+        if !named.is_plain() || self.client.remembers(&named.statement.scan.effects) {
+            rare();
+            self.note_named(&named, body);
+        } else {
+            self.client.bound = About::Nothing;
         }
-        self.note_bound(&named.statement.scan.effects, body);
-        self.note_verb(named.statement.scan.verb.clone());
-        self.note_run(&named.about);
-        self.client.bound = named.about.clone();
         self.bind_as(header, names, named.statement.name.as_bytes());
         self.server.plan.push(Entry::forward(Kind::Bind).noting(Note::Uses(named)));
         self.at < self.input.len()
+    }
+
+    #[inline(never)]
+    fn note_named(&mut self, named: &Named, body: &[u8]) {
+        let (text, scan) = (text_of(&named.statement.rest), &named.statement.scan);
+        if self.client.remembers(&scan.effects) {
+            self.client.blame(text, &scan.effects);
+            self.client.note_text(text);
+        }
+        self.note_bound(&scan.effects, body);
+        self.note_verb(scan.verb.clone());
+        self.note_run(&named.about);
+        self.client.bound = named.about.clone();
     }
 
     /// What PREPARE made is run: what its text would do was noted then, and not what it does now.
@@ -340,6 +361,7 @@ impl Walk<'_, '_> {
     }
 
     /// A name this client never prepared: the server's own 26000. A name that looks like one of ours must not reach it.
+    #[cold]
     fn bind_unknown(&mut self, header: Header, names: BindNames<'_>) -> bool {
         if is_ours(names.statement) {
             self.bind_as(header, names, &estranged(names.statement));
@@ -372,19 +394,25 @@ impl Walk<'_, '_> {
         let start = self.at + HEADER_BYTES;
         let input = self.input;
         match Target::read(&input[start..start + header.body as usize]) {
-            None => Err(malformed(if closes { "Close" } else { "Describe" })),
             Some(Target::Portal(_)) => Ok(self.pass(header, kind)),
-            Some(Target::Statement(b"")) if closes => Ok(self.close_unnamed(header)),
-            Some(Target::Statement(b"")) => {
-                if self.unnamed_must_wait() {
-                    return Ok(false);
-                }
+            Some(Target::Statement(name)) => Ok(self.describe_or_close_statement(header, name)),
+            None => Err(malformed(if closes { "Close" } else { "Describe" })),
+        }
+    }
+
+    #[inline(never)]
+    fn describe_or_close_statement(&mut self, header: Header, name: &[u8]) -> bool {
+        let closes = header.tag == tag::CLOSE;
+        match name {
+            b"" if closes => self.close_unnamed(header),
+            b"" if self.unnamed_must_wait() => false,
+            b"" => {
                 self.ensure_unnamed();
-                Ok(self.pass(header, kind))
+                self.pass(header, Kind::Describe)
             }
-            Some(Target::Statement(name)) if self.name_must_wait(name) => Ok(false),
-            Some(Target::Statement(name)) if closes => Ok(self.close(header, name)),
-            Some(Target::Statement(name)) => Ok(self.describe(header, name)),
+            name if self.name_must_wait(name) => false,
+            name if closes => self.close(header, name),
+            name => self.describe(header, name),
         }
     }
 

@@ -21,9 +21,7 @@ impl Walk<'_, '_> {
         self.take_effect(effect);
         let (reply, done) = self.server.plan.answer(header.tag)?;
         let more = self.pass(header, reply);
-        if let Some(done) = done {
-            self.completed(done);
-        }
+        self.completed(done);
         Ok(more)
     }
 

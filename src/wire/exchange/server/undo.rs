@@ -1,7 +1,7 @@
 //! What was noted when something was sent, taken back: it failed, or was never read.
 
 use crate::wire::exchange::ClientSide;
-use crate::wire::names::{Displaced, Holds, ServerStatements};
+use crate::wire::names::{ClientNames, Displaced, Holds, ServerStatements};
 use crate::wire::plan::{Entry, Fate, Kind, Note, Plan, Reply};
 
 /// The part of a server's state that follows what was sent and not what was answered.
@@ -20,10 +20,9 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
             client.names.take_back(&named);
         }
         Note::Names(named) => client.names.take_back(&named),
-        Note::Unnames(named) | Note::Forgets(named, _) => client.names.restore(named),
+        note @ (Note::Unnames(_) | Note::Forgets(..) | Note::Clears(_) | Note::InTurn(_)) => restore(note, &mut client.names),
         Note::Evicts { id, batch } => server.statements.reopen(id, batch),
         Note::Doubts(id) => server.statements.doubt(id),
-        Note::Clears(cleared) => client.names.restore_all(cleared.names),
         Note::Unnamed(number) => {
             let its = Holds::Of(client.id, number);
             if fate == Fate::Unread && matches!(*server.unnamed, Holds::Nothing) || *server.unnamed == its {
@@ -37,11 +36,6 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
                 }
             }
         }
-        Note::InTurn(notes) => notes.forgets.into_iter().rev().for_each(|note| match note {
-            Note::Unnames(named) => client.names.restore(named),
-            Note::Clears(cleared) => client.names.restore_all(cleared.names),
-            _ => {}
-        }),
         Note::None
         | Note::Uses(_)
         | Note::Runs(..)
@@ -66,6 +60,16 @@ pub(super) fn undo(entry: Entry, fate: Fate, server: Account<'_>, client: &mut C
     }
     client.unnamed = displaced.client;
     None
+}
+
+/// What was counted as given up is still there.
+pub(super) fn restore(note: Note, names: &mut ClientNames) {
+    match note {
+        Note::Unnames(named) | Note::Forgets(named, _) => names.restore(named),
+        Note::Clears(cleared) => names.restore_all(cleared.names),
+        Note::InTurn(notes) => notes.forgets.into_iter().rev().for_each(|note| restore(note, names)),
+        _ => {}
+    }
 }
 
 /// What was displaced by something sent later was not there: it failed, or something older still was.
