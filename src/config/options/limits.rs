@@ -106,7 +106,7 @@ pub(super) const LIMITS: &[Opt] = &[
         example: "",
         elsewhere: &[],
         reload: Reload::Live,
-        kind: Kind::Size { min: 1 << 16, max: 1 << 31, place: |d| &mut d.limits.prepared_bytes_per_client },
+        kind: Kind::Size { min: 1 << 10, max: 1 << 31, place: |d| &mut d.limits.prepared_bytes_per_client },
         doc: "Names and texts of the prepared statements that one client may hold, in all. The statement that would exceed it is an               error (54000) of its batch, and the client stays.",
     },
     Opt {
