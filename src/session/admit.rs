@@ -4,13 +4,13 @@
 //! client is greeted without waiting for a server, as soon as the pool knows one; only startup parameters nobody sent
 //! before are first put to a server, which alone can say whether they are right and how it spells them.
 
+mod packet;
+mod server;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use parking_lot::RwLock;
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::about::About;
 use super::closed;
@@ -28,15 +28,13 @@ use crate::config::{ErrorTexts, Live, SessionOverflow, Settings, StartupParamete
 use crate::error::hosted::Hosted;
 use crate::error::{PgError, SqlState};
 use crate::net::stream::Stream;
-use crate::pool::{
-    Home, Lost, Outbox, Outcome, Pool, PoolKey, PoolMode, Refusal, Registry, Server, StartupKey, Ticket, Unavailable, Want,
-};
+use crate::pool::{Home, Outbox, Pool, PoolKey, PoolMode, Registry, Server, StartupKey, Unavailable};
 use crate::telemetry::fault_of;
-use crate::wire::exchange::{Bounds, Broken, ClientSide, Setting, Startup};
-use crate::wire::params::{Params, is_settable};
-use crate::wire::plan::Status;
+use crate::wire::exchange::{Bounds, ClientSide, Startup};
+use crate::wire::params::Params;
 use crate::wire::reply;
 use crate::wire::startup::{Replication, Startup as StartupPacket};
+use packet::{startup_for_server, without_parameters};
 
 /// The minor version of the protocol from which on cancel keys may have more than four bytes.
 const LONG_KEYS_SINCE: u16 = 2;
@@ -143,9 +141,6 @@ struct Arriving {
     early: Vec<u8>,
 }
 
-/// For any server, or for another than the idle ones.
-type Queue = fn(&Arc<Pool>, &Arc<Ticket>, &StartupKey, &Waker);
-
 struct Admitted {
     side: ClientSide,
     startup: StartupKey,
@@ -220,92 +215,6 @@ impl Arriving {
         Ok(())
     }
 
-    /// Puts startup parameters to a server: its error is the client's, its spelling is remembered.
-    async fn ask_server(&mut self, asked: &StartupKey, house: &House) -> Result<Accepted, End> {
-        let startup = StartupKey::default();
-        let mut server = self.first_server(&startup).await?;
-        let (params, settings) = split(asked, server.side.initial_params());
-        let settings = self.pool.catalog.startup(settings, &params);
-        let params = self.pool.catalog.params.intern(params);
-        let mut side = self.side(params, &settings);
-        let mut unsent = Vec::new();
-        server.side.take_over(&mut side, server.out.buffer(), &mut unsent);
-        match server.drain(&mut side).await {
-            Ok(()) if server.side.status() == Status::Idle => {
-                let accepted = Accepted::new(Arc::clone(&side.params), settings);
-                house.startups.learn(server.generation_number(), asked, accepted.clone());
-                self.pool.release(server);
-                Ok(accepted)
-            }
-            Err(Lost::Broken(Broken::Replay(body))) => {
-                // The refusal ended its own query and nothing else, but the server is cheaper to replace than to trust.
-                self.pool.discard(server);
-                Err(End::RefusedUpstream(as_fatal(&body).into()))
-            }
-            Ok(()) => {
-                self.pool.discard(server);
-                Err(End::ServerLost(Lost::Closed))
-            }
-            Err(lost) => {
-                self.pool.discard(server);
-                Err(End::ServerLost(lost))
-            }
-        }
-    }
-
-    /// A server, waited for in the queue like everybody's, unless the client goes first.
-    async fn first_server(&mut self, startup: &StartupKey) -> Result<Box<Server>, End> {
-        let nobody = Arc::new(Params::default());
-        match self.pool.try_lease(Want { home: 0, params: &nobody, settings: &nobody, startup }) {
-            Some(server) => Ok(server),
-            None => self.queued_server(startup, Pool::queue).await,
-        }
-    }
-
-    async fn queued_server(&mut self, startup: &StartupKey, queue: Queue) -> Result<Box<Server>, End> {
-        let mut queued = false;
-        std::future::poll_fn(|cx| {
-            if !std::mem::replace(&mut queued, true) {
-                self.membership.handle().watch(cx.waker());
-                queue(&self.pool, &self.membership.handle().ticket, startup, cx.waker());
-            }
-            self.poll_first_server(cx)
-        })
-        .await
-    }
-
-    /// A client that has not been greeted has no transaction: it need not be served before the end.
-    fn poll_first_server(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Server>, End>> {
-        if self.membership.handle().stop_wanted().is_some() {
-            return Poll::Ready(Err(self.membership.handle().end()));
-        }
-        match self.membership.handle().ticket.outcome() {
-            Outcome::Served(server) => return Poll::Ready(Ok(server)),
-            Outcome::Refused(refusal) => return Poll::Ready(Err(end_of(refusal))),
-            Outcome::Notice => self.out.say(&self.pool.waiting_notice()),
-            Outcome::Waiting => {}
-        }
-        if let Poll::Ready(Err(error)) = self.out.poll_send(&mut self.stream, cx) {
-            return Poll::Ready(Err(End::ClientFailed(error)));
-        }
-        self.watch_client(cx)
-    }
-
-    /// A client that gives up while it waits is noticed; what it sends is for later.
-    fn watch_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Server>, End>> {
-        while self.early.len() < super::relay::QUEUED_BYTES_MAX {
-            let mut room = [0; 1024];
-            let mut buf = ReadBuf::new(&mut room);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::ClientFailed(error))),
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Err(End::ClientLeft)),
-                Poll::Ready(Ok(())) => self.early.extend_from_slice(buf.filled()),
-            }
-        }
-        Poll::Pending
-    }
-
     fn side(&self, params: Arc<Params>, settings: &Startup) -> ClientSide {
         let limits = &self.settings.limits;
         let bounds = Bounds {
@@ -350,70 +259,9 @@ impl Arriving {
     }
 }
 
-fn end_of(refusal: Refusal) -> End {
-    match refusal {
-        Refusal::Upstream(body) => End::RefusedUpstream(body),
-        Refusal::Final(error) => End::Refused(error),
-        Refusal::Pooler(error) => End::Refused(PgError { severity: crate::error::Severity::Fatal, ..error }),
-        Refusal::Canceled => {
-            End::Refused(PgError::fatal(SqlState::QUERY_CANCELED, "canceling authentication due to user request"))
-        }
-    }
-}
-
-/// The server's own words about a startup parameter, as it says them at its own login: FATAL.
-fn as_fatal(body: &[u8]) -> Vec<u8> {
-    let mut fatal = Vec::with_capacity(body.len());
-    for (kind, value) in crate::wire::fields::Fields::new(body).iter() {
-        fatal.push(kind);
-        fatal.extend_from_slice(if matches!(kind, b'S' | b'V') { b"FATAL" } else { value });
-        fatal.push(0);
-    }
-    fatal.push(0);
-    fatal
-}
-
-/// What a server of the client's own is opened with: everything as it came, but for what names the project.
-fn startup_for_server(packet: &StartupPacket) -> StartupKey {
-    let mut pairs = packet.parameters.clone();
-    if !packet.options.settings.is_empty() {
-        let options: Vec<_> = packet.options.settings.iter().map(|(n, v)| format!("-c {n}={}", escape(v))).collect();
-        pairs.push(("options".into(), options.join(" ")));
-    }
-    match packet.replication {
-        Replication::Off => {}
-        Replication::Physical => pairs.push(("replication".into(), "true".into())),
-        Replication::Database => pairs.push(("replication".into(), "database".into())),
-    }
-    pairs.into()
-}
-
 /// As it is kept for each client.
 fn narrow(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
-}
-
-/// For `pg_split_opts`: white space and backslashes are taken literally behind a backslash.
-fn escape(value: &str) -> String {
-    let mut escaped = String::with_capacity(value.len());
-    for character in value.chars() {
-        if character.is_whitespace() || character == '\\' {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    escaped
-}
-
-/// What the hosted pooler takes no notice of.
-fn without_parameters(who: &Introduction, mode: PoolMode) -> Introduction {
-    let stays = |name: &str| {
-        name.eq_ignore_ascii_case("search_path") || (mode == PoolMode::Session && name.eq_ignore_ascii_case("application_name"))
-    };
-    let mut packet = who.startup.clone();
-    packet.parameters.retain(|(name, _)| stays(name));
-    packet.options.settings.retain(|(name, _)| stays(name));
-    Introduction::new(packet, who.route.clone())
 }
 
 /// In PostgreSQL's words for `ALLOW_CONNECTIONS false`.
@@ -430,20 +278,4 @@ fn too_many_sessions(pool_size: usize, texts: ErrorTexts) -> PgError {
             .with_detail(format!("All {pool_size} server connections of the pool belong to clients in session mode."))
             .with_hint("Close clients that are not needed, use the transaction port, or raise limits.pool_size."),
     }
-}
-
-/// The reported parameters with what was asked for in place, and all that was asked for, each name once.
-fn split(asked: &StartupKey, reported: &Params) -> (Params, Vec<Setting>) {
-    let mut params = reported.clone();
-    let mut all: Vec<(Box<str>, Box<str>)> = Vec::new();
-    for (name, value) in asked.iter() {
-        if let Some((known, _)) = reported.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
-            && is_settable(known)
-        {
-            params.set(known, value);
-        }
-        all.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
-        all.push((name.as_str().into(), value.as_str().into()));
-    }
-    (params, all)
 }
