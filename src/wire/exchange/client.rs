@@ -7,6 +7,7 @@ mod lint;
 mod mentions;
 mod naming;
 mod noted;
+mod parse;
 mod prepared;
 mod query;
 mod unleased;
