@@ -106,6 +106,7 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    pub const STATEMENT_TOO_COMPLEX: Self = Self(*b"54001");
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
     pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
     pub const OBJECT_IN_USE: Self = Self(*b"55006");

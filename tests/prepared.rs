@@ -330,6 +330,29 @@ async fn trap_34_nor_more_bytes_of_them_than_it_may() {
     assert_eq!(client.shown_batch(&[wire::parse("c", &text("c")), run_statement("c", &[])], 1).await, "1 2 D C(SELECT 1) Z(I)");
 }
 
+/// Each keeps the next, closed or not: a chain without an end took the whole process with it when its client left.
+#[tokio::test]
+async fn trap_34_nor_a_chain_of_them_without_an_end() {
+    let sidepool = Sidepool::with_one_server();
+    let mut client = sidepool.transaction().wire().await;
+    client.shown_batch(&[wire::parse("n0", "SELECT 'end'"), wire::sync()], 1).await;
+    let link = |at: usize| {
+        let (old, new) = (format!("n{}", at - 1), format!("n{at}"));
+        [wire::parse(&new, &format!("EXECUTE {old}")), wire::close_statement(&old), wire::sync()]
+    };
+    for at in 1..=16 {
+        assert_eq!(client.shown_batch(&link(at), 1).await, "1 3 Z(I)", "{at}");
+    }
+    let replies = client.exchange(&link(17)).await;
+    assert_eq!(show(&replies), "E(54001) Z(I)");
+    assert_eq!(replies[0].field(b'M').as_deref(), Some("more than 16 prepared statements would each name the next"));
+    // Its Close was skipped with it.
+    assert_eq!(client.shown_batch(&[wire::parse("n16", "SELECT 1"), wire::sync()], 1).await, "E(42P05) Z(I)");
+    // One that names none begins another.
+    let another = [wire::parse("n17", "SELECT 1"), wire::parse("n18", "EXECUTE n17"), wire::sync()];
+    assert_eq!(client.shown_batch(&another, 1).await, "1 1 Z(I)");
+}
+
 #[tokio::test]
 async fn trap_29_names_behind_other_statements_of_one_query() {
     let sidepool = Sidepool::with_one_server();

@@ -114,6 +114,7 @@ mod tests {
     fn names_are_unique_and_agree_with_each_other() {
         let mut seen = HashSet::from(ALSO.map(|(_, also)| also));
         assert_eq!(all().filter(|option| option.also().is_some()).count(), ALSO.len());
+        assert!(all().all(|option| !option.doc.contains("  ")), "a line break without its backslash");
         for section in SECTIONS {
             for option in section.options {
                 let table = option.key.rsplit_once('.').map_or("", |(table, _)| table);

@@ -26,6 +26,11 @@ pub struct Named {
 }
 
 impl Named {
+    /// Of name and text, and of what the text names, as if none were shared.
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.statement.rest.len() + self.about.bytes()
+    }
+
     /// Running it leaves nothing, and has to do with no other statement.
     #[inline]
     pub fn is_plain(&self) -> bool {
@@ -33,6 +38,11 @@ impl Named {
         effects.is_nothing() && *verb == Verb::Other && matches!(self.about, About::Nothing)
     }
 }
+
+/// Statements that may stand behind one, each of which names the next (`EXECUTE a`, where `a` is `EXECUTE b`). Each keeps the next,
+/// after its Close as well: without a bound a client could make a chain of them, holding one name at a time, whose end would
+/// take more stack than there is.
+pub const DEPTH_MAX: usize = 16;
 
 /// A batch that is never pending: what is known is known.
 pub const KNOWN: u64 = u64::MAX;
@@ -58,7 +68,21 @@ impl About {
 
     /// The statement whose server-side name stands in the text.
     pub fn statement(&self) -> Option<&Arc<Statement>> {
-        Some(&self.naming()?.target.as_ref()?.statement)
+        Some(&self.target()?.statement)
+    }
+
+    fn target(&self) -> Option<&Arc<Named>> {
+        self.naming()?.target.as_ref()
+    }
+
+    /// How many statements it leads to, each of which names the next.
+    pub fn depth(&self) -> usize {
+        std::iter::successors(self.target(), |named| named.about.target()).count()
+    }
+
+    /// What it keeps in memory: the name as it was written, and whatever has it, closed or not.
+    pub fn bytes(&self) -> usize {
+        self.naming().map_or(0, |naming| naming.written.len()) + self.target().map_or(0, |named| named.bytes())
     }
 }
 

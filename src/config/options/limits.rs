@@ -107,7 +107,8 @@ pub(super) const LIMITS: &[Opt] = &[
         elsewhere: &[],
         reload: Reload::Live,
         kind: Kind::Size { min: 1 << 10, max: 1 << 31, place: |d| &mut d.limits.prepared_bytes_per_client },
-        doc: "Names and texts of the prepared statements that one client may hold, in all. The statement that would exceed it is an               error (54000) of its batch, and the client stays.",
+        doc: "Names and texts of the prepared statements that one client may hold, in all. The statement that would exceed it is an error \
+              (54000) of its batch, and the client stays.",
     },
     Opt {
         key: "limits.max_pools",

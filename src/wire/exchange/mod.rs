@@ -20,7 +20,7 @@ pub use server::{Broken, ServerTurn};
 use state::Account;
 pub use verify::Missed;
 
-use super::names::{About, ClientNames, Holds, KNOWN, ServerStatements, Unnamed};
+use super::names::{About, ClientNames, DEPTH_MAX, Holds, KNOWN, ServerStatements, Unnamed};
 use super::params::{ParamSets, Params, is_settable};
 use super::plan::{Excess, Plan, Status};
 use super::probe::Probe;
@@ -273,13 +273,16 @@ impl ClientSide {
         self.names.len()
     }
 
-    /// Whether one more, of so many bytes, would be too much.
-    fn excess(&self, bytes: usize) -> Option<Excess> {
+    /// Whether one more, of so many bytes by itself, would be too much.
+    fn excess(&self, bytes: usize, about: &About) -> Option<Excess> {
         let Bounds { statements_per_client: most, prepared_bytes: most_bytes, .. } = self.bounds;
         if self.names.len() >= most as usize {
             return Some(Excess::Statements(most));
         }
-        (self.names.bytes() + bytes > most_bytes as usize).then_some(Excess::Bytes(most_bytes))
+        if about.depth() > DEPTH_MAX {
+            return Some(Excess::Depth(DEPTH_MAX));
+        }
+        (self.names.bytes() + bytes + about.bytes() > most_bytes as usize).then_some(Excess::Bytes(most_bytes))
     }
 }
 

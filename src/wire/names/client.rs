@@ -26,14 +26,14 @@ struct Names {
 
 impl Names {
     fn replace(&mut self, named: ByName) {
-        self.bytes += named.bytes();
+        self.bytes += named.0.bytes();
         let old = self.held.replace(named);
-        self.bytes -= old.map_or(0, |old| old.bytes());
+        self.bytes -= old.map_or(0, |old| old.0.bytes());
     }
 
     /// Unless it has another meaning by now.
     fn restore(&mut self, named: ByName) {
-        let bytes = named.bytes();
+        let bytes = named.0.bytes();
         if self.held.insert(named) {
             self.bytes += bytes;
         }
@@ -41,19 +41,13 @@ impl Names {
 
     fn take(&mut self, name: &[u8]) -> Option<ByName> {
         let named = self.held.take(name)?;
-        self.bytes -= named.bytes();
+        self.bytes -= named.0.bytes();
         Some(named)
     }
 }
 
 #[derive(Debug)]
 struct ByName(Arc<Named>);
-
-impl ByName {
-    fn bytes(&self) -> usize {
-        self.0.name.len() + self.0.statement.rest.len()
-    }
-}
 
 impl Borrow<[u8]> for ByName {
     fn borrow(&self) -> &[u8] {
@@ -136,7 +130,7 @@ impl ClientNames {
         let Some(names) = &mut self.0 else { return };
         names.bytes = 0;
         for named in names.held.drain() {
-            if other.len() < most && other.bytes() + named.bytes() <= most_bytes {
+            if other.len() < most && other.bytes() + named.0.bytes() <= most_bytes {
                 other.table().replace(named);
             }
         }
@@ -179,7 +173,7 @@ impl ClientNames {
     /// [`bytes`](Self::bytes), counted anew.
     #[cfg(test)]
     pub(in crate::wire) fn recounted(&self) -> usize {
-        self.0.as_ref().map_or(0, |names| names.held.iter().map(ByName::bytes).sum())
+        self.0.as_ref().map_or(0, |names| names.held.iter().map(|n| n.0.bytes()).sum())
     }
 
     /// Names of which it is remembered that they were given up.
@@ -202,7 +196,8 @@ impl ClientNames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::names::About;
+    use crate::wire::names::{About, Does, Naming};
+    use crate::wire::position::Shift;
     use crate::wire::sql::Scan;
     use crate::wire::statement::Statements;
 
@@ -233,6 +228,16 @@ mod tests {
         let left = other.0.as_ref().unwrap().held.iter().next().unwrap().0.name.clone();
         other.remove(&left, KNOWN);
         assert_eq!(other.bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_text_names_is_kept_with_it() {
+        let target = Some(named(b"end", b"select 1"));
+        let shift = Shift::new(b"execute ", b"END", b"end", b"");
+        let naming = Naming { does: Does::Executes, written: b"END"[..].into(), place: 8..11, shift, target };
+        let about = About::Names(Arc::new(naming));
+        let first = Arc::new(Named { about, ..Arc::into_inner(named(b"a", b"execute end")).unwrap() });
+        assert_eq!((first.bytes(), first.about.depth()), (1 + 11 + 3 + 3 + 8, 1));
     }
 
     #[test]

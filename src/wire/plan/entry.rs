@@ -140,12 +140,14 @@ pub enum Excess {
     Statements(u32),
     /// Names and texts of statements.
     Bytes(u32),
+    /// Statements behind one another, each of which names the next.
+    Depth(usize),
 }
 
 impl Note {
     fn kept_bytes(&self) -> usize {
         match self {
-            Self::Unnames(named) | Self::Forgets(named, _) => named.statement.rest.len(),
+            Self::Unnames(named) | Self::Forgets(named, _) => named.bytes(),
             Self::Clears(cleared) => cleared.names.bytes(),
             Self::InTurn(notes) => notes.forgets.iter().map(Self::kept_bytes).sum(),
             _ => 0,
@@ -185,8 +187,9 @@ pub enum Fate {
 #[derive(Debug)]
 pub enum Done {
     No,
-    /// Nothing hangs on that but room for what comes.
+    /// And nobody wants to know.
     Yes,
+    /// And this hangs on it.
     Noted(Note),
 }
 
@@ -200,7 +203,7 @@ pub struct Entry {
 }
 
 impl Note {
-    /// The reply has come: whether anybody asks for it then.
+    /// Nobody asks for it when the message has been done.
     #[inline]
     pub(super) fn is_of_errors(&self) -> bool {
         matches!(self, Self::None | Self::Uses(_))

@@ -89,7 +89,7 @@ impl Walk<'_, '_> {
     }
 
     fn parse_named(&mut self, header: Header, name: &[u8], rest: &[u8], scan: Scan, about: About) -> Result<bool, Box<PgError>> {
-        if let Some(excess) = self.client.excess(name.len() + rest.len()) {
+        if let Some(excess) = self.client.excess(name.len() + rest.len(), &about) {
             rare();
             return match excess {
                 Excess::Statements(most) if self.client.bounds.texts == ErrorTexts::Supabase => {

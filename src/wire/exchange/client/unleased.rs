@@ -63,7 +63,7 @@ impl ClientSide {
         let Some(body) = input.get(HEADER_BYTES..header.message_bytes()) else { return false };
         let Some(parse) = Parse::read(body) else { return false };
         let is_new = !parse.name.is_empty() && self.names.get(parse.name).is_none();
-        if !is_new || self.excess(parse.name.len() + parse.rest.len()).is_some() {
+        if !is_new || self.excess(parse.name.len() + parse.rest.len(), &About::Nothing).is_some() {
             return false;
         }
         let Some(statement) = self.catalog.statements.proven(parse.rest) else { return false };

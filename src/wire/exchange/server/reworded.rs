@@ -109,6 +109,11 @@ fn too_much_prepared(excess: Excess) -> PgError {
             let message = format!("with this one, the prepared statements of this client would take more than {most} bytes");
             (message, "prepared_bytes_per_client")
         }
+        Excess::Depth(most) => {
+            let message = format!("more than {most} prepared statements would each name the next");
+            return PgError::error(SqlState::STATEMENT_TOO_COMPLEX, message)
+                .with_hint("Prepare the statement itself in place of an EXECUTE of it.");
+        }
     };
     PgError::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
         .with_hint(format!("Close statements that are no longer used, or raise limits.{limit}."))
